@@ -1,0 +1,20 @@
+// What a pod's spec asks for that Gantry takes, keeps and does not heed yet: the user is told, since nothing breaks by it but the
+// pods may stand elsewhere than asked.
+import type { PodSpec } from "../../../base/kube/types.gen.ts";
+
+/** Texts for the response's Warning headers. `path` is "spec" or "spec.template.spec". */
+export const podWarnings = (path: string, spec: PodSpec | undefined): string[] => {
+  if (!spec) return [];
+  const { affinity, topologySpreadConstraints = [] } = spec;
+  const ignored = [
+    ...(["podAffinity", "podAntiAffinity"] as const).filter((a) => affinity?.[a]).map((a) => `affinity.${a}`),
+    ...(topologySpreadConstraints.length > 0 ? ["topologySpreadConstraints"] : []),
+    ...(spec.priorityClassName || spec.priority ? [spec.priorityClassName ? "priorityClassName" : "priority"] : []),
+  ];
+  const ports = (spec.containers ?? []).flatMap((c, i) => (c.ports ?? []).flatMap((p, j) => (p.hostPort && !spec.hostNetwork ? [`containers[${i}].ports[${j}].hostPort`] : [])));
+  return [
+    ...ignored.map((field) => `${path}.${field}: Gantry's scheduler does not heed this yet`),
+    ...ports.map((field) => `${path}.${field}: the port is kept free for the pod on its node, but not forwarded to it yet`),
+    ...(spec.shareProcessNamespace ? [`${path}.shareProcessNamespace: Gantry's nodes can't do this yet, the pod will not start`] : []),
+  ];
+};

@@ -1,0 +1,165 @@
+import test from "ava";
+import type { KubeObject } from "../../../base/kube/resources.ts";
+import { decodeObject } from "../schema/decode.ts";
+import { definitionOfKind } from "./registry.ts";
+
+const context = { nowMs: Date.UTC(2026, 0, 1), userName: "tester" };
+const LABELS = { app: "web" };
+
+interface Made { readonly object: KubeObject; readonly faults: readonly string[] }
+
+/** As the API does on create; `previous` is an update's old object. */
+const made = (apiVersion: string, kind: string, body: object, previous?: KubeObject): Made => {
+  const definition = definitionOfKind(apiVersion, kind)!;
+  const meta = { name: "x", uid: "uid-1", ...(definition.type.namespaced ? { namespace: "default" } : {}) };
+  const { object: decoded, causes } = decodeObject(definition.schema, { apiVersion, kind, ...body, metadata: { ...meta, ...(body as { metadata?: object }).metadata } });
+  if (causes.length > 0) throw new Error(JSON.stringify(causes));
+  const prepared = previous ? (definition.strategy.prepareForUpdate?.(decoded, previous, context) ?? decoded) : (definition.strategy.prepareForCreate?.(decoded, context) ?? decoded);
+  const object = definition.defaults(prepared);
+  return { object, faults: definition.validate(object, previous, context).map((c) => `${c.field}: ${c.message}`) };
+};
+
+const podSpec = (part: object = {}): object => ({ containers: [{ name: "c", image: "nginx" }], ...part });
+const withContainer = (part: object): object => podSpec({ containers: [{ name: "c", image: "nginx", ...part }] });
+const template = (spec: object = podSpec(), labels: object = LABELS): object => ({ metadata: { labels }, spec });
+const deployment = (part: object = {}): object => ({ spec: { selector: { matchLabels: LABELS }, template: template(), ...part } });
+
+const SUBDOMAIN = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const LABEL_VALUE = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+type Case = readonly [name: string, kind: readonly [string, string], body: object, faults: readonly string[]];
+const POD = ["v1", "Pod"] as const;
+const DEPLOYMENT = ["apps/v1", "Deployment"] as const;
+const JOB = ["batch/v1", "Job"] as const;
+const CRON_JOB = ["batch/v1", "CronJob"] as const;
+const pod = (spec: object): object => ({ spec });
+const job = (part: object = {}): object => ({ spec: { template: { spec: podSpec({ restartPolicy: "Never" }) }, ...part } });
+const cronJob = (part: object = {}): object => ({ spec: { schedule: "0 0 * * *", jobTemplate: job(), ...part } });
+
+const CASES: readonly Case[] = [
+  ["a plain pod is fine", POD, pod(podSpec()), []],
+  ["a plain deployment is fine", DEPLOYMENT, deployment(), []],
+  ["a plain job is fine", JOB, job(), []],
+  ["a plain cronjob is fine", CRON_JOB, cronJob(), []],
+  ["upper case in a name", POD, { metadata: { name: "Web" }, spec: podSpec() }, [`metadata.name: Invalid value: "Web": ${SUBDOMAIN}`]],
+  ["a bad label", POD, { metadata: { labels: { "a b": "c d" } }, spec: podSpec() }, [
+    `metadata.labels: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`,
+    `metadata.labels: Invalid value: "c d": ${LABEL_VALUE}`]],
+  ["annotations beyond 256 KiB", POD, { metadata: { annotations: { a: "x".repeat(262_144) } }, spec: podSpec() }, ["metadata.annotations: Too long: may not be more than 262144 bytes"]],
+  ["a start that is no time", POD, { metadata: { annotations: { "gantry.io/start-at": "midnight" } }, spec: podSpec() },
+    ['metadata.annotations[gantry.io/start-at]: Invalid value: "midnight": must be an RFC 3339 time such as 2026-01-02T00:00:00Z']],
+  ["a finalizer without a domain", POD, { metadata: { finalizers: ["mine"] }, spec: podSpec() }, ['metadata.finalizers: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified']],
+  ["a pod without containers", POD, pod({ containers: [] }), ["spec.containers: Required value"]],
+  ["a pod without spec", POD, {}, ["spec: Required value"]],
+  ["a container without image and name", POD, pod({ containers: [{}] }), ["spec.containers[0].name: Required value", "spec.containers[0].image: Required value"]],
+  ["two containers of one name", POD, pod({ containers: [{ name: "c", image: "a" }, { name: "c", image: "a" }] }), ['spec.containers[1].name: Duplicate value: "c"']],
+  ["a port out of range", POD, pod(withContainer({ ports: [{ containerPort: 70_000 }] })), ["spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"]],
+  ["an unknown protocol", POD, pod(withContainer({ ports: [{ containerPort: 1, protocol: "ICMP" }] })), ['spec.containers[0].ports[0].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"']],
+  ["one host port twice", POD, pod(withContainer({ ports: [{ containerPort: 1, hostPort: 80 }, { containerPort: 2, hostPort: 80 }] })), ['spec.containers[0].ports[1].hostPort: Duplicate value: "TCP//80"']],
+  ["a mount of no volume", POD, pod(withContainer({ volumeMounts: [{ name: "v", mountPath: "/x" }] })), ['spec.containers[0].volumeMounts[0].name: Not found: "v"']],
+  ["two mounts at one path", POD, pod({ containers: [{ name: "c", image: "a", volumeMounts: [{ name: "v", mountPath: "/x" }, { name: "v", mountPath: "/x" }] }], volumes: [{ name: "v" }] }),
+    ['spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/x": must be unique']],
+  ["a sub path that climbs out", POD, pod({ containers: [{ name: "c", image: "a", volumeMounts: [{ name: "v", mountPath: "/x", subPath: "../y" }] }], volumes: [{ name: "v" }] }),
+    ["spec.containers[0].volumeMounts[0].subPath: Invalid value: \"../y\": must not contain '..'"]],
+  ["a volume of two kinds", POD, pod(podSpec({ volumes: [{ name: "v", emptyDir: {}, hostPath: { path: "/x" } }] })), ["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"]],
+  ["a volume that Gantry can't mount", POD, pod(podSpec({ volumes: [{ name: "v", nfs: { server: "s", path: "/" } }] })),
+    ["spec.volumes[0].nfs: Forbidden: Gantry can't mount volumes of the kind nfs yet; supported: emptyDir, hostPath, configMap, secret, downwardAPI, projected"]],
+  ["requests above limits", POD, pod(withContainer({ resources: { requests: { cpu: "2" }, limits: { cpu: "1" } } })), ['spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1']],
+  ["a negative request", POD, pod(withContainer({ resources: { requests: { memory: "-1Mi" } } })), ['spec.containers[0].resources.requests[memory]: Invalid value: "-1Mi": must be greater than or equal to 0']],
+  ["an unknown resource", POD, pod(withContainer({ resources: { requests: { gold: "1" } } })), [
+    'spec.containers[0].resources.requests[gold]: Invalid value: "gold": must be a standard resource type or fully qualified', "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources"]],
+  ["an unknown restart policy", POD, pod(podSpec({ restartPolicy: "Sometimes" })), ['spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"']],
+  ["a variable without source", POD, pod(withContainer({ env: [{ name: "A", valueFrom: {} }] })), ['spec.containers[0].env[0].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`']],
+  ["a variable from an unknown field", POD, pod(withContainer({ env: [{ name: "A", valueFrom: { fieldRef: { fieldPath: "spec.foo" } } }] })),
+    ['spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Unsupported value: "spec.foo": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"']],
+  ["a probe of two kinds", POD, pod(withContainer({ livenessProbe: { exec: { command: ["a"] }, tcpSocket: { port: 1 } } })), ["spec.containers[0].livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type"]],
+  ["a probe of a port that has no such name", POD, pod(withContainer({ readinessProbe: { httpGet: { port: "web" } } })), ['spec.containers[0].readinessProbe.httpGet.port: Invalid value: "web": no port of the container has this name']],
+  ["a probe on an init container", POD, pod(podSpec({ initContainers: [{ name: "i", image: "a", livenessProbe: { exec: { command: ["a"] } } }] })), ["spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always"]],
+  ["privileged without escalation", POD, pod(withContainer({ securityContext: { privileged: true, allowPrivilegeEscalation: false } })),
+    ['spec.containers[0].securityContext: Invalid value: {"privileged":true,"allowPrivilegeEscalation":false}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true']],
+  ["a user namespace, which would be silently missing", POD, pod(podSpec({ hostUsers: false })), ["spec.hostUsers: Forbidden: user namespaces are not supported by Gantry yet; leave the field out or set it to true"]],
+  ["a toleration without key that isn't Exists", POD, pod(podSpec({ tolerations: [{ value: "x" }] })), ['spec.tolerations[0].operator: Invalid value: "": operator must be Exists when `key` is empty, which means "match all values and all keys"']],
+  ["a node affinity without terms", POD, pod(podSpec({ affinity: { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: {} } } })),
+    ["spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term"]],
+  ["negative replicas", DEPLOYMENT, deployment({ replicas: -1 }), ["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]],
+  ["a selector that misses its template", DEPLOYMENT, deployment({ template: template(podSpec(), { app: "db" }) }), ['spec.template.metadata.labels: Invalid value: {"app":"db"}: `selector` does not match template `labels`']],
+  ["no selector", DEPLOYMENT, { spec: { template: template() } }, ["spec.selector: Required value"]],
+  ["an empty selector", DEPLOYMENT, deployment({ selector: {} }), ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]],
+  ["a deployment of pods that end", DEPLOYMENT, deployment({ template: template(podSpec({ restartPolicy: "Never" })) }), ['spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"']],
+  ["a rollout that can't move", DEPLOYMENT, deployment({ strategy: { rollingUpdate: { maxSurge: 0, maxUnavailable: 0 } } }), ["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"]],
+  ["a bad percentage", DEPLOYMENT, deployment({ strategy: { rollingUpdate: { maxSurge: "half" } } }),
+    ["spec.strategy.rollingUpdate.maxSurge: Invalid value: \"half\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"]],
+  ["Recreate with rolling parameters", DEPLOYMENT, deployment({ strategy: { type: "Recreate", rollingUpdate: { maxSurge: 1 } } }), ["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"]],
+  ["a replica set without template", ["apps/v1", "ReplicaSet"], { spec: { selector: { matchLabels: LABELS } } }, ["spec.template: Required value"]],
+  ["a job whose pods never end", JOB, job({ template: { spec: podSpec() } }), ['spec.template.spec.restartPolicy: Unsupported value: "Always": supported values: "Never", "OnFailure"']],
+  ["an indexed job without completions", JOB, job({ completionMode: "Indexed", parallelism: 2 }), ["spec.completions: Required value: when completion mode is Indexed"]],
+  ["a job with a policy that would be ignored", JOB, job({ podFailurePolicy: { rules: [] } }), ["spec.podFailurePolicy: Forbidden: is not supported by Gantry yet"]],
+  ["a cronjob with a zone in its schedule", CRON_JOB, cronJob({ schedule: "TZ=UTC 0 0 * * *" }), ['spec.schedule: Invalid value: "TZ=UTC 0 0 * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead']],
+  ["a cronjob in a zone that isn't", CRON_JOB, cronJob({ timeZone: "Mars/Olympus" }), ['spec.timeZone: Invalid value: "Mars/Olympus": unknown time zone Mars/Olympus']],
+  ["a cronjob with too long a name", CRON_JOB, { metadata: { name: "n".repeat(53) }, ...cronJob() }, [`metadata.name: Invalid value: "${"n".repeat(53)}": must be no more than 52 characters`]],
+  ["a config map key with a slash", ["v1", "ConfigMap"], { data: { "a/b": "x" } }, [
+    "data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"]],
+  ["a config map above 1 MiB", ["v1", "ConfigMap"], { data: { a: "x".repeat(1_048_577) } }, [": Too long: may not be more than 1048576 bytes"]],
+  ["a TLS secret without key", ["v1", "Secret"], { type: "kubernetes.io/tls", stringData: { "tls.crt": "x" } }, ["data[tls.key]: Required value"]],
+  ["pull credentials that are no JSON don't leak", ["v1", "Secret"], { type: "kubernetes.io/dockerconfigjson", stringData: { ".dockerconfigjson": "hunter2" } },
+    ['data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": must be valid JSON']],
+  ["a namespace with a dot", ["v1", "Namespace"], { metadata: { name: "a.b" } }, [
+    "metadata.name: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"]],
+  ["a lease of no time", ["coordination.k8s.io/v1", "Lease"], { spec: { leaseDurationSeconds: 0 } }, ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than zero"]],
+  ["a taint of unknown effect", ["v1", "Node"], { spec: { taints: [{ key: "a", effect: "Frob" }] } }, ['spec.taints[0].effect: Unsupported value: "Frob": supported values: "NoExecute", "NoSchedule", "PreferNoSchedule"']],
+  ["an event of another namespace", ["v1", "Event"], { involvedObject: { kind: "Pod", namespace: "blue", name: "p" } }, ['involvedObject.namespace: Invalid value: "blue": does not match event.namespace "default"']],
+];
+for (const [name, [apiVersion, kind], body, faults] of CASES) test(`${kind}: ${name}`, (t) => t.deepEqual(made(apiVersion, kind, body).faults, faults));
+
+test("a cron schedule of four fields is refused, naming what is expected", (t) => {
+  t.regex(made(...CRON_JOB, cronJob({ schedule: "0 0 * *" })).faults.join(), /spec\.schedule: Invalid value: "0 0 \* \*": .*five fields/);
+});
+
+const updated = (kind: readonly [string, string], before: object, after: object): readonly string[] => made(kind[0], kind[1], after, made(kind[0], kind[1], before).object).faults;
+
+test("a pod's image, tolerations and labels may change, the rest of its spec may not", (t) => {
+  t.deepEqual(updated(POD, pod(podSpec()), { metadata: { labels: { a: "b" } }, spec: podSpec({ containers: [{ name: "c", image: "nginx:2", imagePullPolicy: "Always" }], tolerations: [{ operator: "Exists" }], activeDeadlineSeconds: 5 }) }), []);
+  const [fault] = updated(POD, pod(podSpec()), pod(withContainer({ command: ["sh"] })));
+  t.regex(fault!, /^spec: Forbidden: pod updates may not change fields other than .*; changed: spec\.containers$/);
+  t.regex(updated(POD, pod(podSpec()), pod(podSpec({ nodeName: "n" })))[0]!, /changed: spec\.nodeName/);
+  t.regex(updated(POD, pod(podSpec({ tolerations: [{ operator: "Exists" }] })), pod(podSpec()))[0]!, /existing toleration can not be modified/);
+});
+
+test("labelling a pod that a controller made without a pod's own defaults is no change of its spec", (t) => {
+  const { object } = made(...POD, pod(withContainer({ resources: { limits: { cpu: "1" } } })));
+  const spec = { ...(object as KubeObject & { spec: Record<string, unknown> }).spec, containers: [{ name: "c", image: "nginx", terminationMessagePath: "/dev/termination-log", terminationMessagePolicy: "File", imagePullPolicy: "Always", resources: { limits: { cpu: "1" } } }] };
+  delete (spec as { enableServiceLinks?: unknown }).enableServiceLinks;
+  const raw = { ...object, spec } as KubeObject;
+  const { object: next, faults } = made(...POD, { metadata: { labels: { a: "b" } }, spec }, raw);
+  t.deepEqual(faults, []);
+  t.deepEqual((next as typeof raw & { spec: unknown }).spec, spec);
+});
+
+test("selectors, a job's template and an immutable config map stay", (t) => {
+  t.regex(updated(DEPLOYMENT, deployment(), deployment({ selector: { matchLabels: { app: "web", b: "c" } }, template: template(podSpec(), { app: "web", b: "c" }) })).join(), /^spec\.selector: Invalid value: .*: field is immutable$/);
+  t.deepEqual(updated(["v1", "ConfigMap"], { data: { a: "1" }, immutable: true }, { data: { a: "2" }, immutable: true }), ["data: Forbidden: field is immutable when `immutable` is set"]);
+  t.deepEqual(updated(["v1", "Secret"], { type: "a/b" }, { type: "c/d" }), ['type: Invalid value: "c/d": field is immutable']);
+  t.deepEqual(updated(["v1", "Secret"], { type: "a/b" }, {}), []);
+  const old = made(...JOB, job()).object as KubeObject & { spec: object };
+  const again = (spec: object): readonly string[] => made(...JOB, { metadata: old.metadata, spec: { ...old.spec, ...spec } }, old).faults;
+  t.deepEqual(again({ parallelism: 5, suspend: true, ttlSecondsAfterFinished: 9 }), []);
+  t.regex(again({ completions: 7 })[0]!, /^spec\.completions: Invalid value: 7: field is immutable$/);
+  t.regex(again({ template: { spec: podSpec({ restartPolicy: "OnFailure" }) } }).join(), /spec\.template: .*field is immutable/);
+});
+
+test("what the server set can't be changed, and a dying object gets no new finalizer", (t) => {
+  const { object } = made(...POD, pod(podSpec()));
+  const dying = { ...object, metadata: { ...object.metadata, deletionTimestamp: "2026-01-01T00:00:00Z", creationTimestamp: "2026-01-01T00:00:00Z" } };
+  const meta = { ...dying.metadata, finalizers: ["a/b"], uid: "other" };
+  t.deepEqual(made(...POD, { ...dying, metadata: meta }, dying).faults, [
+    'metadata.uid: Invalid value: "other": field is immutable',
+    'metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"a/b"}']);
+});
+
+test("what the scheduler does not heed yet is said", (t) => {
+  const anti = podSpec({ affinity: { podAntiAffinity: {} }, priorityClassName: "high", topologySpreadConstraints: [{ maxSkew: 1, topologyKey: "zone", whenUnsatisfiable: "DoNotSchedule" }] });
+  const warnings = (kind: readonly [string, string], body: object): readonly string[] => definitionOfKind(...kind)!.warnings!(made(...kind, body).object);
+  t.deepEqual(warnings(POD, pod(anti)), ["affinity.podAntiAffinity", "topologySpreadConstraints", "priorityClassName"].map((f) => `spec.${f}: Gantry's scheduler does not heed this yet`));
+  t.is(warnings(DEPLOYMENT, deployment({ template: template(anti) })).length, 3);
+  t.deepEqual(warnings(CRON_JOB, cronJob()), []);
+});
