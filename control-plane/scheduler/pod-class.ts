@@ -1,0 +1,60 @@
+// A class is everything about a pod that placing it depends on. Replicas of one workload share a class, so filters and scores are
+// computed once for all of them. Pure.
+import type { ResourceName } from "../../base/kube/resources.ts";
+import type { NodeAffinity, NodeSelectorTerm, Pod, PreferredSchedulingTerm, Toleration } from "../../base/kube/types.gen.ts";
+import { podRequests, type Amounts } from "../../base/kube/pod-requests.ts";
+
+export interface HostPort {
+  readonly port: number;
+  readonly protocol: string;
+  readonly ip: string;
+}
+
+export interface PodClass {
+  readonly key: string;
+  readonly requests: Readonly<Amounts>;
+  /** For scoring only: what a container without requests is counted as, so that such pods spread too (upstream: 100m, 200 MB). */
+  readonly scoringMilliCpu: number;
+  readonly scoringMemoryBytes: number;
+  readonly nodeName: string;
+  readonly nodeSelector: Readonly<Record<string, string>>;
+  readonly requiredTerms: readonly NodeSelectorTerm[] | undefined;
+  readonly preferredTerms: readonly PreferredSchedulingTerm[];
+  readonly tolerations: readonly Toleration[];
+  readonly hostPorts: readonly HostPort[];
+  readonly images: readonly string[];
+  /** uid of the controlling owner, or "": pods of one owner are spread over nodes. */
+  readonly owner: string;
+  readonly priority: number;
+}
+
+const UNSTATED_MILLI_CPU = 100;
+const UNSTATED_MEMORY_BYTES = 200 * 1024 * 1024;
+
+export const controllerOf = (pod: Pod): { readonly uid: string; readonly kind: string; readonly name: string; readonly resource?: ResourceName } | undefined =>
+  pod.metadata.ownerReferences?.find((o) => o.controller === true);
+
+export const hostPortsOf = (pod: Pod): readonly HostPort[] =>
+  (pod.spec?.containers ?? []).flatMap((c) => (c.ports ?? []).flatMap((p) =>
+    p.hostPort ? [{ port: p.hostPort, protocol: p.protocol ?? "TCP", ip: p.hostIP ?? "" }] : []));
+
+export const classOf = (pod: Pod): PodClass => {
+  const spec = pod.spec!;
+  const requests = podRequests(spec);
+  const affinity: NodeAffinity | undefined = spec.affinity?.nodeAffinity;
+  const body = {
+    requests,
+    scoringMilliCpu: requests["cpu"] ?? UNSTATED_MILLI_CPU,
+    scoringMemoryBytes: requests["memory"] ?? UNSTATED_MEMORY_BYTES,
+    nodeName: spec.nodeName ?? "",
+    nodeSelector: spec.nodeSelector ?? {},
+    requiredTerms: affinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms,
+    preferredTerms: affinity?.preferredDuringSchedulingIgnoredDuringExecution ?? [],
+    tolerations: spec.tolerations ?? [],
+    hostPorts: hostPortsOf(pod),
+    images: spec.containers.map((c) => c.image ?? ""),
+    owner: controllerOf(pod)?.uid ?? "",
+    priority: spec.priority ?? 0,
+  };
+  return { key: JSON.stringify(body), ...body };
+};

@@ -1,0 +1,91 @@
+import test from "ava";
+import { FakeClock, settle } from "../../base/clock.ts";
+import { NODES, PODS } from "../../base/kube/resources.ts";
+import type { Node, Pod } from "../../base/kube/types.gen.ts";
+import { silentLogger } from "../../base/logger.ts";
+import { Metrics } from "../../base/metrics.ts";
+import { keyOf } from "../state/store.ts";
+import { createTestState } from "../state/testing.ts";
+import { createExplainer } from "./explain.ts";
+import { runScheduler } from "./scheduler.ts";
+import { aNode, aPod } from "./testing.ts";
+
+const setup = async (t: { teardown(fn: () => unknown): void }) => {
+  const clock = new FakeClock();
+  const { store, cache } = await createTestState({ clock });
+  const abort = new AbortController();
+  const events: string[] = [];
+  const running = runScheduler({ store, cache, clock, logger: silentLogger, metrics: new Metrics(), events: { record: (e) => void events.push(`${e.reason} ${e.regarding.metadata.name!}: ${e.message}`) } }, undefined, abort.signal);
+  t.teardown(async () => {
+    abort.abort();
+    await running;
+    cache.close();
+    await store.close();
+  });
+  return {
+    store, cache, clock, events,
+    addNode: (node: Node) => store.create(keyOf(NODES, node), node, { writer: "api" }),
+    addPod: (pod: Pod) => store.create(keyOf(PODS, pod), pod, { writer: "api" }),
+    pod: (name: string): Pod => cache.resource(PODS).get("default", name)!.object,
+  };
+};
+
+test("pods are bound evenly, with their condition and an event", async (t) => {
+  const { addNode, addPod, pod, events } = await setup(t);
+  for (const name of ["a", "b", "c"]) await addNode(aNode(name));
+  await Promise.all(Array.from({ length: 9 }, (_, i) => addPod(aPod(`p${i}`, { cpu: "100m", owner: "o" }))));
+  await settle();
+  const bound = Array.from({ length: 9 }, (_, i) => pod(`p${i}`));
+  t.deepEqual(["a", "b", "c"].map((n) => bound.filter((p) => p.spec!.nodeName === n).length), [3, 3, 3]);
+  t.is(bound[0]!.status!.conditions!.find((c) => c.type === "PodScheduled")!.status, "True");
+  t.is(events.filter((e) => e.startsWith("Scheduled ")).length, 9);
+});
+
+test("a pod that fits nowhere says why once, and is bound when room appears", async (t) => {
+  const { addNode, addPod, pod, events, clock, store } = await setup(t);
+  await addNode(aNode("a", { cpu: "1" }));
+  await addPod(aPod("big", { cpu: "2" }));
+  await clock.advance(1000);
+  const condition = pod("big").status!.conditions!.find((c) => c.type === "PodScheduled")!;
+  t.is(condition.status, "False");
+  t.is(condition.reason, "Unschedulable");
+  t.regex(condition.message!, /^0\/1 nodes are available: 1 Insufficient cpu\. Hint: to fit on node a: request at most 1 of cpu \(now 2\)/);
+  await clock.advance(60_000);
+  t.is(events.filter((e) => e.startsWith("FailedScheduling")).length, 1);
+  await addNode(aNode("b", { cpu: "4" }));
+  await clock.advance(10);
+  t.is(pod("big").spec!.nodeName, "b");
+  await store.delete({ type: PODS, namespace: "default", name: "big" }, { writer: "api" });
+  await addPod({ ...aPod("next", { cpu: "4" }) });
+  await clock.advance(10);
+  t.is(pod("next").spec!.nodeName, "b");
+});
+
+test("what is deleted, finished, gated or another scheduler's is left alone", async (t) => {
+  const { addNode, addPod, pod, clock } = await setup(t);
+  await addNode(aNode("a"));
+  await addPod({ ...aPod("done"), status: { phase: "Succeeded" } });
+  await addPod(aPod("gated", { spec: { schedulingGates: [{ name: "wait" }] } }));
+  await addPod(aPod("other", { spec: { schedulerName: "mine" } }));
+  await clock.advance(1000);
+  for (const name of ["done", "gated", "other"]) t.is(pod(name).spec!.nodeName, undefined, name);
+});
+
+test("higher priority is placed first when room is short", async (t) => {
+  const { addNode, addPod, pod, clock } = await setup(t);
+  await Promise.all([addPod(aPod("low", { cpu: "1", spec: { priority: 1 } })), addPod(aPod("high", { cpu: "1", spec: { priority: 100 } }))]);
+  await addNode(aNode("a", { cpu: "1" }));
+  await clock.advance(10);
+  t.is(pod("high").spec!.nodeName, "a");
+  t.is(pod("low").spec!.nodeName, undefined);
+});
+
+test("an explanation of a bound pod does not count its own room against it", async (t) => {
+  const { addNode, addPod, cache, clock } = await setup(t);
+  await addNode(aNode("a", { cpu: "1" }));
+  await addPod(aPod("p", { cpu: "1" }));
+  await clock.advance(10);
+  const explanation = createExplainer(cache).explain("default", "p");
+  t.is(explanation.nodeName, "a");
+  t.deepEqual(explanation.fits, ["a"]);
+});

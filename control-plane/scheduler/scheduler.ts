@@ -1,0 +1,304 @@
+// Binds pending pods to nodes; runs on the leader only. It alone writes spec.nodeName and the PodScheduled condition. Assume in
+// memory, bind in one batch, confirm by the cache's event or forget. All of its state is rebuilt from the cache when it starts.
+import { describeError, isCode } from "../../base/errors.ts";
+import type { Clock } from "../../base/clock.ts";
+import type { Logger } from "../../base/logger.ts";
+import type { Metrics } from "../../base/metrics.ts";
+import { NODES, PODS } from "../../base/kube/resources.ts";
+import type { Pod, PodCondition } from "../../base/kube/types.gen.ts";
+import type { CacheEvent, WatchCache } from "../state/cache.ts";
+import { keyOf, type Fence, type Store } from "../state/store.ts";
+import { buildNodeTable, explainClass, isTerminal } from "./explain.ts";
+import type { NodeTable } from "./node-table.ts";
+import { ClassPlacer } from "./placement.ts";
+import { classOf, type PodClass } from "./pod-class.ts";
+
+export const SCHEDULER_NAMES: ReadonlySet<string> = new Set(["default-scheduler", "gantry-scheduler"]);
+
+export interface SchedulerEvents {
+  record(event: { regarding: Pod; type: "Normal" | "Warning"; reason: string; message: string; writer: "scheduler"; component: string }): void;
+}
+
+export interface SchedulerOptions {
+  readonly store: Store;
+  readonly cache: WatchCache;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly events: SchedulerEvents;
+}
+
+interface Pending {
+  readonly pod: Pod;
+  readonly podClass: PodClass;
+  readonly order: number;
+  readonly sinceMs: number;
+  failures: number;
+}
+
+/** Placements of one turn: more would hold up the event loop (100 µs each at worst). */
+const MAX_PER_CYCLE = 500;
+/** A pod that doesn't fit is announced when it still doesn't after this long: nodes that are just joining cause no noise. */
+const ANNOUNCE_DELAY_MS = 200;
+const RETRY_MS = 1000;
+
+const isSchedulable = (pod: Pod): boolean =>
+  !pod.spec?.nodeName && !pod.metadata.deletionTimestamp && !isTerminal(pod) && SCHEDULER_NAMES.has(pod.spec?.schedulerName ?? "default-scheduler") && !pod.spec?.schedulingGates?.length;
+
+const withCondition = (pod: Pod, condition: PodCondition): Pod => {
+  const others = (pod.status?.conditions ?? []).filter((c) => c.type !== condition.type);
+  return { ...pod, status: { ...pod.status, conditions: [...others, condition] } };
+};
+
+/** Runs until the signal aborts; rejects when it was fenced off. `fence` is absent only in tests. */
+export const runScheduler = async (options: SchedulerOptions, fence: Fence | undefined, signal: AbortSignal): Promise<void> => {
+  using scheduler = new Scheduler(options, fence);
+  await scheduler.finished(signal);
+};
+
+class Scheduler implements Disposable {
+  readonly #o: SchedulerOptions;
+  readonly #fence: Fence | undefined;
+  readonly #table: NodeTable;
+  readonly #active = new Map<string, Pending>();
+  readonly #unschedulable = new Map<string, Pending>();
+  readonly #placers = new Map<string, ClassPlacer>();
+  readonly #subscriptions = new DisposableStack();
+  readonly #failed = Promise.withResolvers<never>();
+  readonly #retries = new Set<Disposable>();
+  #order = 0;
+  #cycleDue = false;
+  #announceTimer: Disposable | undefined;
+  readonly #attempts;
+  readonly #latency;
+  readonly #cycle;
+
+  constructor(options: SchedulerOptions, fence: Fence | undefined) {
+    this.#o = options;
+    this.#fence = fence;
+    const { cache, metrics } = options;
+    this.#attempts = metricsOf(metrics).attempts;
+    this.#latency = metricsOf(metrics).latency;
+    this.#cycle = metricsOf(metrics).cycle;
+    // In one turn with the subscriptions: no event can fall in between.
+    this.#table = buildNodeTable(cache);
+    for (const { object } of cache.resource(PODS).byIndex("node", "")) this.#enqueue(object);
+    this.#subscriptions.use(cache.resource(PODS).subscribe((e) => this.#onPod(e)));
+    this.#subscriptions.use(cache.resource(NODES).subscribe((e) => {
+      if (e.type === "deleted") this.#table.removeNode(e.stored.object.metadata.name!);
+      else this.#table.setNode(e.stored.object);
+      this.#retryUnschedulable();
+    }));
+    metricsOf(metrics).leading = () => ({ active: this.#active.size, unschedulable: this.#unschedulable.size });
+  }
+
+  async finished(signal: AbortSignal): Promise<void> {
+    const aborted = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    await Promise.race([aborted, this.#failed.promise]);
+  }
+
+  [Symbol.dispose](): void {
+    this.#subscriptions.dispose();
+    this.#announceTimer?.[Symbol.dispose]();
+    for (const retry of this.#retries) retry[Symbol.dispose]();
+    metricsOf(this.#o.metrics).leading = undefined;
+    this.#active.clear();
+    this.#unschedulable.clear();
+  }
+
+  #onPod({ type, stored: { object: pod } }: CacheEvent<Pod>): void {
+    const uid = pod.metadata.uid!;
+    if (type === "deleted" || isTerminal(pod)) {
+      this.#forget(uid);
+      if (this.#table.isPlaced(uid)) {
+        this.#table.remove(uid);
+        this.#retryUnschedulable();
+      }
+    } else if (pod.spec?.nodeName) {
+      this.#forget(uid);
+      this.#table.place(pod, pod.spec.nodeName);
+    } else if (isSchedulable(pod)) {
+      if (!this.#table.isPlaced(uid)) this.#enqueue(pod);
+    } else {
+      this.#forget(uid);
+    }
+  }
+
+  #forget(uid: string): void {
+    this.#active.delete(uid);
+    this.#unschedulable.delete(uid);
+  }
+
+  #enqueue(pod: Pod): void {
+    if (!isSchedulable(pod)) return;
+    const uid = pod.metadata.uid!;
+    const known = this.#unschedulable.get(uid) ?? this.#active.get(uid);
+    const podClass = classOf(pod);
+    // Its own condition was written: nothing that placing it depends on has changed.
+    if (known && known.podClass.key === podClass.key && this.#unschedulable.has(uid)) {
+      this.#unschedulable.set(uid, { ...known, pod });
+      return;
+    }
+    this.#unschedulable.delete(uid);
+    this.#active.set(uid, { pod, podClass, order: known?.order ?? this.#order++, sinceMs: known?.sinceMs ?? this.#o.clock.monotonicMs(), failures: known?.failures ?? 0 });
+    this.#wake();
+  }
+
+  #retryUnschedulable(): void {
+    if (this.#unschedulable.size === 0) return;
+    for (const [uid, pending] of this.#unschedulable) this.#active.set(uid, pending);
+    this.#unschedulable.clear();
+    this.#wake();
+  }
+
+  /** Work that arrives in one turn is placed together, so that its bindings share a transaction. */
+  #wake(): void {
+    if (this.#cycleDue) return;
+    this.#cycleDue = true;
+    setImmediate(() => {
+      this.#cycleDue = false;
+      if (!this.#subscriptions.disposed) this.#runCycle();
+    });
+  }
+
+  #runCycle(): void {
+    const end = this.#cycle.startTimer();
+    const queue = [...this.#active.values()].sort((a, b) => b.podClass.priority - a.podClass.priority || a.order - b.order).slice(0, MAX_PER_CYCLE);
+    const full = new Set<string>();
+    for (const pending of queue) {
+      const { pod, podClass } = pending;
+      const uid = pod.metadata.uid!;
+      this.#active.delete(uid);
+      const row = full.has(podClass.key) ? undefined : this.#placer(podClass).choose();
+      if (row === undefined) {
+        full.add(podClass.key);
+        this.#unschedulable.set(uid, pending);
+        this.#attempts.inc({ result: "unschedulable" });
+        continue;
+      }
+      const nodeName = this.#table.nodeName(row);
+      this.#table.place(pod, nodeName);
+      void this.#bind(pending, nodeName);
+    }
+    if (this.#active.size > 0) this.#wake();
+    else this.#dropIdlePlacers();
+    if (this.#unschedulable.size > 0) this.#announceTimer ??= this.#o.clock.setTimer(ANNOUNCE_DELAY_MS, () => this.#announce());
+    end();
+  }
+
+  #placer(podClass: PodClass): ClassPlacer {
+    let placer = this.#placers.get(podClass.key);
+    if (!placer) this.#placers.set(podClass.key, (placer = new ClassPlacer(podClass, this.#table)));
+    return placer;
+  }
+
+  #dropIdlePlacers(): void {
+    const waiting = new Set([...this.#unschedulable.values()].map((p) => p.podClass.key));
+    for (const key of this.#placers.keys()) if (!waiting.has(key)) this.#placers.delete(key);
+  }
+
+  async #bind(pending: Pending, nodeName: string): Promise<void> {
+    const { pod } = pending;
+    const uid = pod.metadata.uid!;
+    try {
+      let bound = false;
+      await this.#o.store.update(keyOf(PODS, pod), (current) => {
+        bound = isSchedulable(current) && current.metadata.uid === uid;
+        if (!bound) return undefined;
+        const condition: PodCondition = { type: "PodScheduled", status: "True", lastTransitionTime: this.#timestamp() };
+        return withCondition({ ...current, spec: { ...current.spec!, nodeName } }, condition);
+      }, { writer: "scheduler", fence: this.#fence });
+      if (!bound) {
+        // Deleted, or bound by somebody through the API: the cache's event has said or will say where it counts.
+        this.#table.remove(uid);
+        const now = this.#o.cache.resource(PODS).byUid(uid)?.object;
+        if (now?.spec?.nodeName && !isTerminal(now)) this.#table.place(now, now.spec.nodeName);
+        return;
+      }
+      this.#attempts.inc({ result: "scheduled" });
+      this.#latency.observe((this.#o.clock.monotonicMs() - pending.sinceMs) / 1000);
+      this.#o.logger.debug("pod bound", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, podUid: uid, node: nodeName });
+      this.#o.events.record({ regarding: pod, type: "Normal", reason: "Scheduled", writer: "scheduler", component: "default-scheduler",
+        message: `Successfully assigned ${pod.metadata.namespace!}/${pod.metadata.name!} to ${nodeName}` });
+    } catch (error) {
+      this.#table.remove(uid);
+      if (isCode(error, "NotFound")) return;
+      if (isCode(error, "Fenced")) {
+        this.#failed.reject(error);
+        return;
+      }
+      this.#attempts.inc({ result: "error" });
+      this.#o.logger.warn("binding failed, will be tried again", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, node: nodeName, err: describeError(error) });
+      pending.failures++;
+      const retry = this.#o.clock.setTimer(Math.min(RETRY_MS * pending.failures, 10_000), () => {
+        this.#retries.delete(retry);
+        const now = this.#o.cache.resource(PODS).byUid(uid)?.object;
+        if (now && !this.#table.isPlaced(uid)) this.#enqueue(now);
+      });
+      this.#retries.add(retry);
+    }
+  }
+
+  /** Writes the condition and the event of every pod that still doesn't fit, where they would say something new. */
+  #announce(): void {
+    this.#announceTimer = undefined;
+    const messages = new Map<string, string>();
+    for (const { pod, podClass } of this.#unschedulable.values()) {
+      let message = messages.get(podClass.key);
+      if (message === undefined) {
+        const explanation = explainClass(podClass, this.#table);
+        message = explanation.suggestion ? `${explanation.summary} Hint: ${explanation.suggestion}.` : explanation.summary;
+        messages.set(podClass.key, message);
+      }
+      const shown = pod.status?.conditions?.find((c) => c.type === "PodScheduled");
+      if (shown?.status === "False" && shown.message === message) continue;
+      void this.#writeUnschedulable(pod, message);
+    }
+  }
+
+  async #writeUnschedulable(pod: Pod, message: string): Promise<void> {
+    try {
+      await this.#o.store.update(keyOf(PODS, pod), (current) => {
+        if (!isSchedulable(current) || current.metadata.uid !== pod.metadata.uid) return undefined;
+        const before = current.status?.conditions?.find((c) => c.type === "PodScheduled");
+        const lastTransitionTime = before?.status === "False" ? before.lastTransitionTime : this.#timestamp();
+        return withCondition(current, { type: "PodScheduled", status: "False", reason: "Unschedulable", message, lastTransitionTime });
+      }, { writer: "scheduler", fence: this.#fence });
+      this.#o.events.record({ regarding: pod, type: "Warning", reason: "FailedScheduling", message, writer: "scheduler", component: "default-scheduler" });
+    } catch (error) {
+      if (isCode(error, "Fenced")) this.#failed.reject(error);
+      else if (!isCode(error, "NotFound")) this.#o.logger.warn("could not say that a pod is unschedulable", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, err: describeError(error) });
+    }
+  }
+
+  #timestamp(): string {
+    return new Date(this.#o.clock.nowMs()).toISOString().replace(/\.\d+Z$/, "Z");
+  }
+}
+
+const makeInstruments = (metrics: Metrics) => {
+  const made = {
+    attempts: metrics.counter("gantry_scheduler_attempts_total", "Placements tried, by result (scheduled, unschedulable, error)", ["result"]),
+    latency: metrics.histogram("gantry_scheduler_latency_seconds", "From seeing a pending pod to its binding being stored"),
+    cycle: metrics.histogram("gantry_scheduler_cycle_seconds", "Time to place one batch in memory", [], [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5]),
+    /** Queue lengths, while this process leads. */
+    leading: undefined as (() => { readonly active: number; readonly unschedulable: number }) | undefined,
+  };
+  // Read when asked for: a pod that is deleted while it waits costs no cycle, and one who no longer leads has nothing waiting.
+  metrics.gauge("gantry_scheduler_pending_pods", "Pods waiting for a node, by queue (active, unschedulable)", ["queue"], (gauge) => {
+    const { active, unschedulable } = made.leading?.() ?? { active: 0, unschedulable: 0 };
+    gauge.set({ queue: "active" }, active);
+    gauge.set({ queue: "unschedulable" }, unschedulable);
+  });
+  return made;
+};
+const instruments = new WeakMap<Metrics, ReturnType<typeof makeInstruments>>();
+/** A process leads more than once in its life, and prom-client takes a name only once. */
+const metricsOf = (metrics: Metrics): ReturnType<typeof makeInstruments> => {
+  let made = instruments.get(metrics);
+  if (!made) instruments.set(metrics, (made = makeInstruments(metrics)));
+  return made;
+};
