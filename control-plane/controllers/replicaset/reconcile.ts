@@ -1,0 +1,76 @@
+// What a ReplicaSet lacks or has too much of, and its status. Pure. Order of victims and status rules: upstream's
+// pkg/controller/controller_utils.go (ActivePodsWithRanks) and pkg/controller/replicaset/replica_set_utils.go.
+import type { Pod, ReplicaSet, ReplicaSetCondition, ReplicaSetStatus } from "../../../base/kube/types.gen.ts";
+import { isActive, isReady, readySinceMs, restartsOf, timeMs, timestamp, withCondition } from "../objects.ts";
+
+export interface Plan {
+  readonly create: number;
+  readonly remove: readonly Pod[];
+  readonly status: ReplicaSetStatus;
+  /** Until a ready pod counts as available (minReadySeconds); undefined when none is waiting for that. */
+  readonly againMs: number | undefined;
+}
+
+/** Pods created in one pass: bounds the memory of a ReplicaSet of a million; the next pass goes on. */
+export const MAX_CREATES = 500;
+
+const DELETION_COST = "controller.kubernetes.io/pod-deletion-cost";
+const PHASE_ORDER: Readonly<Record<string, number>> = { Pending: 0, Unknown: 1, Running: 2 };
+
+/** Those that hurt least come first: not placed, not running, not ready, crowded nodes, young, often restarted. */
+export const victimsFirst = (pods: readonly Pod[]): Pod[] => {
+  const perNode = new Map<string, number>();
+  for (const { spec } of pods) if (spec?.nodeName) perNode.set(spec.nodeName, (perNode.get(spec.nodeName) ?? 0) + 1);
+  const ranks = pods.map((pod) => ({
+    pod,
+    // Compared from left to right, the smaller goes first.
+    rank: [
+      pod.spec?.nodeName ? 1 : 0,
+      PHASE_ORDER[pod.status?.phase ?? "Pending"] ?? 0,
+      isReady(pod) ? 1 : 0,
+      Number(pod.metadata.annotations?.[DELETION_COST] ?? 0) || 0,
+      -(perNode.get(pod.spec?.nodeName ?? "") ?? 0),
+      -readySinceMs(pod),
+      -restartsOf(pod),
+      -timeMs(pod.metadata.creationTimestamp),
+    ],
+  }));
+  ranks.sort((a, b) => {
+    const at = a.rank.findIndex((value, i) => value !== b.rank[i]);
+    return at === -1 ? (a.pod.metadata.name! < b.pod.metadata.name! ? -1 : 1) : a.rank[at]! - b.rank[at]!;
+  });
+  return ranks.map(({ pod }) => pod);
+};
+
+const failureCondition = (before: readonly ReplicaSetCondition[], failure: string | undefined, nowMs: number): readonly ReplicaSetCondition[] =>
+  failure === undefined
+    ? before.filter((c) => c.type !== "ReplicaFailure")
+    : withCondition(before, { type: "ReplicaFailure", status: "True", reason: "FailedCreate", message: failure, lastTransitionTime: timestamp(nowMs) });
+
+/** `pods` are all that the ReplicaSet owns; `failure` is why its last creates failed, if they did. */
+export const reconcile = (replicaSet: ReplicaSet, pods: readonly Pod[], nowMs: number, failure?: string): Plan => {
+  const { metadata, spec, status } = replicaSet;
+  const wanted = spec?.replicas ?? 1;
+  const active = pods.filter(isActive);
+  const deleting = metadata.deletionTimestamp !== undefined;
+  const templateLabels = Object.entries(spec?.template?.metadata?.labels ?? {});
+  const minReadyMs = (spec?.minReadySeconds ?? 0) * 1000;
+  const waitsMs = active.filter(isReady).map((pod) => Math.max(0, readySinceMs(pod) + minReadyMs - nowMs));
+  const terminating = pods.filter((pod) => pod.metadata.deletionTimestamp !== undefined && pod.status?.phase !== "Succeeded" && pod.status?.phase !== "Failed").length;
+  const conditions = failureCondition(status?.conditions ?? [], failure, nowMs);
+  const pending = waitsMs.filter((ms) => ms > 0);
+  return {
+    create: deleting ? 0 : Math.min(MAX_CREATES, Math.max(0, wanted - active.length)),
+    remove: deleting || active.length <= wanted ? [] : victimsFirst(active).slice(0, active.length - wanted),
+    status: {
+      replicas: active.length,
+      fullyLabeledReplicas: active.filter((pod) => templateLabels.every(([k, v]) => pod.metadata.labels?.[k] === v)).length,
+      readyReplicas: waitsMs.length,
+      availableReplicas: waitsMs.length - pending.length,
+      ...(terminating > 0 && { terminatingReplicas: terminating }),
+      observedGeneration: metadata.generation ?? 0,
+      ...(conditions.length > 0 && { conditions: [...conditions] }),
+    },
+    againMs: pending.length > 0 ? Math.min(...pending) : undefined,
+  };
+};
