@@ -1,0 +1,61 @@
+// Version 2 on a tree of plain files: what is written where. The real files of both versions: test/root/cgroups.test.ts.
+import test from "ava";
+import type { ExecutionContext } from "ava";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { SystemClock } from "../../base/clock.ts";
+import { silentLogger } from "../../base/logger.ts";
+import { CgroupTree, podCgroupPath } from "./cgroup-tree.ts";
+import type { CgroupLayout } from "./detect.ts";
+
+const fixture = (t: ExecutionContext, controllers: readonly string[] = ["cpuset", "cpu", "io", "memory", "pids", "rdma"]): { readonly root: string; readonly tree: CgroupTree } => {
+  const root = mkdtempSync(join(tmpdir(), "gantry-cgroup-"));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  const layout: CgroupLayout = { version: "v2", hierarchies: new Map(), unified: root, unifiedControllers: controllers, notes: [] };
+  return { root, tree: new CgroupTree({ layout, root: "gantry/n1", clock: new SystemClock(), logger: silentLogger }) };
+};
+
+const put = (path: string, text: string): void => {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+};
+
+test("version 2: every group from the root down to the pod passes the controllers on", (t) => {
+  const { root, tree } = fixture(t);
+  put(join(root, "cgroup.subtree_control"), "cpu memory\n");
+  tree.create(podCgroupPath("Burstable", "u1"), { cpuShares: 1024, cpuQuotaMilli: 500, memoryBytes: 4096, pids: 0 });
+  t.is(readFileSync(join(root, "cgroup.subtree_control"), "utf8"), "+cpuset +io +pids", "only what was missing");
+  for (const path of ["gantry", "gantry/n1", "gantry/n1/kubepods", "gantry/n1/kubepods/burstable", "gantry/n1/kubepods/burstable/podu1"]) {
+    t.is(readFileSync(join(root, path, "cgroup.subtree_control"), "utf8"), "+cpuset +cpu +io +memory +pids", path);
+  }
+  const pod = join(root, "gantry/n1/kubepods/burstable/podu1");
+  t.deepEqual(["cpu.weight", "cpu.max", "memory.max", "pids.max"].map((file) => readFileSync(join(pod, file), "utf8")), ["39", "50000 100000", "4096", "max"]);
+  t.is(tree.ociPath(podCgroupPath("Burstable", "u1")), "/gantry/n1/kubepods/burstable/podu1");
+});
+
+test("a limit whose controller is missing is left out, not failed", (t) => {
+  const { root, tree } = fixture(t, ["cpu"]);
+  tree.create("kubepods", { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 4096, pids: 10 });
+  t.is(readFileSync(join(root, "gantry/n1/kubepods/cpu.weight"), "utf8"), "1");
+  t.throws(() => readFileSync(join(root, "gantry/n1/kubepods/memory.max")), { code: "ENOENT" });
+});
+
+test("processes are those of the group and of all below it", (t) => {
+  const { root, tree } = fixture(t);
+  put(join(root, "gantry/n1/kubepods/podx/cgroup.procs"), "0\n");
+  put(join(root, "gantry/n1/kubepods/podx/a/cgroup.procs"), "11\n12\n");
+  put(join(root, "gantry/n1/kubepods/podx/b/cgroup.procs"), "13\n");
+  t.deepEqual([...tree.processes("kubepods/podx")].sort(), [11, 12, 13]);
+  t.deepEqual(tree.processes("kubepods/pody"), []);
+  t.true(tree.exists("kubepods/podx"));
+  t.is(tree.readStats("kubepods/pody"), undefined);
+});
+
+test("a root that would reach outside of itself is refused", (t) => {
+  const { root } = fixture(t);
+  const layout: CgroupLayout = { version: "v2", hierarchies: new Map(), unified: root, unifiedControllers: [], notes: [] };
+  for (const bad of ["", "/", "../x", "a//b"]) {
+    t.throws(() => new CgroupTree({ layout, root: bad, clock: new SystemClock(), logger: silentLogger }), { code: "Invalid", message: /cgroup root/ });
+  }
+});

@@ -1,0 +1,362 @@
+// A node's control groups: one tree below `root`, in every hierarchy that has limits (version 1) or in the unified tree (version 2). The
+// agent makes the inner groups (kubepods, QoS class, pod); the OCI runtime makes the leaves, one per container. Nothing outside of `root` is
+// touched. Paths here are relative to the root. Control group files live in memory, so reads and writes are synchronous.
+import { mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Clock } from "../../base/clock.ts";
+import { GantryError, describeError } from "../../base/errors.ts";
+import type { Logger } from "../../base/logger.ts";
+import { isErrno } from "../linux/libc.ts";
+import type { CgroupLimits } from "../runtime/container-runtime.ts";
+import type { CgroupLayout, CgroupVersion } from "./detect.ts";
+import { limitWrites } from "./limits.ts";
+import { parseOomKills, parseStats } from "./stats.ts";
+import type { CgroupStats } from "./stats.ts";
+
+/** Version 1 hierarchies in which the agent makes groups: those with limits, and the freezer. The runtime makes the path in all others. */
+const V1_CONTROLLERS = ["cpu", "memory", "pids", "freezer"];
+/** Passed down to the leaves on version 2, as far as they are there. */
+const V2_CONTROLLERS = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
+/** Version 1: where a group's processes are looked up, the first that is mounted. */
+const PROCESS_HIERARCHIES = ["freezer", "pids", "memory", "cpu"];
+const REMOVE_TIMEOUT_MS = 5000;
+const KILL_ROUNDS = 20;
+
+export interface CgroupDescription {
+  readonly version: CgroupVersion;
+  readonly controllers: readonly string[];
+  readonly notes: readonly string[];
+}
+
+export interface CgroupTreeOptions {
+  readonly layout: CgroupLayout;
+  /** Below the mount of each hierarchy: "gantry", "gantry/node-1". Unique on the machine. */
+  readonly root: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export type QosClass = "Guaranteed" | "Burstable" | "BestEffort";
+
+/** kubepods/podUID, kubepods/burstable/podUID, kubepods/besteffort/podUID: as kubelet's cgroupfs driver lays them out, so that tools find them. */
+export const podCgroupPath = (qosClass: string, podUid: string): string =>
+  qosClass === "Guaranteed" ? `kubepods/pod${podUid}` : `kubepods/${qosClass === "Burstable" ? "burstable" : "besteffort"}/pod${podUid}`;
+
+const NO_LIMITS: CgroupLimits = { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 };
+
+export class CgroupTree {
+  readonly #layout: CgroupLayout;
+  readonly #root: string;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  /** v2: groups that pass their controllers down. */
+  readonly #delegated = new Set<string>();
+
+  constructor({ layout, root, clock, logger }: CgroupTreeOptions) {
+    const clean = root.replace(/^\/+|\/+$/g, "");
+    if (clean === "" || clean.split("/").some((part) => part === "" || part === "." || part === "..")) {
+      throw new GantryError("Invalid", `cgroup root "${root}": give a path such as gantry/node-1`);
+    }
+    if (layout.version === "none") throw new GantryError("FailedPrecondition", layout.notes[0] ?? "no control groups are mounted");
+    this.#layout = layout;
+    this.#root = clean;
+    this.#clock = clock;
+    this.#logger = logger;
+  }
+
+  get #version(): "v1" | "v2" {
+    return this.#layout.version === "v2" ? "v2" : "v1";
+  }
+
+  describe(): CgroupDescription {
+    const { version, hierarchies, unifiedControllers, notes } = this.#layout;
+    return { version, controllers: version === "v2" ? unifiedControllers : [...hierarchies.keys()].filter((name) => !name.startsWith("name=")), notes };
+  }
+
+  /** linux.cgroupsPath of an OCI bundle: absolute below the mount of each hierarchy. */
+  ociPath(path: string): string {
+    return `/${this.#root}/${path}`;
+  }
+
+  /** The groups above all pods, with the least weight for BestEffort ones. Once, at the agent's start. */
+  prepare(): void {
+    this.create("kubepods");
+    this.create("kubepods/burstable");
+    this.create("kubepods/besteffort", { ...NO_LIMITS, cpuShares: 2 });
+  }
+
+  /** Makes an inner group (one that has groups, not processes) with all above it, and sets its limits. Idempotent. */
+  create(path: string, limits?: CgroupLimits): void {
+    if (this.#version === "v2") this.#delegate(join(this.#root, path));
+    else for (const directory of this.#directories(path)) mkdirSync(directory, { recursive: true });
+    if (limits) this.apply(path, limits);
+  }
+
+  /** Sets all limits of a group, a container's too. A controller that isn't there is skipped: describe() says so. */
+  apply(path: string, limits: CgroupLimits): void {
+    for (const { controller, file, value } of limitWrites(this.#version, limits)) {
+      const directory = this.#directoryOf(controller, path);
+      if (directory === undefined) continue;
+      try {
+        writeFileSync(join(directory, file), value);
+      } catch (error) {
+        throw new GantryError(isErrno(error, "ENOENT") ? "NotFound" : "InternalError", `can't set ${file} of ${this.ociPath(path)} to ${value}: ${describeError(error)}`, { cause: error });
+      }
+    }
+  }
+
+  /**
+   * Removes a group and all below it, in every hierarchy. Waits for processes that are just ending. "Conflict" names those that don't.
+   * Idempotent.
+   */
+  async remove(path: string): Promise<void> {
+    const deadlineMs = this.#clock.monotonicMs() + REMOVE_TIMEOUT_MS;
+    let left: readonly string[] = this.#everyDirectory(path);
+    for (let delayMs = 1; ; delayMs = Math.min(delayMs * 2, 100)) {
+      left = left.filter((directory) => !removeTree(directory));
+      if (left.length === 0) break;
+      if (this.#clock.monotonicMs() > deadlineMs) {
+        throw new GantryError("Conflict", `can't remove the cgroup ${this.ociPath(path)}: processes ${this.processes(path).join(", ") || "unknown"} are still in it`, { retryable: true });
+      }
+      await this.#clock.sleep(delayMs);
+    }
+    const full = join(this.#root, path);
+    for (const delegated of this.#delegated) if (delegated === full || delegated.startsWith(`${full}/`)) this.#delegated.delete(delegated);
+  }
+
+  /** Removes the root itself and all below: for `gantry down`. Kills what still runs there. */
+  async destroy(): Promise<void> {
+    await this.kill("");
+    await this.remove("");
+  }
+
+  exists(path: string): boolean {
+    const directory = this.#processDirectory(path);
+    return directory !== undefined && readText(join(directory, "cgroup.procs")) !== undefined;
+  }
+
+  /** Of the group and all below it. Empty when it doesn't exist. */
+  processes(path: string): readonly number[] {
+    const directory = this.#processDirectory(path);
+    return directory === undefined ? [] : processesBelow(directory);
+  }
+
+  /** Sends SIGKILL to every process in the group and below, also to those that fork meanwhile. Doesn't wait for their end: remove() does. */
+  async kill(path: string): Promise<void> {
+    if (this.#version === "v2" && writeIfPresent(join(this.#unified(path), "cgroup.kill"), "1")) return; // Linux 5.14
+    const frozen = await this.#tryFreeze(path);
+    for (let round = 0; round < KILL_ROUNDS; round++) {
+      const pids = this.processes(path);
+      for (const pid of pids) killQuietly(pid);
+      if (frozen || pids.length === 0) break; // frozen: none can fork, and each dies when it thaws
+      await this.#clock.sleep(5);
+    }
+    this.#thawAll(path);
+  }
+
+  /** A group below may have been frozen by itself, and frozen processes don't die on version 1. */
+  #thawAll(path: string): void {
+    const directory = this.#version === "v2" ? undefined : this.#directoryOf("freezer", path);
+    const thaw = (group: string): void => {
+      writeIfPresent(join(group, "freezer.state"), "THAWED");
+      for (const child of childrenOf(group)) thaw(child);
+    };
+    if (directory !== undefined) thaw(directory);
+    else if (this.#version === "v2") writeIfPresent(join(this.#unified(path), "cgroup.freeze"), "0");
+  }
+
+  /** Stops all processes of the group where they are; resolves when they stand. "FailedPrecondition" without a freezer. */
+  async freeze(path: string): Promise<void> {
+    const { file, on, isFrozen } = this.#freezer(path);
+    writeFileSync(file, on);
+    const deadlineMs = this.#clock.monotonicMs() + REMOVE_TIMEOUT_MS;
+    for (let delayMs = 1; !isFrozen(); delayMs = Math.min(delayMs * 2, 50)) {
+      if (this.#clock.monotonicMs() > deadlineMs) {
+        this.thaw(path);
+        throw new GantryError("Timeout", `the cgroup ${this.ociPath(path)} did not freeze within ${REMOVE_TIMEOUT_MS} ms: a process sleeps in the kernel`);
+      }
+      await this.#clock.sleep(delayMs);
+      if (this.#version === "v1") writeFileSync(file, on); // processes that came in meanwhile
+    }
+  }
+
+  thaw(path: string): void {
+    const { file, off } = this.#freezer(path);
+    writeFileSync(file, off);
+  }
+
+  /** undefined when the group doesn't exist. */
+  readStats(path: string): CgroupStats | undefined {
+    return this.exists(path) ? parseStats(this.#version, (controller, file) => this.#read(controller, path, file)) : undefined;
+  }
+
+  /** Processes of a container killed for want of memory. Read when it has ended and before the runtime deletes it; 0 when it's gone. */
+  readOomKills(path: string): number {
+    return parseOomKills(this.#version, (controller, file) => this.#read(controller, path, file));
+  }
+
+  #read(controller: string, path: string, file: string): string | undefined {
+    const directory = this.#directoryOf(controller, path);
+    return directory === undefined ? undefined : readText(join(directory, file));
+  }
+
+  async #tryFreeze(path: string): Promise<boolean> {
+    try {
+      await this.freeze(path);
+      return true;
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) this.#logger.debug("killing a cgroup without freezing it", { cgroup: this.ociPath(path), err: error });
+      return false;
+    }
+  }
+
+  #freezer(path: string): { readonly file: string; readonly on: string; readonly off: string; readonly isFrozen: () => boolean } {
+    if (this.#version === "v2") {
+      const directory = this.#unified(path);
+      return { file: join(directory, "cgroup.freeze"), on: "1", off: "0", isFrozen: () => readText(join(directory, "cgroup.events"))?.includes("frozen 1") ?? false };
+    }
+    const directory = this.#directoryOf("freezer", path);
+    if (directory === undefined) throw new GantryError("FailedPrecondition", "the freezer controller is not available on this host");
+    const file = join(directory, "freezer.state");
+    return { file, on: "FROZEN", off: "THAWED", isFrozen: () => readText(file)?.trim() === "FROZEN" };
+  }
+
+  #unified(path: string): string {
+    return join(this.#layout.unified!, this.#root, path);
+  }
+
+  #directoryOf(controller: string, path: string): string | undefined {
+    if (this.#version === "v2") return this.#layout.unifiedControllers.includes(controller) ? this.#unified(path) : undefined;
+    const mount = this.#layout.hierarchies.get(controller);
+    return mount === undefined ? undefined : join(mount, this.#root, path);
+  }
+
+  #processDirectory(path: string): string | undefined {
+    if (this.#version === "v2") return this.#unified(path);
+    for (const controller of PROCESS_HIERARCHIES) {
+      const directory = this.#directoryOf(controller, path);
+      if (directory !== undefined) return directory;
+    }
+    return undefined;
+  }
+
+  /** Where the agent makes the group. Controllers that are mounted together have one directory. */
+  #directories(path: string): readonly string[] {
+    return [...new Set(V1_CONTROLLERS.flatMap((controller) => this.#directoryOf(controller, path) ?? []))];
+  }
+
+  /** Where the runtime may have made it too: every hierarchy, and on hybrid hosts the unified tree. */
+  #everyDirectory(path: string): readonly string[] {
+    const mounts = [...this.#layout.hierarchies.values(), ...(this.#layout.unified === undefined ? [] : [this.#layout.unified])];
+    return [...new Set(mounts)].map((mount) => join(mount, this.#root, path));
+  }
+
+  /** v2: a group gives its children only the controllers that its subtree_control names, and so all the way down from the root. */
+  #delegate(path: string): void {
+    if (this.#delegated.has(path)) return;
+    const mount = this.#layout.unified!;
+    if (path !== "") {
+      this.#delegate(dirname(path) === "." ? "" : dirname(path));
+      mkdirSync(join(mount, path), { recursive: true });
+    }
+    const directory = join(mount, path);
+    const wanted = V2_CONTROLLERS.filter((controller) => this.#layout.unifiedControllers.includes(controller));
+    const present = readText(join(directory, "cgroup.subtree_control"))?.split(/\s+/) ?? [];
+    const missing = wanted.filter((controller) => !present.includes(controller));
+    if (missing.length > 0) this.#enable(directory, missing);
+    this.#delegated.add(path);
+  }
+
+  #enable(directory: string, controllers: readonly string[]): void {
+    const file = join(directory, "cgroup.subtree_control");
+    const value = controllers.map((controller) => `+${controller}`).join(" ");
+    try {
+      writeFileSync(file, value);
+    } catch (error) {
+      // Processes in a group that is not the real root keep it from having groups with controllers: the agent in a container. Its
+      // processes move into a group of their own, as container images with an init system do.
+      if (!isErrno(error, "EBUSY") || readText(join(directory, "cgroup.type")) === undefined || directory !== this.#layout.unified) {
+        throw new GantryError("FailedPrecondition", `can't give the controllers ${controllers.join(", ")} to groups below ${directory}: ${describeError(error)}`, { cause: error });
+      }
+      evacuate(directory);
+      writeFileSync(file, value);
+    }
+  }
+}
+
+const readText = (path: string): string | undefined => {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENODEV", "ENOTDIR")) return undefined; // ENODEV: removed while it was open
+    throw error;
+  }
+};
+
+/** false: there is no such file. */
+const writeIfPresent = (path: string, value: string): boolean => {
+  try {
+    writeFileSync(path, value, { flag: "r+" });
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENODEV")) return false;
+    throw error;
+  }
+};
+
+const childrenOf = (directory: string): readonly string[] => {
+  try {
+    return readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => join(directory, entry.name));
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENODEV")) return [];
+    throw error;
+  }
+};
+
+const processesBelow = (directory: string): readonly number[] => {
+  // 0 stands for a process that this pid namespace does not know.
+  const own = (readText(join(directory, "cgroup.procs")) ?? "").split("\n").map(Number).filter((pid) => pid > 0);
+  return [...own, ...childrenOf(directory).flatMap(processesBelow)];
+};
+
+/** Children first. false: something in it is still in use. */
+const removeTree = (directory: string): boolean => {
+  try {
+    rmdirSync(directory); // most have no children: one call instead of two
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return true;
+    if (!isErrno(error, "EBUSY", "ENOTEMPTY")) throw error;
+  }
+  const children = childrenOf(directory);
+  if (children.length === 0) return false;
+  if (!children.map(removeTree).every(Boolean)) return false;
+  try {
+    rmdirSync(directory);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return true;
+    if (isErrno(error, "EBUSY", "ENOTEMPTY")) return false;
+    throw error;
+  }
+};
+
+const killQuietly = (pid: number): void => {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if (!isErrno(error, "ESRCH")) throw error;
+  }
+};
+
+const evacuate = (directory: string): void => {
+  const into = join(directory, "init");
+  mkdirSync(into, { recursive: true });
+  for (const pid of (readText(join(directory, "cgroup.procs")) ?? "").split("\n").filter((line) => line !== "")) {
+    try {
+      writeFileSync(join(into, "cgroup.procs"), pid);
+    } catch (error) {
+      if (!isErrno(error, "ESRCH", "EINVAL")) throw error; // it ended, or it is a kernel thread
+    }
+  }
+};

@@ -1,0 +1,48 @@
+import test from "ava";
+import { limitWrites, quotaUs, sharesToWeight, weightToShares } from "./limits.ts";
+import { parseOomKills, parseStats } from "./stats.ts";
+
+test("shares become weights as in crun and runc, and stay in range", (t) => {
+  t.deepEqual([2, 1024, 262_144, 1, 1_000_000, 0].map(sharesToWeight), [1, 39, 10_000, 1, 10_000, 0]);
+  for (let weight = 1; weight <= 10_000; weight += 7) t.is(sharesToWeight(weightToShares(weight)), weight);
+});
+
+test("a quota is a share of each period and never below what the kernel takes", (t) => {
+  t.deepEqual([500, 2500, 1].map(quotaUs), [50_000, 250_000, 1000]);
+});
+
+test("limits of 0 are written as unlimited, so that a limit can be taken back", (t) => {
+  const none = { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 };
+  t.deepEqual(limitWrites("v2", none).map((w) => `${w.file}=${w.value}`), ["cpu.max=max 100000", "memory.max=max", "pids.max=max"]);
+  t.deepEqual(limitWrites("v1", none).map((w) => `${w.file}=${w.value}`), ["cpu.cfs_period_us=100000", "cpu.cfs_quota_us=-1", "memory.limit_in_bytes=-1", "pids.max=max"]);
+});
+
+test("every limit goes into the file of its controller", (t) => {
+  const limits = { cpuShares: 512, cpuQuotaMilli: 1500, memoryBytes: 1 << 26, pids: 100 };
+  t.deepEqual(limitWrites("v2", limits).map((w) => `${w.controller}:${w.file}=${w.value}`), ["cpu:cpu.weight=20", "cpu:cpu.max=150000 100000", "memory:memory.max=67108864", "pids:pids.max=100"]);
+  t.deepEqual(limitWrites("v1", limits).map((w) => `${w.controller}:${w.file}=${w.value}`),
+    ["cpu:cpu.shares=512", "cpu:cpu.cfs_period_us=100000", "cpu:cpu.cfs_quota_us=150000", "memory:memory.limit_in_bytes=67108864", "pids:pids.max=100"]);
+});
+
+const files = (texts: Readonly<Record<string, string>>) => (_controller: string, file: string): string | undefined => texts[file];
+
+test("version 2 statistics: the working set leaves out cache that can be dropped", (t) => {
+  const read = files({
+    "cpu.stat": "usage_usec 1500\nuser_usec 1000\nnr_throttled 2\nthrottled_usec 30\n", "memory.current": "1000\n", "memory.stat": "anon 1\nactive_file 5\ninactive_file 300\n",
+    "memory.max": "max\n", "pids.current": "7\n", "memory.events": "low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n",
+  });
+  t.deepEqual(parseStats("v2", read), { cpuNs: 1_500_000, throttledNs: 30_000, memoryBytes: 1000, workingSetBytes: 700, memoryLimitBytes: undefined, pids: 7, oomKills: 2 });
+});
+
+test("version 1 statistics: the huge number that stands for no limit is none", (t) => {
+  const read = files({
+    "cpuacct.usage": "123456\n", "cpu.stat": "nr_periods 1\nthrottled_time 9\n", "memory.usage_in_bytes": "100\n", "memory.stat": "inactive_file 1\ntotal_inactive_file 200\n",
+    "memory.limit_in_bytes": "9223372036854771712\n", "pids.current": "1\n", "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+  });
+  t.deepEqual(parseStats("v1", read), { cpuNs: 123_456, throttledNs: 9, memoryBytes: 100, workingSetBytes: 0, memoryLimitBytes: undefined, pids: 1, oomKills: 1 });
+});
+
+test("files that are gone count as nothing", (t) => {
+  t.is(parseOomKills("v2", () => undefined), 0);
+  t.is(parseStats("v1", () => undefined).memoryBytes, 0);
+});
