@@ -1,0 +1,252 @@
+// The blobs of this node, by digest, laid out as an OCI image layout (image-layout.md), so that other tools can read it. A blob is
+// visible under its name only after it was verified: whatever is in blobs/ is right, however the process ended.
+import { closeSync, createReadStream, existsSync, mkdirSync, openSync, readFileSync, readSync, renameSync, statSync } from "node:fs";
+import { open, readdir, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
+import { createHash, type Hash } from "node:crypto";
+import { join } from "node:path";
+import { GantryError } from "../../base/errors.ts";
+import { newId } from "../../base/ids.ts";
+import { algorithmOf, digestOf, hashFor, hexOf, isDigest, matches, parseDigest, type Digest } from "./digest.ts";
+
+const PARTIAL = ".partial";
+/** Larger chunks are no quicker, and cost memory: the garbage collector is always a few behind. */
+const CHUNK_BYTES = 64 * 1024;
+const DISK_RESERVE_BYTES = 64 * 1024 * 1024;
+
+export class ContentStore {
+  readonly #root: string;
+  readonly #ingest: string;
+
+  /** Makes the folders and drops what an earlier process left half-made, but for downloads that can go on. */
+  static async open(root: string): Promise<ContentStore> {
+    const store = new ContentStore(root);
+    for (const algorithm of ["sha256", "sha512"]) mkdirSync(join(root, "blobs", algorithm), { recursive: true, mode: 0o700 });
+    mkdirSync(store.#ingest, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(store.#ingest)) {
+      if (!name.endsWith(PARTIAL)) await rm(join(store.#ingest, name), { force: true });
+    }
+    if (!existsSync(join(root, "oci-layout"))) await writeFile(join(root, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+    return store;
+  }
+
+  private constructor(root: string) {
+    this.#root = root;
+    this.#ingest = join(root, "ingest");
+  }
+
+  path(digest: Digest): string {
+    return join(this.#root, "blobs", algorithmOf(digest), hexOf(digest));
+  }
+
+  /** Is it here, with the size that it ought to have (a power cut may have shortened it)? */
+  has(digest: Digest, sizeBytes?: number): boolean {
+    const found = statSync(this.path(digest), { throwIfNoEntry: false });
+    return found !== undefined && (sizeBytes === undefined || found.size === sizeBytes);
+  }
+
+  sizeBytes(digest: Digest): number {
+    return statSync(this.path(digest), { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  /** A small blob (manifest, config) in memory, verified anew. Errors: "NotFound", "Invalid". */
+  read(digest: Digest, maxBytes: number): Buffer {
+    const size = statSync(this.path(digest), { throwIfNoEntry: false })?.size;
+    if (size === undefined) throw new GantryError("NotFound", `blob ${digest} is not on this node`);
+    if (size > maxBytes) throw new GantryError("Invalid", `blob ${digest} has ${size} bytes; at most ${maxBytes} are allowed here`);
+    const bytes = readFileSync(this.path(digest));
+    if (!matches(digest, bytes)) throw new GantryError("Invalid", `blob ${digest} is damaged on disk`);
+    return bytes;
+  }
+
+  /** Reads all of a blob: is it still what its name says? */
+  async verify(digest: Digest): Promise<boolean> {
+    const hash = hashFor(digest);
+    for await (const chunk of this.stream(digest)) hash.update(chunk);
+    return hash.digest("hex") === hexOf(digest);
+  }
+
+  /** The first bytes of a blob: to tell its format. */
+  head(digest: Digest, length: number): Buffer {
+    const fd = openSync(this.path(digest), "r");
+    try {
+      const buffer = Buffer.alloc(length);
+      return buffer.subarray(0, readSync(fd, buffer, 0, length, 0));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Bytes that may still be written here: what is free, less a reserve, since a full disk stops the whole node. */
+  async freeBytes(): Promise<number> {
+    const disk = await statfs(this.#root);
+    return Math.max(0, disk.bavail * disk.bsize - DISK_RESERVE_BYTES);
+  }
+
+  /** Refuses before the first byte what could not be stored. Errors: "RequestEntityTooLarge". */
+  async ensureSpace(sizeBytes: number, what: string): Promise<void> {
+    const freeBytes = await this.freeBytes();
+    if (sizeBytes > freeBytes) throw new GantryError("RequestEntityTooLarge", `${what} has ${sizeBytes} bytes; ${this.#root} has only ${freeBytes} bytes to spare`);
+  }
+
+  stream(digest: Digest): AsyncIterable<Uint8Array> {
+    return createReadStream(this.path(digest), { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Uint8Array>;
+  }
+
+  async put(bytes: Uint8Array): Promise<{ readonly digest: Digest; readonly sizeBytes: number }> {
+    const digest = digestOf(bytes);
+    await this.write([bytes], { expected: digest });
+    return { digest, sizeBytes: bytes.length };
+  }
+
+  /** Stores a stream under the digest that it turns out to have. Errors: "Invalid" when `expected` is another one. */
+  async write(
+    source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, options: { readonly expected?: Digest; readonly what?: string; readonly onDigest?: (digest: Digest) => void } = {},
+  ): Promise<{ readonly digest: Digest; readonly sizeBytes: number }> {
+    const path = join(this.#ingest, newId());
+    const algorithm = options.expected === undefined ? "sha256" : algorithmOf(options.expected);
+    const hash = createHash(algorithm);
+    const file = await open(path, "wx", 0o600);
+    try {
+      let sizeBytes = 0;
+      for await (const chunk of source) {
+        hash.update(chunk);
+        await writeAll(file, chunk);
+        sizeBytes += chunk.length;
+      }
+      const digest = parseDigest(`${algorithm}:${hash.digest("hex")}`, "hash");
+      if (options.expected !== undefined && digest !== options.expected) {
+        throw new GantryError("Invalid", `${options.what ?? "blob"} ${options.expected} has the digest ${digest}: it is damaged or was tampered with`);
+      }
+      // Before it can be seen, so that the caller can keep garbage collection away from it.
+      options.onDigest?.(digest);
+      await file.datasync();
+      await file.close();
+      await rename(path, this.path(digest));
+      return { digest, sizeBytes };
+    } catch (error) {
+      await file.close().catch(() => undefined);
+      await rm(path, { force: true });
+      throw error;
+    }
+  }
+
+  /** Goes on with a download, perhaps of an earlier process: `offsetBytes` are here and hashed. One at a time per digest. */
+  async resume(digest: Digest, sizeBytes: number): Promise<Ingest> {
+    const path = join(this.#ingest, `${digest.replace(":", "-")}${PARTIAL}`);
+    const have = (await stat(path).catch(() => undefined))?.size ?? 0;
+    await this.ensureSpace(sizeBytes - have, `blob ${digest}`);
+    const file = await open(path, "a+", 0o600);
+    try {
+      const ingest = new Ingest(file, path, this.path(digest), digest, sizeBytes);
+      await ingest.recover();
+      return ingest;
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  async *digests(): AsyncGenerator<Digest, void> {
+    for (const algorithm of ["sha256", "sha512"]) {
+      for (const hex of await readdir(join(this.#root, "blobs", algorithm))) {
+        const digest = `${algorithm}:${hex}`;
+        if (isDigest(digest)) yield digest;
+      }
+    }
+  }
+
+  /** Returns the bytes freed. Gone at once, before the first turn of the event loop: nobody can find it and then lose it. */
+  async delete(digest: Digest): Promise<number> {
+    const size = this.sizeBytes(digest);
+    const trash = join(this.#ingest, newId());
+    renameSync(this.path(digest), trash);
+    await rm(trash, { force: true });
+    return size;
+  }
+
+  /** Half-made downloads that nobody (`wanted`) goes on with. Returns the bytes freed. */
+  async deletePartials(wanted: ReadonlySet<Digest>): Promise<number> {
+    let freed = 0;
+    for (const name of await readdir(this.#ingest)) {
+      const digest = name.replace("-", ":").slice(0, -PARTIAL.length);
+      if (!name.endsWith(PARTIAL) || wanted.has(digest as Digest)) continue;
+      const path = join(this.#ingest, name);
+      freed += (await stat(path).catch(() => undefined))?.size ?? 0;
+      await rm(path, { force: true });
+    }
+    return freed;
+  }
+}
+
+/** A blob on its way in. Exactly one of commit and close ends it; close keeps what came so far. */
+export class Ingest {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly #file: FileHandle;
+  readonly #path: string;
+  readonly #target: string;
+  #hash: Hash;
+  #offset = 0;
+
+  constructor(file: FileHandle, path: string, target: string, digest: Digest, sizeBytes: number) {
+    this.#file = file;
+    this.#path = path;
+    this.#target = target;
+    this.digest = digest;
+    this.sizeBytes = sizeBytes;
+    this.#hash = hashFor(digest);
+  }
+
+  get offsetBytes(): number {
+    return this.#offset;
+  }
+
+  /** Hashes what an earlier process left. */
+  async recover(): Promise<void> {
+    const { size } = await this.#file.stat();
+    if (size > this.sizeBytes) return this.reset();
+    if (size === 0) return undefined;
+    for await (const chunk of createReadStream(this.#path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>) {
+      this.#hash.update(chunk);
+      this.#offset += chunk.length;
+    }
+    return undefined;
+  }
+
+  /** Errors: "Invalid" when more comes than was announced. */
+  async append(chunk: Uint8Array): Promise<void> {
+    if (this.#offset + chunk.length > this.sizeBytes) {
+      throw new GantryError("Invalid", `blob ${this.digest} has more than the announced ${this.sizeBytes} bytes`);
+    }
+    this.#hash.update(chunk);
+    await writeAll(this.#file, chunk);
+    this.#offset += chunk.length;
+  }
+
+  /** Starts over: what came was not the right thing. */
+  async reset(): Promise<void> {
+    await this.#file.truncate(0);
+    this.#hash = hashFor(this.digest);
+    this.#offset = 0;
+  }
+
+  /** Does the whole of it have the digest? Only then may it be committed. */
+  verify(): boolean {
+    return this.#offset === this.sizeBytes && this.#hash.copy().digest("hex") === hexOf(this.digest);
+  }
+
+  async commit(): Promise<void> {
+    if (!this.verify()) throw new GantryError("Invalid", `blob ${this.digest} is damaged`);
+    await this.#file.datasync();
+    await this.#file.close();
+    await rename(this.#path, this.#target);
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+}
+
+const writeAll = async (file: FileHandle, chunk: Uint8Array): Promise<void> => {
+  for (let done = 0; done < chunk.length;) done += (await file.write(chunk, done, chunk.length - done)).bytesWritten;
+};

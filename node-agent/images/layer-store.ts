@@ -1,0 +1,177 @@
+// Unpacked layers, each once per node, by diff ID: layers/<hex>/fs is an overlayfs lower directory shared by every container whose image has it.
+// A layer stands under its name only when it is complete and its bytes were verified. Only this file writes below layers/.
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
+import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { GantryError, describeError } from "../../base/errors.ts";
+import { newId } from "../../base/ids.ts";
+import type { Clock } from "../../base/clock.ts";
+import type { Logger } from "../../base/logger.ts";
+import type { Metrics } from "../../base/metrics.ts";
+import type { ContentStore } from "./content-store.ts";
+import { decompressed } from "./decompress.ts";
+import { algorithmOf, hashFor, hexOf, type Digest } from "./digest.ts";
+import { extractLayer, type ExtractCalls, type ExtractLimits } from "./extract.ts";
+import { SharedTasks, Slots, throwIfAborted } from "./shared-task.ts";
+import { TarReader } from "./tar.ts";
+
+export interface LayerStoreOptions {
+  readonly root: string;
+  readonly content: ContentStore;
+  readonly limits: ExtractLimits;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly calls?: ExtractCalls;
+  readonly bootId?: string;
+}
+
+interface LayerRecord {
+  readonly bytes: number;
+  readonly entries: number;
+  /** The boot in which it was unpacked; "" once its files are surely on disk. */
+  readonly bootId: string;
+}
+
+/** By then the kernel has written everything back (vm.dirty_expire_centisecs is 30 s, vm.dirty_writeback_centisecs 5 s). */
+const SETTLED_AFTER_MS = 120_000;
+/** Unpacking is bound by the processor and the disk: more at once would only take memory and turns from the event loop. */
+const UNPACK_AT_ONCE = 2;
+
+export class LayerStore {
+  readonly #options: LayerStoreOptions;
+  readonly #root: string;
+  readonly #bootId: string;
+  readonly #tasks = new SharedTasks<void>();
+  readonly #slots = new Slots(UNPACK_AT_ONCE);
+  readonly #seconds;
+
+  static async open(options: LayerStoreOptions): Promise<LayerStore> {
+    const store = new LayerStore(options);
+    mkdirSync(store.#root, { recursive: true, mode: 0o700 });
+    await store.#cleanUp();
+    return store;
+  }
+
+  private constructor(options: LayerStoreOptions) {
+    this.#options = options;
+    this.#root = join(options.root, "layers");
+    this.#bootId = options.bootId ?? readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+    this.#seconds = options.metrics.histogram("gantry_image_unpack_seconds", "Time to unpack one image layer.");
+  }
+
+  directory(diffId: Digest): string {
+    return join(this.#root, hexOf(diffId), "fs");
+  }
+
+  has(diffId: Digest): boolean {
+    return existsSync(this.directory(diffId));
+  }
+
+  /** Unpacks the blob unless the layer is here. Errors: "Invalid" (damaged, unsafe, not what the diff ID says), "RequestEntityTooLarge", "Cancelled". */
+  async unpack(diffId: Digest, blob: Digest, what: string, signal: AbortSignal): Promise<void> {
+    if (this.has(diffId)) return;
+    await this.#tasks.run(diffId, signal, (shared) => this.#slots.run(async () => {
+      throwIfAborted(shared);
+      if (!this.has(diffId)) await this.#unpack(diffId, blob, what, shared);
+    }));
+  }
+
+  async #unpack(diffId: Digest, blob: Digest, what: string, signal: AbortSignal): Promise<void> {
+    const { clock, content, limits, logger } = this.#options;
+    const startedMs = clock.monotonicMs();
+    const temporary = join(this.#root, `.${newId()}`);
+    await mkdir(join(temporary, "fs"), { recursive: true, mode: 0o700 });
+    const hash = hashFor(diffId);
+    const hashed = async function* (): AsyncGenerator<Uint8Array, void> {
+      for await (const chunk of decompressed(content.stream(blob), what)) {
+        throwIfAborted(signal);
+        hash.update(chunk);
+        yield chunk;
+      }
+    };
+    const tar = new TarReader(hashed(), what);
+    try {
+      const freeBytes = await content.freeBytes();
+      const extracted = await extractLayer(tar, join(temporary, "fs"), { ...limits, maxBytes: Math.min(limits.maxBytes, freeBytes) }, what, this.#options.calls)
+        .catch((error: unknown) => {
+          if (error instanceof GantryError && error.code === "RequestEntityTooLarge" && freeBytes < limits.maxBytes) {
+            throw new GantryError("RequestEntityTooLarge", `${error.message}: more than the disk of ${this.#root} has to spare`);
+          }
+          throw error;
+        });
+      await tar.drain();
+      const actual = `${algorithmOf(diffId)}:${hash.digest("hex")}`;
+      if (actual !== diffId) throw new GantryError("Invalid", `${what} unpacks to ${actual}, but the image's config says ${diffId}`);
+      if (extracted.skipped.length > 0) logger.warn("left out of an image layer: devices or attributes that this node does not make", { layer: diffId, entries: extracted.skipped.slice(0, 10), count: extracted.skipped.length });
+      await this.#record(temporary, { bytes: extracted.bytes, entries: extracted.entries, bootId: this.#bootId });
+      await rename(temporary, join(this.#root, hexOf(diffId)));
+      clock.setTimer(SETTLED_AFTER_MS, () => void this.#settle(diffId));
+      this.#seconds.observe((clock.monotonicMs() - startedMs) / 1000);
+    } catch (error) {
+      await tar.close().catch(() => undefined);
+      await rm(temporary, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  async *diffIds(): AsyncGenerator<string, void> {
+    for (const name of await readdir(this.#root)) {
+      if (!name.startsWith(".")) yield name;
+    }
+  }
+
+  /**
+   * Returns the bytes freed. The name goes first, and at once: a half-deleted layer never looks like a whole one, and nobody can find it
+   * and then lose it.
+   */
+  async delete(hex: string): Promise<number> {
+    const bytes = this.#read(hex)?.bytes ?? 0;
+    const trash = join(this.#root, `.${newId()}`);
+    renameSync(join(this.#root, hex), trash);
+    await rm(trash, { recursive: true, force: true });
+    return bytes;
+  }
+
+  /** Half-made layers of an earlier process; and layers that a power cut, or whatever ended the last boot, may have caught before they were on disk. */
+  async #cleanUp(): Promise<void> {
+    for (const name of await readdir(this.#root)) {
+      const record = name.startsWith(".") ? undefined : this.#read(name);
+      if (record !== undefined && (record.bootId === "" || record.bootId === this.#bootId)) {
+        if (record.bootId !== "") this.#options.clock.setTimer(SETTLED_AFTER_MS, () => void this.#settleName(name));
+        continue;
+      }
+      if (!name.startsWith(".")) this.#options.logger.info("an image layer was not surely on disk when the machine went down; it is unpacked anew", { layer: name });
+      await rm(join(this.#root, name), { recursive: true, force: true });
+    }
+  }
+
+  #read(name: string): LayerRecord | undefined {
+    try {
+      if (!statSync(join(this.#root, name, "fs")).isDirectory()) return undefined;
+      const record = JSON.parse(readFileSync(join(this.#root, name, "layer.json"), "utf8")) as LayerRecord;
+      return typeof record.bootId === "string" && typeof record.bytes === "number" ? record : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async #record(directory: string, record: LayerRecord): Promise<void> {
+    const temporary = join(directory, "layer.json.new");
+    await writeFile(temporary, JSON.stringify(record), { flush: true });
+    await rename(temporary, join(directory, "layer.json"));
+  }
+
+  #settle(diffId: Digest): Promise<void> {
+    return this.#settleName(hexOf(diffId));
+  }
+
+  async #settleName(name: string): Promise<void> {
+    const record = this.#read(name);
+    if (record === undefined || record.bootId === "") return;
+    await this.#record(join(this.#root, name), { ...record, bootId: "" }).catch((error: unknown) => {
+      // Harmless: it is unpacked anew after the next boot.
+      this.#options.logger.debug("could not mark an image layer as settled", { layer: name, err: describeError(error) });
+    });
+  }
+}
