@@ -1,0 +1,165 @@
+// From a ContainerSpec to an OCI runtime-spec 1.0 config.json. Pure: what the machine is like comes in as Host.
+// Sources: OCI runtime-spec (config.md, config-linux.md); default mounts, masked and read-only paths as containerd's and Docker's.
+import { GantryError } from "../../base/errors.ts";
+import { containerCapabilities } from "./capabilities.ts";
+import type { ContainerSpec } from "./container-runtime.ts";
+import { defaultSeccomp, type OciSeccomp } from "./seccomp-default.ts";
+import type { OciUser } from "./user.ts";
+
+/** What config.json depends on besides the container. */
+export interface Host {
+  /** amd64, arm64. */
+  readonly architecture: string;
+  readonly cgroupV2: boolean;
+  /** CAP_NAMEs that can be handed on. */
+  readonly boundingSet: ReadonlySet<string>;
+  /** Lower values than this one's can't be set (no CAP_SYS_RESOURCE); -1000 when they can. */
+  readonly leastOomScoreAdj: number;
+  /** Devices of the host, for privileged containers. */
+  readonly devices: () => readonly OciDevice[];
+  readonly readSeccompProfile: (name: string) => OciSeccomp;
+}
+
+export interface OciDevice {
+  readonly path: string;
+  readonly type: "c" | "b";
+  readonly major: number;
+  readonly minor: number;
+  readonly fileMode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+interface OciMount {
+  readonly destination: string;
+  readonly type: string;
+  readonly source: string;
+  readonly options: readonly string[];
+}
+
+export interface OciProcess {
+  readonly terminal: boolean;
+  readonly user: OciUser;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly cwd: string;
+  readonly capabilities: Readonly<Record<"bounding" | "effective" | "permitted", readonly string[]>>;
+  readonly noNewPrivileges: boolean;
+  readonly oomScoreAdj: number;
+}
+
+/** The parts of config.json that somebody reads again; the rest is for the OCI runtime. */
+export interface OciConfig {
+  readonly process: OciProcess;
+  readonly [key: string]: unknown;
+}
+
+const CPU_PERIOD_US = 100_000;
+/** The kernel refuses less than 1 ms of quota. */
+const LEAST_CPU_QUOTA_US = 1000;
+
+const MASKED_PATHS = [
+  "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+  "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+];
+const READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/** Cgroup device rules: no access but to the harmless devices (runtime-spec, default devices) and to terminals; nodes may be made (CAP_MKNOD). */
+const DEVICE_RULES = [
+  { allow: false, access: "rwm" },
+  { allow: true, type: "c", access: "m" },
+  { allow: true, type: "b", access: "m" },
+  ...[[1, 3], [1, 5], [1, 7], [1, 8], [1, 9], [5, 0], [5, 2]].map(([major, minor]) => ({ allow: true, type: "c", major, minor, access: "rwm" })),
+  { allow: true, type: "c", major: 136, access: "rwm" },
+];
+
+const baseMounts = (spec: ContainerSpec, host: Host): readonly OciMount[] => {
+  const writable = spec.privileged ? "rw" : "ro";
+  return [
+    { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
+    { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "strictatime", "mode=755", "size=65536k"] },
+    { destination: "/dev/pts", type: "devpts", source: "devpts", options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] },
+    { destination: "/dev/shm", type: "tmpfs", source: "shm", options: ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] },
+    { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
+    // A new sysfs can only be mounted by the owner of the network namespace; a pod joins one, so this holds in every case.
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", writable] },
+    { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["nosuid", "noexec", "nodev", "relatime", writable] },
+  ].filter((mount) => host.cgroupV2 || mount.destination !== "/sys/fs/cgroup" || spec.privileged);
+};
+
+/** Parents before what is mounted inside them, whatever order they came in. A mount of the same path replaces a default one. */
+const allMounts = (spec: ContainerSpec, host: Host): readonly OciMount[] => {
+  const own = spec.mounts.map((m) => ({ ...m, options: m.type === "bind" && !m.options.some((o) => o === "bind" || o === "rbind") ? ["rbind", ...m.options] : m.options }));
+  const taken = new Set(own.map((m) => m.destination));
+  const depth = (path: string): number => path.split("/").filter(Boolean).length;
+  return [...baseMounts(spec, host).filter((m) => !taken.has(m.destination)), ...own.sort((a, b) => depth(a.destination) - depth(b.destination))];
+};
+
+const namespaces = (spec: ContainerSpec, host: Host): readonly { type: string; path?: string }[] => {
+  const joined = (type: string, path: string | undefined): { type: string; path?: string }[] =>
+    path === "host" ? [] : path === undefined || path === "" ? [{ type }] : [{ type, path }];
+  return [
+    { type: "mount" },
+    ...joined("pid", spec.namespaces.pid),
+    ...joined("network", spec.namespaces.network),
+    ...joined("ipc", spec.namespaces.ipc),
+    ...joined("uts", spec.namespaces.uts),
+    ...(host.cgroupV2 && !spec.privileged ? [{ type: "cgroup" }] : []),
+  ];
+};
+
+const seccomp = (spec: ContainerSpec, host: Host, capabilities: readonly string[]): OciSeccomp | undefined => {
+  if (spec.privileged || spec.seccomp.type === "Unconfined") return undefined;
+  return spec.seccomp.type === "Localhost" ? host.readSeccompProfile(spec.seccomp.profile) : defaultSeccomp(host.architecture, new Set(capabilities));
+};
+
+const resources = (spec: ContainerSpec): Record<string, unknown> => {
+  const { cpuShares, cpuQuotaMilli, memoryBytes, pids } = spec.limits;
+  return {
+    devices: spec.privileged ? [{ allow: true, access: "rwm" }] : DEVICE_RULES,
+    cpu: {
+      shares: Math.max(2, cpuShares),
+      ...(cpuQuotaMilli > 0 ? { quota: Math.max(LEAST_CPU_QUOTA_US, Math.round((cpuQuotaMilli * CPU_PERIOD_US) / 1000)), period: CPU_PERIOD_US } : {}),
+    },
+    ...(memoryBytes > 0 ? { memory: { limit: memoryBytes } } : {}),
+    ...(pids > 0 ? { pids: { limit: pids } } : {}),
+  };
+};
+
+/**
+ * `user` was looked up in the root filesystem; `cgroupsPath` is absolute below the mount of each hierarchy; `rootPath` is the mounted
+ * root. "Invalid" for an empty command, a relative working directory, an unknown capability.
+ */
+export const buildConfig = (spec: ContainerSpec, user: OciUser, host: Host, paths: { readonly rootPath: string; readonly cgroupsPath: string }): OciConfig => {
+  if (spec.args.length === 0) throw new GantryError("Invalid", "no command specified: neither the container nor its image says what to run");
+  if (!spec.cwd.startsWith("/")) throw new GantryError("Invalid", `workingDir: ${JSON.stringify(spec.cwd)} is not an absolute path`);
+  const capabilities = containerCapabilities({ privileged: spec.privileged, add: spec.capabilitiesAdd, drop: spec.capabilitiesDrop }, host.boundingSet);
+  const profile = seccomp(spec, host, capabilities);
+  return {
+    ociVersion: "1.0.2",
+    process: {
+      terminal: spec.tty,
+      user,
+      args: spec.args,
+      env: spec.env,
+      cwd: spec.cwd,
+      capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
+      noNewPrivileges: spec.noNewPrivileges && !spec.privileged,
+      oomScoreAdj: Math.max(host.leastOomScoreAdj, spec.oomScoreAdj),
+    },
+    root: { path: paths.rootPath, readonly: spec.readOnlyRoot },
+    // The name of a joined UTS namespace is its owner's; setting it again would need no right of ours, but says nothing new.
+    ...(spec.namespaces.uts === "" ? { hostname: spec.hostname } : {}),
+    mounts: allMounts(spec, host),
+    // For whoever finds the bundle after a crash: the way back from linux.cgroupsPath.
+    annotations: { "io.gantry.cgroup": spec.cgroupPath },
+    linux: {
+      namespaces: namespaces(spec, host),
+      resources: resources(spec),
+      cgroupsPath: paths.cgroupsPath,
+      ...(Object.keys(spec.sysctls).length > 0 ? { sysctl: spec.sysctls } : {}),
+      ...(profile ? { seccomp: profile } : {}),
+      ...(spec.privileged ? { devices: host.devices() } : { maskedPaths: MASKED_PATHS, readonlyPaths: READONLY_PATHS }),
+    },
+  };
+};

@@ -1,0 +1,489 @@
+// The container runtime on Linux: overlay root, OCI bundle, conmon and the OCI runtime. It alone writes below its two directories:
+//   RUNROOT/containers/ID/  bundle: config.json, rootfs, container.json (made last: without it the container is half made), started
+//   RUNROOT/exits/ID        exit code, written by conmon        RUNROOT/oci/ID  the OCI runtime's own state
+//   ROOT/containers/ID/     writable layer, on disk
+// Memory holds only what these files say: after a SIGKILL at any point recover() finds the same. One turn changes a container: calls
+// for one id are not to overlap (pods/ has one worker a pod), but exits come at any time.
+import { createHash } from "node:crypto";
+import { execFile } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
+import { rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+import type { Clock } from "../../base/clock.ts";
+import { GantryError, describeError } from "../../base/errors.ts";
+import { newId } from "../../base/ids.ts";
+import type { Logger } from "../../base/logger.ts";
+import type { Metrics } from "../../base/metrics.ts";
+import { isErrno } from "../linux/libc.ts";
+import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow } from "../linux/mount.ts";
+import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
+import { buildConfig, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
+import { spreadDirectories } from "./directories.ts";
+import { createUnderConmon, reopenLog } from "./conmon.ts";
+import type { ContainerCgroups } from "./container-cgroups.ts";
+import type { ContainerExit, ContainerPhase, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
+import { execInContainer } from "./exec.ts";
+import { readHost } from "./host.ts";
+import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
+import { Permits } from "./permits.ts";
+import { resolveUserIn } from "./user.ts";
+
+export interface ConmonRuntimeOptions {
+  /** Writable layers: a disk. */
+  readonly root: string;
+  /** What a reboot may take; short, because sockets lie below it. A tmpfs is mounted on it where it is on a disk: open() before anything else uses it. */
+  readonly runRoot: string;
+  /** Name or path; "" or absent: crun, else runc. */
+  readonly ociRuntime?: string;
+  /** Absent or "": conmon on PATH. */
+  readonly conmon?: string;
+  /** Seccomp profiles of type Localhost are below it. Default: ROOT/seccomp. */
+  readonly seccompDir?: string;
+  readonly cgroups: ContainerCgroups;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** Creations at a time; more than processors only makes them wait for each other in the kernel. */
+  readonly parallelCreates?: number;
+}
+
+/** container.json: what can't be found out otherwise. */
+interface Saved {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly cgroupPath: string;
+  readonly pid: number;
+  readonly startTicks: number;
+  readonly process: OciProcess;
+}
+
+interface Container extends Saved {
+  readonly id: string;
+  state: ContainerPhase;
+}
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9-]{12,127}$/;
+const SIGKILL = 9;
+/** How long a killed container may take to be reported as ended. */
+const KILL_DEADLINE_MS = 10_000;
+/** After a restart: how long conmon may still take to write the exit code of a process that is gone. */
+const EXIT_FILE_DEADLINE_MS = 2000;
+/** How often containers are looked at whose end nobody would tell, because their conmon was killed. One small read for each. */
+const LOOK_MS = 10_000;
+/** The same, after a signal that may have ended one. */
+const LOOK_AFTER_KILL_MS = 1000;
+/** Exit code when nobody knows it: conmon was killed, or the machine lost its files. */
+const UNKNOWN_EXIT_CODE = 255;
+
+export class ConmonRuntime implements ContainerRuntime {
+  readonly version: string;
+  readonly #options: ConmonRuntimeOptions;
+  readonly #oci: OciRuntime;
+  readonly #conmon: string;
+  readonly #host: Host;
+  readonly #containers = new Map<string, Container>();
+  readonly #exitHandlers = new Set<(exit: ContainerExit) => void>();
+  readonly #exitWaiters = new Map<string, Set<() => void>>();
+  readonly #watcher: FSWatcher;
+  readonly #permits: Permits;
+  /** By hash of the profile: the filter that crun compiled for it, base64. Compiling takes 10 ms, more than all the rest of a create. */
+  readonly #filters = new Map<string, string>();
+  readonly #createSeconds;
+  #scanning: NodeJS.Immediate | undefined;
+  #look: { readonly timer: Disposable; readonly dueMs: number } | undefined;
+  /** Linux 5.10 and later. */
+  #volatileOverlay = true;
+
+  /** "FailedPrecondition" with what to install when the OCI runtime or conmon is missing. */
+  static async open(options: ConmonRuntimeOptions): Promise<ConmonRuntime> {
+    const { root, runRoot } = options;
+    ensureTmpfs(runRoot, { mode: 0o755 });
+    for (const directory of ["containers", "exits", "oci", "attach", "exec", "seccomp"]) mkdirSync(join(runRoot, directory), { recursive: true, mode: 0o700 });
+    mkdirSync(join(root, "containers"), { recursive: true, mode: 0o711 });
+    spreadDirectories(join(root, "containers"));
+    const conmon = findCommand(options.conmon || "conmon");
+    if (conmon === undefined) throw new GantryError("FailedPrecondition", `${options.conmon || "conmon"} is not installed (on Debian: apt-get install conmon)`);
+    const [oci] = await Promise.all([
+      openOciRuntime(options.ociRuntime ?? "", join(runRoot, "oci")),
+      promisify(execFile)(conmon, ["--version"], { timeout: 10_000 }).catch((error: unknown) => {
+        throw new GantryError("FailedPrecondition", `${conmon} --version fails: ${describeError(error)}`, { cause: error });
+      }),
+    ]);
+    return new ConmonRuntime(options, oci, conmon);
+  }
+
+  private constructor(options: ConmonRuntimeOptions, oci: OciRuntime, conmon: string) {
+    this.#options = options;
+    this.#oci = oci;
+    this.#conmon = conmon;
+    this.version = `${oci.name}://${oci.version}`;
+    this.#host = readHost(options.cgroups.describe().version === "v2", options.seccompDir ?? join(options.root, "seccomp"));
+    this.#permits = new Permits(options.parallelCreates ?? Math.max(2, availableParallelism()));
+    // Whatever the event says, the whole folder is looked at, once a turn: an event that the kernel dropped is made good by the next.
+    this.#watcher = watch(join(options.runRoot, "exits"), () => void (this.#scanning ??= setImmediate(() => this.#scanExits())));
+    this.#watcher.on("error", (error) => options.logger.error("can't watch for exits of containers", { err: error }));
+    this.#lookAfter(LOOK_MS);
+    this.#createSeconds = options.metrics.histogram("gantry_container_create_seconds", "Time to create a container, waiting for a turn included");
+    options.metrics.gauge("gantry_containers", "Containers on this node by phase", ["phase"], (gauge) => {
+      for (const phase of ["created", "running", "exited"] as const) gauge.set({ phase }, [...this.#containers.values()].filter((c) => c.state.phase === phase).length);
+    });
+  }
+
+  async create(spec: ContainerSpec): Promise<{ readonly pid: number }> {
+    if (!ID.test(spec.id)) throw new GantryError("Invalid", `container id ${JSON.stringify(spec.id)}: 13 to 128 letters, digits and dashes are needed`);
+    if (this.#containers.has(spec.id)) throw new GantryError("AlreadyExists", `container ${spec.id} exists`);
+    const end = this.#createSeconds.startTimer();
+    const release = await this.#permits.take();
+    try {
+      const config = this.#makeBundle(spec);
+      const bundle = this.#bundle(spec.id);
+      const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, this.#oci);
+      this.#keepFilter(spec);
+      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process };
+      writeFileSync(join(bundle, "container.json"), JSON.stringify(saved));
+      this.#containers.set(spec.id, { ...saved, id: spec.id, state: { phase: "created", pid } });
+      return { pid };
+    } catch (error) {
+      await this.#undo(spec.id, spec.cgroupPath);
+      throw readableCreateError(error, spec.args[0] ?? "");
+    } finally {
+      release();
+      end();
+    }
+  }
+
+  async start(id: string): Promise<{ readonly startedAtMs: number }> {
+    const container = this.#get(id);
+    if (container.state.phase !== "created") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}, not created`);
+    const { pid } = container.state;
+    await startContainer(this.#oci, id);
+    const startedAtMs = this.#options.clock.nowMs();
+    writeFileSync(join(this.#bundle(id), "started"), String(startedAtMs));
+    // With runc, which takes a while, the exit may have been noted before this line.
+    const now = container.state as ContainerPhase;
+    container.state = now.phase === "exited" ? { ...now, startedAtMs } : { phase: "running", pid, startedAtMs };
+    return { startedAtMs };
+  }
+
+  async kill(id: string, signal: number): Promise<void> {
+    const container = this.#get(id);
+    if (container.state.phase === "exited") return;
+    signalProcess(container.pid, container.startTicks, signal);
+    this.#lookAfter(LOOK_AFTER_KILL_MS);
+  }
+
+  async remove(id: string): Promise<void> {
+    const container = this.#containers.get(id);
+    if (container && container.state.phase !== "exited") {
+      signalProcess(container.pid, container.startTicks, SIGKILL);
+      // With the node's pid namespace its other processes don't end with the first.
+      await this.#options.cgroups.kill(container.cgroupPath);
+      if (!(await this.#exited(id, KILL_DEADLINE_MS)) && isAlive(container.pid, container.startTicks)) {
+        throw new GantryError("Timeout", `container ${id}: process ${container.pid} did not end within ${KILL_DEADLINE_MS / 1000} s of SIGKILL; is it waiting for a device or a dead network file system?`);
+      }
+    }
+    await this.#undo(id, container?.cgroupPath);
+    this.#containers.delete(id);
+  }
+
+  async exec(id: string, options: ExecOptions): Promise<{ readonly exitCode: number }> {
+    const container = this.#get(id);
+    if (container.state.phase !== "running") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}: commands can only be run in a running one`);
+    return execInContainer(this.#oci, { id, process: container.process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+  }
+
+  inspect(id: string): ContainerPhase | undefined {
+    return this.#containers.get(id)?.state;
+  }
+
+  onExit(handler: (exit: ContainerExit) => void): Disposable {
+    this.#exitHandlers.add(handler);
+    return { [Symbol.dispose]: () => void this.#exitHandlers.delete(handler) };
+  }
+
+  async recover(): ReturnType<ContainerRuntime["recover"]> {
+    const { root, runRoot, logger } = this.#options;
+    const bundles = readdirSync(join(runRoot, "containers"));
+    const strays = readdirSync(join(root, "containers")).filter((id) => !bundles.includes(id));
+    await Promise.all([
+      ...bundles.map(async (id) => {
+        const container = this.#read(id);
+        if (container) {
+          this.#containers.set(id, container);
+          await this.#awaitLateExit(container);
+        } else {
+          logger.info("removing a half-made container", { container: id });
+          await this.#killConmon(id);
+          await this.#undo(id, cgroupPathOf(this.#bundle(id)));
+        }
+      }),
+      // Their bundles are gone: the machine was restarted, or a removal was cut short.
+      ...strays.map((id) => rm(join(root, "containers", id), { recursive: true, force: true })),
+      ...readdirSync(join(runRoot, "exec")).map((name) => rm(join(runRoot, "exec", name), { recursive: true, force: true })),
+    ]);
+    const found = [...this.#containers.values()].map(({ id, labels, state }) => ({ id, labels, state }));
+    for (const { state } of found) if (state.phase === "exited") this.#announce(state.exit);
+    return found;
+  }
+
+  async reopenLog(id: string): Promise<void> {
+    this.#get(id);
+    reopenLog(this.#bundle(id));
+  }
+
+  close(): void {
+    this.#watcher.close();
+    this.#look?.timer[Symbol.dispose]();
+    clearImmediate(this.#scanning);
+    this.#exitHandlers.clear();
+  }
+
+  #bundle(id: string): string {
+    return join(this.#options.runRoot, "containers", id);
+  }
+
+  #get(id: string): Container {
+    const container = this.#containers.get(id);
+    if (!container) throw new GantryError("NotFound", `no container ${id} on this node`);
+    return container;
+  }
+
+  #makeBundle(spec: ContainerSpec): OciConfig {
+    const bundle = this.#bundle(spec.id);
+    const layer = join(this.#options.root, "containers", spec.id);
+    const [rootfs, upper, work] = [join(bundle, "rootfs"), join(layer, "upper"), join(layer, "work")] as const;
+    mkdirSync(rootfs, { recursive: true, mode: 0o700 });
+    mkdirSync(layer, { recursive: true, mode: 0o711 });
+    mkdirSync(upper, { mode: 0o755 });
+    mkdirSync(work, { mode: 0o700 });
+    mkdirSync(dirname(spec.logPath), { recursive: true });
+    this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs });
+    const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups);
+    const config = buildConfig(spec, user, this.#host, { rootPath: rootfs, cgroupsPath: this.#options.cgroups.ociPath(spec.cgroupPath) });
+    writeFileSync(join(bundle, "config.json"), JSON.stringify(this.#withFilter(config, spec)), { mode: 0o600 });
+    return config;
+  }
+
+  /** volatile: a writable layer never outlives its container, so nothing needs to be synced when it goes. */
+  #mountRoot(overlay: Parameters<typeof mountOverlay>[0]): void {
+    if (!this.#volatileOverlay) return mountOverlay(overlay);
+    try {
+      mountOverlay({ ...overlay, volatile: true });
+    } catch (error) {
+      if (!isErrno(error, "EINVAL")) throw error;
+      mountOverlay(overlay);
+      this.#volatileOverlay = false; // that was it: this kernel doesn't know the option
+    }
+  }
+
+  #filterKey(spec: ContainerSpec): string | undefined {
+    if (!this.#oci.isCrun || spec.privileged || spec.seccomp.type !== "RuntimeDefault") return undefined;
+    return createHash("sha256").update(JSON.stringify([this.version, spec.capabilitiesAdd, spec.capabilitiesDrop])).digest("hex").slice(0, 32);
+  }
+
+  /**
+   * Hands crun the compiled filter in place of the list of calls. The list is emptied, so that a crun that doesn't know the annotation
+   * allows nothing instead of everything: the container then fails, and visibly.
+   */
+  #withFilter(config: OciConfig, spec: ContainerSpec): OciConfig {
+    const key = this.#filterKey(spec);
+    const filter = key === undefined ? undefined : this.#filters.get(key);
+    if (filter === undefined) return config;
+    const linux = { ...(config["linux"] as object), seccomp: { defaultAction: "SCMP_ACT_ERRNO", architectures: [], syscalls: [] } };
+    return { ...config, linux, annotations: { ...(config["annotations"] as object), "run.oci.seccomp_bpf_data": filter } };
+  }
+
+  #keepFilter(spec: ContainerSpec): void {
+    const key = this.#filterKey(spec);
+    if (key === undefined || this.#filters.has(key)) return;
+    const filter = compiledSeccomp(this.#oci, spec.id);
+    if (filter) this.#filters.set(key, filter.toString("base64"));
+  }
+
+  #read(id: string): Container | undefined {
+    const bundle = this.#bundle(id);
+    let saved: Saved;
+    try {
+      saved = JSON.parse(readFileSync(join(bundle, "container.json"), "utf8")) as Saved;
+    } catch {
+      return undefined;
+    }
+    const startedAtMs = this.#startedAtMs(id);
+    const exit = this.#readExit(id, saved.cgroupPath);
+    if (exit) return { ...saved, id, state: { phase: "exited", exit, startedAtMs } };
+    return { ...saved, id, state: startedAtMs > 0 ? { phase: "running", pid: saved.pid, startedAtMs } : { phase: "created", pid: saved.pid } };
+  }
+
+  /** 0: not started. */
+  #startedAtMs(id: string): number {
+    try {
+      return Number(readFileSync(join(this.#bundle(id), "started"), "utf8")) || this.#options.clock.nowMs();
+    } catch {
+      // Killed between the start and the note of it: the FIFO is gone, and its directory changed when it went.
+      if (!this.#oci.isCrun || waitsForStart(this.#oci, id)) return 0;
+      return Math.round(statSync(join(this.#oci.stateRoot, id), { throwIfNoEntry: false })?.mtimeMs ?? 0);
+    }
+  }
+
+  #readExit(id: string, cgroupPath: string): ContainerExit | undefined {
+    const path = join(this.#options.runRoot, "exits", id);
+    let text: string;
+    let finishedAtMs: number;
+    try {
+      text = readFileSync(path, "utf8");
+      finishedAtMs = Math.round(statSync(path).mtimeMs);
+    } catch {
+      return undefined;
+    }
+    const exitCode = /^\d+$/.test(text.trim()) ? Number(text) : UNKNOWN_EXIT_CODE;
+    // As a shell, conmon adds 128 to a signal's number.
+    const signal = exitCode > 128 && exitCode <= 128 + 64 ? exitCode - 128 : 0;
+    const oomKilled = signal === SIGKILL && (existsSync(join(this.#bundle(id), "oom")) || this.#options.cgroups.readOomKills(cgroupPath) > 0);
+    return { id, exitCode, signal, oomKilled, finishedAtMs };
+  }
+
+  /** conmon made (or the watcher says so) the exit file of `id`. */
+  #noteExit(id: string): void {
+    const container = this.#containers.get(id);
+    if (!container || container.state.phase === "exited") return;
+    const exit = this.#readExit(id, container.cgroupPath);
+    if (!exit) return;
+    this.#setExited(container, exit);
+    this.#announce(exit);
+  }
+
+  #setExited(container: Container, exit: ContainerExit): void {
+    container.state = { phase: "exited", exit, startedAtMs: container.state.phase === "running" ? container.state.startedAtMs : 0 };
+  }
+
+  #announce(exit: ContainerExit): void {
+    for (const handler of this.#exitHandlers) handler(exit);
+    for (const wake of this.#exitWaiters.get(exit.id) ?? []) wake();
+  }
+
+  #scanExits(): void {
+    this.#scanning = undefined;
+    for (const name of readdirSync(join(this.#options.runRoot, "exits"))) this.#noteExit(name);
+  }
+
+  #lookAfter(delayMs: number): void {
+    const { clock } = this.#options;
+    const dueMs = clock.monotonicMs() + delayMs;
+    if (this.#look && this.#look.dueMs <= dueMs) return;
+    this.#look?.timer[Symbol.dispose]();
+    const timer = clock.setTimer(delayMs, () => {
+      this.#look = undefined;
+      this.#lookAfter(LOOK_MS);
+      for (const container of this.#containers.values()) {
+        this.#awaitLateExit(container).then((exit) => exit && this.#announce(exit), (error: unknown) => this.#options.logger.error("looking after a container failed", { container: container.id, err: error }));
+      }
+    });
+    this.#look = { timer, dueMs };
+  }
+
+  /** true as soon as the exit of `id` is known; false after `timeoutMs`. */
+  #exited(id: string, timeoutMs: number): Promise<boolean> {
+    this.#noteExit(id);
+    const isOver = (): boolean => this.#containers.get(id)?.state.phase === "exited";
+    if (isOver()) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const waiters = this.#exitWaiters.get(id) ?? new Set();
+      this.#exitWaiters.set(id, waiters);
+      const done = (): void => {
+        timer[Symbol.dispose]();
+        waiters.delete(done);
+        if (waiters.size === 0) this.#exitWaiters.delete(id);
+        resolve(isOver());
+      };
+      const timer = this.#options.clock.setTimer(timeoutMs, done);
+      waiters.add(done);
+    });
+  }
+
+  /** A container that looks alive but whose process is gone: its conmon is about to write the exit code, or was killed too. Then it gives an exit. */
+  async #awaitLateExit(container: Container): Promise<ContainerExit | undefined> {
+    const { id } = container;
+    if (container.state.phase === "exited" || isAlive(container.pid, container.startTicks)) return undefined;
+    const conmon = this.#conmonPid(id);
+    if (conmon !== undefined && (await this.#exited(id, EXIT_FILE_DEADLINE_MS))) return undefined;
+    // conmon's last act may be that file.
+    this.#noteExit(id);
+    if ((container.state as ContainerPhase).phase === "exited" || (this.#containers.has(id) && this.#containers.get(id) !== container)) return undefined;
+    this.#options.logger.warn("a container ended without leaving an exit code", { container: id });
+    const exit: ContainerExit = { id, exitCode: UNKNOWN_EXIT_CODE, signal: 0, oomKilled: false, finishedAtMs: this.#options.clock.nowMs() };
+    this.#setExited(container, exit);
+    return exit;
+  }
+
+  /** Only if the pid still is the conmon of this container: pids are reused. */
+  #conmonPid(id: string): number | undefined {
+    try {
+      const pid = Number(readFileSync(join(this.#bundle(id), "conmon.pid"), "utf8"));
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").includes(id) ? pid : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Of a half-made container, so that it doesn't finish what is being undone. Its OCI runtime dies with it (PDEATHSIG). */
+  async #killConmon(id: string): Promise<void> {
+    const pid = this.#conmonPid(id);
+    const startTicks = pid === undefined ? undefined : processStartTime(pid);
+    if (pid !== undefined && startTicks !== undefined) signalProcess(pid, startTicks, SIGKILL);
+  }
+
+  /** Everything that create() may have made, whatever of it is there. Goes on when a step fails, and then throws the first error. */
+  async #undo(id: string, cgroupPath: string | undefined): Promise<void> {
+    const { root, runRoot, cgroups } = this.#options;
+    const bundle = this.#bundle(id);
+    const steps: (() => void | Promise<void>)[] = [
+      async () => {
+        if (cgroupPath === undefined) return;
+        if (!this.#containers.has(id)) await cgroups.kill(cgroupPath);
+        await cgroups.remove(cgroupPath);
+      },
+      () => forgetContainer(this.#oci, id),
+      () => unmount(join(bundle, "rootfs"), { detach: true }),
+      () => rm(join(root, "containers", id), { recursive: true, force: true }),
+      () => rm(join(runRoot, "attach", id), { recursive: true, force: true }),
+      () => rmSync(join(runRoot, "exits", id), { force: true }),
+      // Last, and by name: a bundle that is still there is found again by recover().
+      () => {
+        if (existsSync(join(bundle, "rootfs"))) unmountIfMounted(join(bundle, "rootfs"));
+        rmSync(bundle, { recursive: true, force: true });
+      },
+    ];
+    let failure: unknown;
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        failure ??= error;
+        this.#options.logger.warn("undoing a container: a step failed", { container: id, err: error });
+      }
+    }
+    if (failure !== undefined) throw failure as Error;
+  }
+}
+
+/** The writable layer must never be deleted through a mount that an earlier step failed to take off. */
+const unmountIfMounted = (path: string): void => {
+  const [inside, outside] = [statSync(path), statSync(dirname(path))];
+  if (inside.dev !== outside.dev) unmountAllBelow(path);
+};
+
+const cgroupPathOf = (bundle: string): string | undefined => {
+  try {
+    return (JSON.parse(readFileSync(join(bundle, "config.json"), "utf8")) as { annotations?: Record<string, string> }).annotations?.["io.gantry.cgroup"];
+  } catch {
+    return undefined;
+  }
+};
+
+const readableCreateError = (error: unknown, command: string): unknown => {
+  if (!(error instanceof GantryError) || error.code !== "InternalError") return error;
+  const message = ociMessage(error.message);
+  const failure = startFailure(message, command);
+  return failure.exitCode === 128 ? new GantryError("InternalError", message, { cause: error.cause }) : new GantryError("Invalid", failure.message);
+};

@@ -1,0 +1,98 @@
+// The contract of the container runtime: OCI bundles, an OCI runtime, conmon. Implementations: conmon-runtime.ts (Linux) and
+// fake-runtime.ts (tests); runtime-contract.ts is run on both. A container is known by its id; nothing here knows pods.
+
+export interface RuntimeMount {
+  readonly source: string;
+  readonly destination: string;
+  readonly type: "bind" | "tmpfs";
+  readonly options: readonly string[];
+}
+
+export interface CgroupLimits {
+  /** Weight: cpu.shares (v1), converted to cpu.weight on v2. 2 is the least. */
+  readonly cpuShares: number;
+  /** Milli-CPU; 0 is unlimited. */
+  readonly cpuQuotaMilli: number;
+  readonly memoryBytes: number;
+  readonly pids: number;
+}
+
+export interface ContainerSpec {
+  /** Unique on the node; letters, digits and dashes. */
+  readonly id: string;
+  readonly name: string;
+  /** Overlay lower directories, lowest layer first. */
+  readonly layerDirs: readonly string[];
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly cwd: string;
+  /** As in the image config or numeric; resolved against the root filesystem's /etc/passwd and /etc/group. */
+  readonly user: string;
+  readonly supplementalGroups: readonly number[];
+  readonly hostname: string;
+  /** Pinned namespaces to join, by type; "host" for the node's own; absent: a new private one (mount, pid). */
+  readonly namespaces: { readonly network: string; readonly ipc: string; readonly uts: string; readonly pid?: string };
+  readonly mounts: readonly RuntimeMount[];
+  readonly tty: boolean;
+  readonly stdin: boolean;
+  readonly readOnlyRoot: boolean;
+  readonly privileged: boolean;
+  readonly noNewPrivileges: boolean;
+  readonly capabilitiesAdd: readonly string[];
+  readonly capabilitiesDrop: readonly string[];
+  readonly seccomp: { readonly type: "RuntimeDefault" | "Unconfined" } | { readonly type: "Localhost"; readonly profile: string };
+  readonly sysctls: Readonly<Record<string, string>>;
+  /** Path below the node's cgroup root: kubepods/<qos>/pod<uid>/<id>. */
+  readonly cgroupPath: string;
+  readonly limits: CgroupLimits;
+  readonly oomScoreAdj: number;
+  /** CRI-format log file that conmon writes. */
+  readonly logPath: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface ContainerExit {
+  readonly id: string;
+  readonly exitCode: number;
+  /** 0 when it ended by itself. */
+  readonly signal: number;
+  readonly oomKilled: boolean;
+  readonly finishedAtMs: number;
+}
+
+export type ContainerPhase =
+  | { readonly phase: "created"; readonly pid: number }
+  | { readonly phase: "running"; readonly pid: number; readonly startedAtMs: number }
+  | { readonly phase: "exited"; readonly exit: ContainerExit; readonly startedAtMs: number };
+
+export interface ExecOptions {
+  readonly command: readonly string[];
+  readonly tty: boolean;
+  readonly stdin: AsyncIterable<Uint8Array> | undefined;
+  readonly onStdout: (data: Uint8Array) => Promise<void>;
+  readonly onStderr: (data: Uint8Array) => Promise<void>;
+  readonly resize?: AsyncIterable<{ readonly width: number; readonly height: number }>;
+  readonly signal: AbortSignal;
+}
+
+export interface ContainerRuntime {
+  /** "crun://1.8.1". */
+  readonly version: string;
+  /** Root filesystem, bundle, conmon, OCI create. Undoes everything when it fails. Errors in a user's words ("command not found: ..."). */
+  create(spec: ContainerSpec): Promise<{ readonly pid: number }>;
+  /** OCI start. "FailedPrecondition" when it is not in phase created. */
+  start(id: string): Promise<{ readonly startedAtMs: number }>;
+  /** "NotFound" when there is no such container; no error when it has ended already. */
+  kill(id: string, signal: number): Promise<void>;
+  /** Removes container, bundle, mounts and cgroup; kills first if need be. Idempotent. Logs stay. */
+  remove(id: string): Promise<void>;
+  exec(id: string, options: ExecOptions): Promise<{ readonly exitCode: number }>;
+  inspect(id: string): ContainerPhase | undefined;
+  /** Called once for each exit that happens from now on, and, for exits that happened while nobody was listening, by recover(). */
+  onExit(handler: (exit: ContainerExit) => void): Disposable;
+  /** After a restart: what is there, re-adopted; half-made ones are removed. */
+  recover(): Promise<readonly { readonly id: string; readonly labels: Readonly<Record<string, string>>; readonly state: ContainerPhase }[]>;
+  /** Asks conmon to reopen the container's log file (after rotation). */
+  reopenLog(id: string): Promise<void>;
+  close(): void;
+}

@@ -1,0 +1,179 @@
+// Commands in running containers: `crun exec` (or runc's) with pipes, or with a terminal. The command runs with the container's own
+// user, environment, capabilities and filter.
+import { spawn, type ChildProcess } from "node:child_process";
+import { closeSync, constants, mkdirSync, openSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { Socket } from "node:net";
+import { join } from "node:path";
+import type { Readable, Writable } from "node:stream";
+import { ReadStream } from "node:tty";
+import { GantryError } from "../../base/errors.ts";
+import { makeNode } from "../linux/files.ts";
+import * as libc from "../linux/libc.ts";
+import type { OciProcess } from "./bundle.ts";
+import type { ExecOptions } from "./container-runtime.ts";
+import { ociMessage, startFailure, type OciRuntime } from "./oci-runtime.ts";
+
+/** asm-generic/ioctls.h, the same on every architecture that Node runs on but PowerPC and MIPS. */
+const Ioctl = { unlockPty: 0x40045431, ptyNumber: 0x80045430, setWindowSize: 0x5414 } as const;
+const O_NOCTTY = 0o400;
+/** Silence after the end of a command after which nothing more is expected of its output. */
+const OUTPUT_GRACE_MS = 500;
+
+interface Streams {
+  /** What the command gets as 0, 1, 2; closed here after the spawn. */
+  readonly theirs: readonly [number, number, number];
+  readonly stdin: Writable | undefined;
+  /** A terminal has no half-close: it ends with the command. */
+  readonly canEnd: boolean;
+  readonly outputs: readonly { readonly from: Socket; readonly to: (data: Uint8Array) => Promise<void> }[];
+  resize(size: { readonly width: number; readonly height: number }, child: ChildProcess): void;
+}
+
+/** Exit code of the command; 127 not found and 126 not executable, with the reason on stderr. "Cancelled" when the signal is aborted: the command is killed. */
+export const execInContainer = async (
+  runtime: OciRuntime, container: { readonly id: string; readonly process: OciProcess; readonly directory: string }, options: ExecOptions,
+): Promise<{ readonly exitCode: number }> => {
+  if (options.command.length === 0) throw new GantryError("Invalid", "command: at least the name of a program is needed");
+  options.signal.throwIfAborted();
+  const { id, directory } = container;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const [processPath, logPath, pidPath] = [join(directory, "process.json"), join(directory, "log"), join(directory, "pid")] as const;
+  try {
+    const env = options.tty && !container.process.env.some((entry) => entry.startsWith("TERM=")) ? [...container.process.env, "TERM=xterm"] : container.process.env;
+    writeFileSync(processPath, JSON.stringify({ ...container.process, env, args: options.command, terminal: options.tty }), { mode: 0o600 });
+    const streams = options.tty ? openTerminal(options) : openPipes(directory, options);
+    const args = [...runtime.globalArgs, `--log=${logPath}`, "exec", "--process", processPath, "--pid-file", pidPath, id];
+    let child: ChildProcess;
+    try {
+      // With a terminal: a session of its own, so that signals of the terminal don't reach this agent.
+      child = spawn(runtime.path, args, { stdio: [...streams.theirs], env: { PATH: process.env["PATH"] ?? "" }, detached: options.tty });
+    } finally {
+      for (const fd of new Set(streams.theirs)) closeSync(fd);
+    }
+    const exitCode = await pump(child, streams, options, pidPath);
+    options.signal.throwIfAborted();
+    const said = readIfThere(logPath);
+    if (said === "" || exitCode === 0) return { exitCode };
+    const failure = startFailure(ociMessage(said), options.command[0]!);
+    if (failure.exitCode === 128) throw new GantryError("InternalError", `exec in container ${id}: ${failure.message}`);
+    await options.onStderr(Buffer.from(`OCI runtime exec failed: exec failed: ${failure.message}\n`));
+    return { exitCode: failure.exitCode };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+};
+
+const readIfThere = (path: string): string => {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return "";
+  }
+};
+
+const pump = async (child: ChildProcess, streams: Streams, options: ExecOptions, pidPath: string): Promise<number> => {
+  const ended = new Promise<number>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code, signal) => resolve(code ?? (signal === null ? 255 : 137)));
+  });
+  const abort = (): void => {
+    // The command itself: the OCI runtime in front of it would only leave it behind.
+    const pid = Number(readIfThere(pidPath));
+    if (pid > 1) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
+    child.kill("SIGKILL");
+  };
+  options.signal.addEventListener("abort", abort, { once: true });
+  const stopInput = new AbortController();
+  void feed(streams, options.stdin, stopInput.signal);
+  const resizing = (async () => {
+    for await (const size of options.resize ?? []) if (!stopInput.signal.aborted) streams.resize(size, child);
+  })().catch(() => undefined);
+  void resizing;
+  try {
+    const reading = Promise.all(streams.outputs.map(({ from, to }) => forward(from, to)));
+    const exitCode = await ended;
+    // What the command left in the background may hold the pipes open for ever: take what is there, then stop.
+    for (const { from } of streams.outputs) from.setTimeout(OUTPUT_GRACE_MS, () => from.destroy());
+    await reading;
+    return exitCode;
+  } finally {
+    stopInput.abort();
+    options.signal.removeEventListener("abort", abort);
+    streams.stdin?.destroy();
+    for (const { from } of streams.outputs) from.destroy();
+  }
+};
+
+/** One chunk after another: a slow reader at the far end slows the command down instead of filling our memory. */
+const forward = async (from: Readable, to: (data: Uint8Array) => Promise<void>): Promise<void> => {
+  try {
+    for await (const chunk of from) await to(chunk as Uint8Array);
+  } catch (error) {
+    // EIO: the last process with the terminal has ended. Closing early: nobody wants the rest.
+    if (!["EIO", "ERR_STREAM_PREMATURE_CLOSE", "ABORT_ERR"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  }
+};
+
+const feed = async ({ stdin, canEnd }: Streams, source: AsyncIterable<Uint8Array> | undefined, stop: AbortSignal): Promise<void> => {
+  if (!stdin) return;
+  stdin.on("error", () => undefined); // EPIPE: the command doesn't read any more
+  try {
+    for await (const chunk of source ?? []) {
+      if (stop.aborted) return;
+      if (!stdin.write(chunk)) await new Promise<void>((resolve) => stdin.once("drain", resolve).once("close", resolve));
+    }
+  } catch {
+    // The far end broke off: the command sees the end of its input.
+  }
+  if (canEnd) stdin.end();
+};
+
+/** Pipes, not node's socket pairs: a program may open /dev/stdout anew, which Linux refuses for sockets. */
+const openPipes = (directory: string, options: ExecOptions): Streams => {
+  const pipe = (name: string): { readonly read: number; readonly write: number } => {
+    const path = join(directory, name);
+    makeNode(path, { type: "fifo", mode: 0o600 });
+    const read = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const write = openSync(path, constants.O_WRONLY);
+    unlinkSync(path);
+    return { read, write };
+  };
+  const [out, err] = [pipe("stdout"), pipe("stderr")];
+  const outputs = [{ from: new Socket({ fd: out.read, readable: true, writable: false }), to: options.onStdout }, { from: new Socket({ fd: err.read, readable: true, writable: false }), to: options.onStderr }];
+  if (!options.stdin) return { theirs: [openSync("/dev/null", "r"), out.write, err.write], stdin: undefined, canEnd: false, outputs, resize: () => undefined };
+  // Opened through the FIFO twice, because our writing end must not block and the command's reading end must.
+  const path = join(directory, "stdin");
+  makeNode(path, { type: "fifo", mode: 0o600 });
+  const keep = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const write = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  const read = openSync(path, constants.O_RDONLY);
+  closeSync(keep);
+  unlinkSync(path);
+  return { theirs: [read, out.write, err.write], stdin: new Socket({ fd: write, readable: false, writable: true }), canEnd: true, outputs, resize: () => undefined };
+};
+
+/** A terminal of this machine between us and the OCI runtime, which relays it to the container's own: so no descriptor has to be passed. */
+const openTerminal = (options: ExecOptions): Streams => {
+  const main = openSync("/dev/ptmx", constants.O_RDWR | O_NOCTTY | constants.O_NONBLOCK);
+  const number = Buffer.alloc(4);
+  libc.ioctl(main, Ioctl.unlockPty, Buffer.alloc(4));
+  libc.ioctl(main, Ioctl.ptyNumber, number);
+  const side = openSync(`/dev/pts/${number.readUInt32LE(0)}`, constants.O_RDWR | O_NOCTTY);
+  const stream = new ReadStream(main);
+  return {
+    theirs: [side, side, side], stdin: options.stdin ? stream : undefined, canEnd: false, outputs: [{ from: stream, to: options.onStdout }],
+    resize: ({ width, height }, child) => {
+      const size = Buffer.alloc(8); // struct winsize: rows, columns, pixels
+      size.writeUInt16LE(height, 0);
+      size.writeUInt16LE(width, 2);
+      libc.ioctl(main, Ioctl.setWindowSize, size);
+      child.kill("SIGWINCH");
+    },
+  };
+};

@@ -1,0 +1,47 @@
+// What this machine and process are like, as far as a container's config.json depends on it.
+import { readFileSync, readdirSync, statSync } from "node:fs";
+import { join, relative, isAbsolute } from "node:path";
+import { GantryError, describeError } from "../../base/errors.ts";
+import type { Host, OciDevice } from "./bundle.ts";
+import { readBoundingSet } from "./capabilities.ts";
+import type { OciSeccomp } from "./seccomp-default.ts";
+
+/** Node's names of architectures -> those of OCI image platforms. */
+const ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", arm64: "arm64" };
+
+/** dev_t of stat(2) (gnu_dev_major, gnu_dev_minor); below 2^32 for every device there is. */
+const major = (rdev: number): number => (rdev >>> 8) & 0xfff;
+const minor = (rdev: number): number => (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
+
+/** Everything under /dev but what a container has of its own (pts, shm, mqueue) and the console. */
+const listDevices = (directory = "/dev"): OciDevice[] =>
+  readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) return ["pts", "shm", "fd", "mqueue", ".lxc", ".udev"].includes(entry.name) ? [] : listDevices(path);
+    if (!(entry.isCharacterDevice() || entry.isBlockDevice()) || path === "/dev/console") return [];
+    const { rdev, mode, uid, gid } = statSync(path);
+    return [{ path, type: entry.isBlockDevice() ? "b" : "c", major: major(rdev), minor: minor(rdev), fileMode: mode & 0o777, uid, gid }];
+  });
+
+/** `name` is relative to `directory`, as in securityContext.seccompProfile.localhostProfile. */
+const readSeccompProfile = (directory: string, name: string): OciSeccomp => {
+  const path = join(directory, name);
+  if (isAbsolute(name) || relative(directory, path).startsWith("..")) throw new GantryError("Invalid", `seccompProfile.localhostProfile: ${JSON.stringify(name)} must be a path below ${directory}`);
+  try {
+    return JSON.parse(readFileSync(path, "utf8")) as OciSeccomp;
+  } catch (error) {
+    throw new GantryError("Invalid", `seccompProfile.localhostProfile: cannot read ${path}: ${describeError(error)}`, { cause: error });
+  }
+};
+
+export const readHost = (cgroupV2: boolean, seccompDir: string): Host => {
+  const boundingSet = readBoundingSet();
+  return {
+    architecture: ARCHITECTURES[process.arch] ?? process.arch,
+    cgroupV2,
+    boundingSet,
+    leastOomScoreAdj: boundingSet.has("CAP_SYS_RESOURCE") ? -1000 : Number(readFileSync("/proc/self/oom_score_adj", "utf8")),
+    devices: listDevices,
+    readSeccompProfile: (name) => readSeccompProfile(seccompDir, name),
+  };
+};

@@ -1,0 +1,90 @@
+// Who a container runs as: the image's or the pod's user, looked up in the root filesystem's own /etc/passwd and /etc/group, which
+// are the image's and so not to be trusted: read confined, at most 1 MiB.
+import { closeSync, lstatSync, openSync, readSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { GantryError } from "../../base/errors.ts";
+
+export interface OciUser {
+  readonly uid: number;
+  readonly gid: number;
+  readonly additionalGids: readonly number[];
+}
+
+const MAX_FILE_BYTES = 1 << 20;
+const MAX_LINKS = 40;
+const MAX_ID = 2 ** 31 - 1;
+
+/**
+ * Where `path` of a container leads, with every symbolic link taken as the container would: absolute ones and `..` stay inside
+ * `root`. Only for roots that nothing runs in (a link could change between this and its use).
+ */
+export const resolveInRoot = (root: string, path: string): string => {
+  let resolved: string[] = [];
+  const pending = path.split("/").reverse();
+  for (let links = 0; pending.length > 0;) {
+    const part = pending.pop()!;
+    if (part === "" || part === ".") continue;
+    if (part === "..") {
+      resolved.pop();
+      continue;
+    }
+    const here = join(root, ...resolved, part);
+    if (lstatSync(here, { throwIfNoEntry: false })?.isSymbolicLink()) {
+      if (++links > MAX_LINKS) throw new GantryError("Invalid", `${path}: too many symbolic links`);
+      const target = readlinkSync(here);
+      if (target.startsWith("/")) resolved = [];
+      pending.push(...target.split("/").reverse());
+    } else {
+      resolved.push(part);
+    }
+  }
+  return join(root, ...resolved);
+};
+
+const readConfined = (root: string, path: string): string => {
+  const real = resolveInRoot(root, path);
+  // A FIFO or device in place of the file would hang or feed us for ever.
+  if (!lstatSync(real, { throwIfNoEntry: false })?.isFile()) return "";
+  const fd = openSync(real, "r");
+  try {
+    const buffer = Buffer.alloc(Math.min(MAX_FILE_BYTES, lstatSync(real).size));
+    return buffer.toString("utf8", 0, readSync(fd, buffer, 0, buffer.length, 0));
+  } finally {
+    closeSync(fd);
+  }
+};
+
+const records = (text: string): readonly string[][] =>
+  text.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#")).map((line) => line.trim().split(":"));
+
+const asId = (text: string | undefined): number | undefined => (text !== undefined && /^\d+$/.test(text) && Number(text) <= MAX_ID ? Number(text) : undefined);
+
+/**
+ * `user` as in an image config: "", "name", "uid", "name:group", "uid:gid". Without a group: the passwd entry's, else 0.
+ * `additional` and the groups that list the user as a member become supplementary. "Invalid" for a name that isn't there.
+ */
+export const resolveUser = (user: string, additional: readonly number[], read: (path: string) => string): OciUser => {
+  const [name = "", group] = user.split(":", 2) as [string?, string?];
+  const passwd = records(read("/etc/passwd"));
+  const wanted = name === "" ? "0" : name;
+  const entry = passwd.find((fields) => fields[0] === wanted) ?? passwd.find((fields) => asId(fields[2]) === asId(wanted) && asId(wanted) !== undefined);
+  const uid = asId(wanted) ?? asId(entry?.[2]);
+  if (uid === undefined) throw new GantryError("Invalid", `unable to find user ${name}: no matching entries in the image's /etc/passwd; use a numeric user id or add the user to the image`);
+
+  const groups = records(read("/etc/group"));
+  let gid: number;
+  if (group !== undefined && group !== "") {
+    const found = asId(group) ?? asId(groups.find((fields) => fields[0] === group)?.[2]);
+    if (found === undefined) throw new GantryError("Invalid", `unable to find group ${group}: no matching entries in the image's /etc/group; use a numeric group id or add the group to the image`);
+    gid = found;
+  } else {
+    gid = asId(entry?.[3]) ?? 0;
+  }
+  const login = entry?.[0];
+  const memberships = login === undefined ? [] : groups.filter((fields) => fields[3]?.split(",").includes(login)).map((fields) => asId(fields[2]));
+  const additionalGids = [...new Set([...additional, ...memberships.filter((id) => id !== undefined), gid])].sort((a, b) => a - b);
+  return { uid, gid, additionalGids };
+};
+
+export const resolveUserIn = (rootfs: string, user: string, additional: readonly number[]): OciUser =>
+  resolveUser(user, additional, (path) => readConfined(rootfs, path));

@@ -1,0 +1,166 @@
+// A pod's volumes on the node: folders, tmpfs mounts, host paths and sets of files, below ROOT/<pod uid>/volumes/<name>. Owns that
+// folder and LOCAL/<id> of named local volumes, which outlive pods. Every operation is idempotent: it is called again after a crash.
+import { chmodSync, chownSync, closeSync, constants, existsSync, mkdirSync, openSync, readlinkSync, statSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { GantryError } from "../../base/errors.ts";
+import type { Assignment } from "../pods/assignment.ts";
+import type { HostPath, Volume } from "../../proto/gen/gantry/v1/agent.ts";
+import { O_PATH, Resolve, openConfined } from "../linux/files.ts";
+import { close, isErrno } from "../linux/libc.ts";
+import { ensureTmpfs, mountTmpfs, readMounts, unmountAllBelow } from "../linux/mount.ts";
+import { writeAtomically } from "./atomic-files.ts";
+
+export interface VolumeServiceOptions {
+  /** Volumes of pods; on the file system that holds writable data. */
+  readonly root: string;
+  /** Named local volumes. */
+  readonly localRoot: string;
+}
+
+/** Fields that only the node knows, for downward API files: status.podIP and the like. */
+export type FieldResolver = (fieldPath: string) => string;
+
+const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+const GROUP_WRITABLE_DIRECTORY = 0o2775;
+
+export class VolumeService {
+  readonly #options: VolumeServiceOptions;
+
+  constructor(options: VolumeServiceOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Makes all volumes ready. Volume name -> path on the node. "Invalid" or "FailedPrecondition" names the volume and what is wrong with it.
+   * Called again with a changed assignment it updates files in place (containers see the change).
+   */
+  prepare(pod: Assignment, field: FieldResolver): ReadonlyMap<string, string> {
+    const group = pod.security?.fsGroup;
+    return new Map(pod.volumes.map((volume) => {
+      if (!NAME.test(volume.name)) throw new GantryError("Invalid", `volume name ${JSON.stringify(volume.name)} is not a DNS label`);
+      return [volume.name, this.#prepareOne(pod.uid, volume, group, field)] as const;
+    }));
+  }
+
+  #prepareOne(podUid: string, volume: Volume, group: number | undefined, field: FieldResolver): string {
+    const dir = join(this.#podDir(podUid), volume.name);
+    const source = volume.source;
+    switch (source?.$case) {
+      case "emptyDir": {
+        const fresh = !existsSync(dir);
+        mkdirSync(dir, { recursive: true });
+        // A mount that is there is left as it is: its contents must survive a restart of the agent.
+        if (source.value.memory && !readMounts().some((m) => m.target === dir)) {
+          mountTmpfs(dir, { mode: 0o1777, ...(source.value.sizeLimitBytes > 0 ? { sizeBytes: source.value.sizeLimitBytes } : {}) });
+        }
+        if (fresh) chmodSync(dir, 0o777);
+        if (fresh && group !== undefined) own(dir, group);
+        return dir;
+      }
+      case "files": {
+        mkdirSync(dir, { recursive: true, mode: 0o755 });
+        if (source.value.memory) ensureTmpfs(dir, { mode: 0o755 });
+        writeAtomically(dir, source.value.files.map((f) => ({ path: f.path, mode: f.mode, data: f.fieldPath === "" ? f.data : Buffer.from(field(f.fieldPath)) })), group);
+        return dir;
+      }
+      case "hostPath": return prepareHostPath(volume.name, source.value);
+      case "local": {
+        if (!NAME.test(source.value.id)) throw new GantryError("Invalid", `volume ${volume.name}: ${JSON.stringify(source.value.id)} is not a name for a local volume`);
+        const local = join(this.#options.localRoot, source.value.id);
+        const fresh = !existsSync(local);
+        mkdirSync(local, { recursive: true });
+        if (fresh && group !== undefined) own(local, group);
+        return local;
+      }
+      case undefined: throw new GantryError("Invalid", `volume ${volume.name} has no source that this agent knows; is it older than the control plane?`);
+    }
+  }
+
+  /** Unmounts and deletes what belongs to the pod; host paths and named volumes stay. Idempotent. */
+  async remove(podUid: string): Promise<void> {
+    const dir = this.#podDir(podUid);
+    if (!existsSync(dir)) return;
+    // First of all: nothing may be deleted through a mount.
+    unmountAllBelow(dir);
+    await rm(join(this.#options.root, podUid), { recursive: true, force: true });
+  }
+
+  #podDir(podUid: string): string {
+    if (!/^[\w-]{1,64}$/.test(podUid)) throw new GantryError("Invalid", `${JSON.stringify(podUid)} is not a pod's uid`);
+    return join(this.#options.root, podUid, "volumes");
+  }
+}
+
+const own = (dir: string, group: number): void => {
+  chownSync(dir, 0, group);
+  chmodSync(dir, GROUP_WRITABLE_DIRECTORY);
+};
+
+/** https://kubernetes.io/docs/concepts/storage/volumes/#hostpath-volume-types */
+const prepareHostPath = (name: string, { path, type }: HostPath): string => {
+  const fault = (wanted: string): GantryError => new GantryError("FailedPrecondition", `volume ${name}: hostPath ${path} is not ${wanted}`, { retryable: true });
+  if (!path.startsWith("/")) throw new GantryError("Invalid", `volume ${name}: hostPath ${JSON.stringify(path)} must be an absolute path`);
+  if (type === "DirectoryOrCreate") mkdirSync(path, { recursive: true, mode: 0o755 });
+  if (type === "FileOrCreate" && !existsSync(path)) closeSync(openSync(path, constants.O_CREAT | constants.O_RDWR, 0o644));
+  const stat = statSync(path, { throwIfNoEntry: false });
+  const checks: Readonly<Record<string, readonly [boolean | undefined, string]>> = {
+    "": [true, ""],
+    DirectoryOrCreate: [stat?.isDirectory(), "a directory"], Directory: [stat?.isDirectory(), "an existing directory"],
+    FileOrCreate: [stat?.isFile(), "a file"], File: [stat?.isFile(), "an existing file"], Socket: [stat?.isSocket(), "an existing Unix socket"],
+    CharDevice: [stat?.isCharacterDevice(), "an existing character device"], BlockDevice: [stat?.isBlockDevice(), "an existing block device"],
+  };
+  const check = checks[type];
+  if (!check) throw new GantryError("Invalid", `volume ${name}: hostPath type ${JSON.stringify(type)} is not known; there are: ${Object.keys(checks).filter((k) => k !== "").join(", ")}`);
+  if (!check[0]) throw fault(check[1]);
+  // Without a type nothing is checked; a bind mount needs something to mount, so Docker's habit is taken: a directory.
+  if (!stat) mkdirSync(path, { recursive: true, mode: 0o755 });
+  return path;
+};
+
+/**
+ * The path of a subPath inside a volume, made if it is missing. No symlink in the volume can lead out: the kernel resolves it confined
+ * (openat2, RESOLVE_IN_ROOT), the class of CVE-2021-30465. The caller mounts the returned /proc/self/fd path before it closes the descriptor.
+ */
+export const withSubPath = <T>(volume: string, subPath: string, use: (path: string) => T): T => {
+  if (subPath === "") return use(volume);
+  if (subPath.startsWith("/") || subPath.split("/").includes("..")) throw new GantryError("Invalid", `subPath ${JSON.stringify(subPath)}: a relative path without ".." is needed`);
+  const root = openSync(volume, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    const fd = openOrMake(root, subPath);
+    try {
+      return use(readlinkSync(`/proc/self/fd/${fd}`));
+    } finally {
+      close(fd);
+    }
+  } finally {
+    closeSync(root);
+  }
+};
+
+const openOrMake = (root: number, subPath: string): number => {
+  const open = (path: string): number => openConfined(root, path, { flags: O_PATH, resolve: Resolve.inRoot });
+  try {
+    return open(subPath);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error;
+  }
+  const parts = subPath.split("/").filter((p) => p !== "" && p !== ".");
+  for (let i = 1; i <= parts.length; i++) {
+    const path = parts.slice(0, i).join("/");
+    try {
+      close(open(path));
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) throw error;
+      const parent = open(i === 1 ? "." : parts.slice(0, i - 1).join("/"));
+      try {
+        mkdirSync(`/proc/self/fd/${parent}/${parts[i - 1]!}`, { mode: 0o755 });
+      } catch (cause) {
+        throw new GantryError("FailedPrecondition", `subPath ${JSON.stringify(subPath)}: ${JSON.stringify(path)} is a symlink to something that the volume doesn't hold`, { cause });
+      } finally {
+        close(parent);
+      }
+    }
+  }
+  return open(subPath);
+};
