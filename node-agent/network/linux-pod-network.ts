@@ -1,0 +1,357 @@
+// The pod network of one node: a bridge, and for each pod a veth pair from it into the pod's pinned network namespace, by rtnetlink only.
+// Owns the bridge, its ports, its packet filter table and the routes with our protocol number, in the network namespace in which it was
+// made; touches nothing else there. The pod path is synchronous and spawns nothing.
+import { createHash } from "node:crypto";
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import type { Gauge, Histogram } from "prom-client";
+import type { Clock } from "../../base/clock.ts";
+import { GantryError, describeError } from "../../base/errors.ts";
+import type { Logger } from "../../base/logger.ts";
+import type { Metrics } from "../../base/metrics.ts";
+import type { ClusterNetwork } from "../../proto/gen/gantry/v1/agent.ts";
+import { isErrno } from "../linux/libc.ts";
+import { inNetworkNamespace } from "../linux/namespaces.ts";
+import { NetlinkSocket } from "../linux/netlink.ts";
+import type { AddressStore } from "./address-store.ts";
+import { allocate, capacityOf, contains, formatCidr, formatIpv4, gatewayOf, parseCidr } from "./ipam.ts";
+import type { AddressRange } from "./ipam.ts";
+import { applyMasquerade, removeMasquerade, runCommand } from "./masquerade.ts";
+import type { RunCommand } from "./masquerade.ts";
+import type { PodNetwork, PodSandboxNetwork } from "./pod-network.ts";
+import * as rt from "./rtnetlink.ts";
+
+/** Route protocol numbers up to 4 are the kernel's and administrators', 186 and on those of routing daemons; see /etc/iproute2/rt_protos. */
+export const GANTRY_ROUTE_PROTOCOL = 103;
+/** Links on their way out are put into this group, and the group is deleted as one. */
+const DOOMED_GROUP = 0x67616e74;
+/** A pod's namespace takes its link along as soon as it is unpinned: what is left after this time was not unpinned. */
+const DRAIN_DELAY_MS = 250;
+const POD_LINK = "eth0";
+const DEFAULT_MTU = 1500;
+
+export interface LinuxPodNetworkOptions {
+  /** At most 15 bytes; two agents in one network namespace need two names. */
+  readonly bridgeName: string;
+  readonly addresses: AddressStore;
+  /** Where other nodes reach this one: pods get the MTU of its interface. */
+  readonly nodeAddress: string;
+  /** File of the network namespace that all of it lives in; absent: the agent's own. */
+  readonly netnsPath?: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/** A link's name has 15 bytes, a pod's uid 36: 48 bits of its hash do. */
+export const hostLinkName = (podUid: string): string => `gp${createHash("sha256").update(podUid).digest("hex").slice(0, 12)}`;
+
+/** The address as MAC: whoever gets it again is reached at once, whatever neighbours remember. 0a: locally administered. */
+const macOf = (ip: string): Uint8Array => Uint8Array.of(0x0a, 0x58, ...rt.addressBytes(ip));
+
+export class LinuxPodNetwork implements PodNetwork {
+  readonly #options: LinuxPodNetworkOptions;
+  readonly #socket: NetlinkSocket;
+  readonly #run: RunCommand;
+  readonly #addressOf: Map<string, string>;
+  /** Addresses that no pod may get: those of pods, and those whose link may still be there. */
+  readonly #used: Set<string>;
+  /** Given back, but the link may still be there: link name -> address. */
+  readonly #draining = new Map<string, string>();
+  readonly #setupSeconds: Histogram;
+  readonly #unreachableNodes: Gauge;
+  #drainTimer: Disposable | undefined;
+  #range: AddressRange | undefined;
+  #bridgeIndex = 0;
+  #mtu = DEFAULT_MTU;
+  #lastAddress: string | undefined;
+  #appliedRules = "";
+  #configuring: Promise<void> = Promise.resolve();
+  #problems: readonly string[] = [];
+
+  constructor(options: LinuxPodNetworkOptions) {
+    if (!/^[\w.-]{1,15}$/.test(options.bridgeName)) {
+      throw new GantryError("Invalid", `bridge name "${options.bridgeName}": 1 to 15 letters, digits, dots, dashes or underscores are allowed`);
+    }
+    this.#options = options;
+    const { netnsPath } = options;
+    this.#socket = this.#inside(() => new NetlinkSocket());
+    this.#run = netnsPath === undefined ? runCommand : (command, args, input) => runCommand("nsenter", [`--net=${netnsPath}`, command, ...args], input);
+    this.#addressOf = new Map(options.addresses.load());
+    this.#used = new Set(this.#addressOf.values());
+    this.#lastAddress = [...this.#addressOf.values()].at(-1);
+    this.#setupSeconds = options.metrics.histogram("gantry_pod_network_setup_seconds", "Time to give a pod its address and link.", [], [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1]);
+    options.metrics.gauge("gantry_pod_network_addresses_used", "Addresses of the node's pod range that are taken.", [], (gauge) => gauge.set(this.#used.size));
+    options.metrics.gauge("gantry_pod_network_addresses", "Addresses that the node's pod range has for pods.", [], (gauge) => gauge.set(this.#range ? capacityOf(this.#range) : 0));
+    this.#unreachableNodes = options.metrics.gauge("gantry_pod_network_unreachable_nodes", "Nodes whose pods this node has no route to.");
+  }
+
+  #inside<T>(fn: () => T): T {
+    return this.#options.netnsPath === undefined ? fn() : inNetworkNamespace(this.#options.netnsPath, fn);
+  }
+
+  /** What is wrong with the last configuration, in words for a node condition. */
+  get problems(): readonly string[] {
+    return this.#problems;
+  }
+
+  configure(network: ClusterNetwork): Promise<void> {
+    // One after the other: two that wait for nft at the same time could end in the older's rules.
+    const done = this.#configuring.then(() => this.#configure(network));
+    this.#configuring = done.catch(() => undefined);
+    return done;
+  }
+
+  async #configure(network: ClusterNetwork): Promise<void> {
+    if (network.podCidr === "") return; // not allocated yet: it comes with the next message
+    const range = parseCidr(network.podCidr, "podCidr");
+    const cluster = parseCidr(network.clusterCidr, "clusterCidr");
+    if (capacityOf(range) < 1) throw new GantryError("Invalid", `podCidr: "${network.podCidr}" has no room for pods; a /30 is the least`);
+    this.#inside(forwardPackets);
+    this.#mtu = this.#uplinkMtu();
+    this.#ensureBridge(range);
+    this.#range = range;
+    this.#problems = this.#updateRoutes(network, range);
+    this.#unreachableNodes.set(this.#problems.length);
+    for (const problem of this.#problems) this.#options.logger.error(problem);
+
+    const rules = { bridgeName: this.#options.bridgeName, podCidr: formatCidr(range), clusterCidr: formatCidr(cluster) };
+    const wanted = JSON.stringify(rules);
+    if (this.#appliedRules === wanted) return;
+    const tool = await applyMasquerade(rules, this.#run);
+    this.#appliedRules = wanted;
+    this.#options.logger.info("pod network is up", { ...rules, mtu: this.#mtu, tool });
+  }
+
+  /** Of the interface that has the node's address; else of the default route's: what is larger would be dropped on the way to other nodes. */
+  #uplinkMtu(): number {
+    const index = rt.readAddresses(this.#socket).find((address) => address.ip === this.#options.nodeAddress)?.index
+      ?? rt.readRoutes(this.#socket).find((route) => !route.destination)?.outInterface;
+    const uplink = rt.readLinks(this.#socket).find((link) => link.index === index);
+    return uplink && uplink.name !== "lo" ? uplink.mtu : DEFAULT_MTU;
+  }
+
+  #ensureBridge(range: AddressRange): void {
+    const { bridgeName } = this.#options;
+    const gateway = { ip: gatewayOf(range), prefixLength: range.prefixLength };
+    let bridge = this.#findLink(bridgeName);
+    if (bridge && bridge.kind !== "bridge") {
+      throw new GantryError("FailedPrecondition", `the link ${bridgeName} exists and is no bridge (${bridge.kind || "a device"}); rename it or give this agent another bridge name`);
+    }
+    if (!bridge) {
+      this.#socket.run([rt.addBridge(bridgeName, { mtu: this.#mtu, mac: macOf(gateway.ip) }), rt.withoutLinkLocal(bridgeName)]);
+      bridge = this.#findLink(bridgeName)!;
+    }
+    const { index } = bridge;
+    const present = rt.readAddresses(this.#socket).filter((address) => address.index === index);
+    const stale = present.filter((address) => address.ip !== gateway.ip || address.prefixLength !== gateway.prefixLength);
+    this.#socket.run([
+      ...stale.map((address) => rt.deleteAddress(index, address)),
+      ...(present.length > stale.length ? [] : [rt.addAddress(index, gateway)]),
+      rt.setLink(bridgeName, { up: true, ...(bridge.mtu === this.#mtu ? {} : { mtu: this.#mtu }) }),
+    ]);
+    this.#bridgeIndex = index;
+  }
+
+  #findLink(name: string): rt.Link | undefined {
+    return rt.readLinks(this.#socket).find((link) => link.name === name);
+  }
+
+  /** Sets and deletes until ours are those of `network`. Returns what can't be reached and why. */
+  #updateRoutes(network: ClusterNetwork, own: AddressRange): readonly string[] {
+    const wanted = new Map<string, { readonly node: string; readonly via: string; readonly route: rt.RouteSpec }>();
+    for (const { nodeName, podCidr, via } of network.routes) {
+      if (via === this.#options.nodeAddress) continue;
+      const range = parseCidr(podCidr, `routes[${nodeName}].podCidr`);
+      if (range.first === own.first) continue;
+      const destination = { ip: formatIpv4(range.first), prefixLength: range.prefixLength };
+      wanted.set(formatCidr(range), { node: nodeName, via, route: { destination, gateway: via, protocol: GANTRY_ROUTE_PROTOCOL } });
+    }
+    const present = this.#ownRoutes();
+    const upToDate = new Set<string>();
+    const stale: rt.Route[] = [];
+    for (const route of present) {
+      const cidr = `${route.destination!.ip}/${route.destination!.prefixLength}`;
+      if (wanted.get(cidr)?.via === route.gateway) upToDate.add(cidr);
+      else if (!wanted.has(cidr)) stale.push(route);
+    }
+    const missing = [...wanted].filter(([cidr]) => !upToDate.has(cidr));
+    this.#attemptDeletions(stale.map(rt.deleteRoute));
+    const results = this.#socket.attempt(missing.map(([, { route }]) => rt.replaceRoute(route)));
+    return results.flatMap((error, i) => {
+      if (!error) return [];
+      const [cidr, { node, via }] = missing[i]!;
+      const why = isErrno(error, "ENETUNREACH", "EINVAL", "EHOSTUNREACH")
+        ? `its address ${via} is not on a network of this node, and tunnels between networks are not there yet; put the nodes on one network`
+        : describeError(error);
+      return [`no route to the pods of node ${node} (${cidr}): ${why}`];
+    });
+  }
+
+  #ownRoutes(): readonly rt.Route[] {
+    return rt.readRoutes(this.#socket).filter((route) => route.protocol === GANTRY_ROUTE_PROTOCOL && route.destination && route.gateway);
+  }
+
+  attach(podUid: string, netnsPath: string): PodSandboxNetwork {
+    const range = this.#range;
+    if (!range) throw new GantryError("FailedPrecondition", "this node has no pod CIDR yet: the control plane allocates one when the node registers");
+    if (this.#draining.has(hostLinkName(podUid))) this.#drain(); // detached a moment ago: its old link must not be taken for the new one
+    const startedMs = this.#options.clock.monotonicMs();
+    const known = this.#addressOf.get(podUid);
+    const ip = known !== undefined && contains(range, known) ? known : this.#allocate(podUid, range);
+    try {
+      this.#link(podUid, ip, range, netnsPath);
+    } catch (error) {
+      this.detach(podUid);
+      throw error;
+    }
+    this.#setupSeconds.observe((this.#options.clock.monotonicMs() - startedMs) / 1000);
+    return { ip, gateway: gatewayOf(range), prefixLength: range.prefixLength };
+  }
+
+  #allocate(podUid: string, range: AddressRange): string {
+    let ip = allocate(range, this.#used, this.#lastAddress);
+    if (ip === undefined && this.#draining.size > 0) {
+      this.#drain();
+      ip = allocate(range, this.#used, this.#lastAddress);
+    }
+    if (ip === undefined) {
+      throw new GantryError("TooManyRequests", `all ${capacityOf(range)} addresses of the node's pod range ${formatCidr(range)} are taken; give nodes larger ranges or use more nodes`);
+    }
+    const previous = this.#addressOf.get(podUid);
+    if (previous !== undefined) this.#used.delete(previous);
+    this.#options.addresses.save(podUid, ip);
+    this.#addressOf.set(podUid, ip);
+    this.#used.add(ip);
+    this.#lastAddress = ip;
+    return ip;
+  }
+
+  #link(podUid: string, ip: string, range: AddressRange, netnsPath: string): void {
+    const name = hostLinkName(podUid);
+    const address = { ip, prefixLength: range.prefixLength };
+    const netnsFd = openSync(netnsPath, "r");
+    using inside = inNetworkNamespace(netnsPath, () => {
+      withoutLinkLocalByDefault();
+      return new NetlinkSocket();
+    });
+    try {
+      const requests = [
+        rt.addVeth({ name, mtu: this.#mtu, peer: { name: POD_LINK, netnsFd, mac: macOf(ip) } }),
+        rt.withoutLinkLocal(name),
+        rt.setLink(name, { up: true, master: this.#bridgeIndex, alias: `pod ${podUid}` }),
+      ];
+      const [exists, ...others] = this.#socket.attempt(requests);
+      if (isErrno(exists, "EEXIST")) {
+        if (this.#isComplete(name, address, inside)) return;
+        this.#attemptDeletions([rt.deleteLink(name)]);
+        this.#socket.run(requests);
+      } else {
+        const error = exists ?? others.find((result) => result !== undefined);
+        if (error) throw error;
+      }
+      // Not always 2: some hosts put tunnel devices into every namespace (net.core.fb_tunnels_only_for_init_net).
+      const { index } = rt.readLinks(inside).find((link) => link.name === POD_LINK)!;
+      inside.run([rt.setLink(POD_LINK, { up: true }), rt.addAddress(index, address), rt.replaceRoute({ gateway: gatewayOf(range) })]);
+    } finally {
+      closeSync(netnsFd);
+    }
+  }
+
+  /** A pod that was set up before this agent started, or a step that is done again. */
+  #isComplete(name: string, address: rt.Cidr, inside: NetlinkSocket): boolean {
+    const host = this.#findLink(name);
+    const pod = rt.readLinks(inside).find((link) => link.name === POD_LINK);
+    return host?.up === true && host.master === this.#bridgeIndex && pod?.up === true
+      && rt.readAddresses(inside).some((a) => a.index === pod.index && a.ip === address.ip && a.prefixLength === address.prefixLength)
+      && rt.readRoutes(inside).some((route) => !route.destination);
+  }
+
+  detach(podUid: string): void {
+    const ip = this.#addressOf.get(podUid);
+    if (ip === undefined) return;
+    this.#addressOf.delete(podUid);
+    this.#options.addresses.delete(podUid);
+    this.#draining.set(hostLinkName(podUid), ip);
+    // Deleting a link makes the caller wait 20 ms for the kernel. The pod's namespace, once unpinned, takes its link along in the
+    // background, many together: so that is awaited, and only what is still there then is deleted here, all at once.
+    this.#drainTimer ??= this.#options.clock.setTimer(DRAIN_DELAY_MS, () => {
+      try {
+        this.#drain();
+      } catch (error) {
+        this.#options.logger.error("can't delete links of pods that are gone", { err: error });
+      }
+    });
+  }
+
+  /** Deletes the links that are left of detached pods, and lets their addresses be used again. */
+  #drain(): void {
+    this.#drainTimer?.[Symbol.dispose]();
+    this.#drainTimer = undefined;
+    if (this.#draining.size === 0) return;
+    this.#deleteLinks(rt.readLinks(this.#socket).filter((link) => this.#draining.has(link.name)));
+    for (const ip of this.#draining.values()) this.#used.delete(ip);
+    this.#draining.clear();
+  }
+
+  #deleteLinks(links: readonly rt.Link[]): void {
+    if (links.length === 0) return;
+    this.#attemptDeletions([...links.map((link) => rt.setLinkGroup(link.index, DOOMED_GROUP)), rt.deleteLinkGroup(DOOMED_GROUP)]);
+  }
+
+  /** What is gone already is what was wanted. */
+  #attemptDeletions(requests: Parameters<NetlinkSocket["attempt"]>[0]): void {
+    const error = this.#socket.attempt(requests).find((result) => result !== undefined && !isErrno(result, "ENODEV", "ESRCH", "ENOENT"));
+    if (error) throw error;
+  }
+
+  reconcile(podUids: ReadonlySet<string>): void {
+    for (const podUid of this.#addressOf.keys()) if (!podUids.has(podUid)) this.detach(podUid);
+    this.#drain();
+    const expected = new Set([...podUids].map(hostLinkName));
+    this.#deleteLinks(this.#ports().filter((link) => !expected.has(link.name)));
+  }
+
+  #ports(): readonly rt.Link[] {
+    const links = rt.readLinks(this.#socket);
+    const bridge = links.find((link) => link.name === this.#options.bridgeName && link.kind === "bridge");
+    return bridge ? links.filter((link) => link.kind === "veth" && link.master === bridge.index) : [];
+  }
+
+  async destroy(): Promise<void> {
+    await this.#configuring;
+    for (const podUid of this.#addressOf.keys()) this.detach(podUid);
+    this.#drain();
+    this.#deleteLinks(this.#ports());
+    this.#attemptDeletions(this.#ownRoutes().map(rt.deleteRoute));
+    if (this.#findLink(this.#options.bridgeName)?.kind === "bridge") this.#attemptDeletions([rt.deleteLink(this.#options.bridgeName)]);
+    await removeMasquerade(this.#options.bridgeName, this.#run);
+    this.#range = undefined;
+    this.#appliedRules = "";
+  }
+
+  /** Lets go of the socket and timer; the network itself stays. */
+  close(): void {
+    this.#drainTimer?.[Symbol.dispose]();
+    this.#socket.close();
+  }
+}
+
+/** Of this network namespace: /proc/sys/net shows the reader's own. */
+const forwardPackets = (): void => {
+  const file = "/proc/sys/net/ipv4/ip_forward";
+  if (readFileSync(file, "utf8").trim() === "1") return;
+  try {
+    writeFileSync(file, "1");
+  } catch (error) {
+    throw new GantryError("FailedPrecondition", `can't turn on packet forwarding (${file}): pods would reach nobody outside of this node`, { cause: error });
+  }
+};
+
+/** New links of the pod's namespace start without an IPv6 link-local address (RFC 4291); ::1 on lo stays. */
+const withoutLinkLocalByDefault = (): void => {
+  try {
+    writeFileSync("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error; // a kernel without IPv6
+  }
+};

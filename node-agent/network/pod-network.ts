@@ -1,0 +1,24 @@
+// The contract of a node's pod network. Implemented in this folder by rtnetlink; used by pods/ and session.
+import type { ClusterNetwork } from "../../proto/gen/gantry/v1/agent.ts";
+
+export interface PodSandboxNetwork {
+  readonly ip: string;
+  readonly gateway: string;
+  readonly prefixLength: number;
+}
+
+export interface PodNetwork {
+  /** Bridge, address, masquerading (nftables), ip_forward, routes to the other nodes. Idempotent; called again on every change. */
+  configure(network: ClusterNetwork): Promise<void>;
+  /**
+   * Gives the pod an address and links its (already pinned) network namespace to the bridge. Idempotent: called again for a pod that is
+   * set up it returns the same address. "FailedPrecondition" when the node has no pod CIDR yet, "TooManyRequests" when the range is used up.
+   */
+  attach(podUid: string, netnsPath: string): PodSandboxNetwork;
+  /** Undoes attach; idempotent, also when half of it is gone. */
+  detach(podUid: string): void;
+  /** Drops addresses and links of pods that are not in `podUids` (after a restart). */
+  reconcile(podUids: ReadonlySet<string>): void;
+  /** Removes bridge, rules and routes: for `gantry down` and for tests. */
+  destroy(): Promise<void>;
+}
