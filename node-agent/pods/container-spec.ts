@@ -1,0 +1,123 @@
+// From what the control plane says of a container, and the image's own settings, to what the runtime is told. Pure.
+import { GantryError } from "../../base/errors.ts";
+import type { Container, PodSecurity } from "../../proto/gen/gantry/v1/agent.ts";
+import type { Image, ImageConfig } from "../images/image-service.ts";
+import type { CgroupLimits, ContainerSpec, RuntimeMount } from "../runtime/container-runtime.ts";
+import type { Assignment } from "./assignment.ts";
+import { buildEnvironment, environmentList, expand } from "./environment.ts";
+
+/** What the pod's sandbox gives to each of its containers. */
+export interface SandboxFacts {
+  readonly namespaces: ContainerSpec["namespaces"];
+  readonly hostname: string;
+  /** "" for a pod on the host's network without a known address. */
+  readonly podIp: string;
+  readonly hostIp: string;
+  /** /etc/hosts, /etc/hostname, /etc/resolv.conf and the like: path in the container -> path on the node. */
+  readonly files: ReadonlyMap<string, string>;
+  /** Of the pod, below the node's root: kubepods/burstable/pod<uid>. */
+  readonly cgroupPath: string;
+}
+
+export interface ContainerSpecInput {
+  readonly id: string;
+  readonly pod: Assignment;
+  readonly container: Container;
+  readonly image: Image;
+  readonly sandbox: SandboxFacts;
+  /** Mounts of volumes, ready to bind. */
+  readonly volumeMounts: readonly RuntimeMount[];
+  readonly logPath: string;
+  readonly nodeMemoryBytes: number;
+  /** For containers without a limit of their own. */
+  readonly defaultPidsLimit: number;
+}
+
+/** The value of a field that only the node knows. "Invalid" for any other. */
+export const nodeField = (fieldPath: string, facts: { readonly podIp: string; readonly hostIp: string }): string => {
+  switch (fieldPath) {
+    case "status.podIP": case "status.podIPs": return facts.podIp;
+    case "status.hostIP": case "status.hostIPs": return facts.hostIp;
+    default: throw new GantryError("Invalid", `field ${JSON.stringify(fieldPath)} is not one that the node knows`);
+  }
+};
+
+/**
+ * Command line: a pod's command replaces the image's entrypoint and drops its cmd; args replace the cmd.
+ * https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/#notes
+ */
+export const commandLine = (container: Pick<Container, "command" | "args">, image: Pick<ImageConfig, "entrypoint" | "cmd">, env: ReadonlyMap<string, string>): readonly string[] => {
+  const expanded = (words: readonly string[]): readonly string[] => words.map((w) => expand(w, env));
+  const args = container.args.length > 0 ? expanded(container.args) : container.command.length > 0 ? [] : image.cmd;
+  return [...(container.command.length > 0 ? expanded(container.command) : image.entrypoint), ...args];
+};
+
+/** "1000:1000", "user", ... : what the container says, else the pod, else the image. */
+const userOf = (container: Container, pod: PodSecurity | undefined, image: ImageConfig): string => {
+  const uid = container.security?.runAsUser ?? pod?.runAsUser;
+  const gid = container.security?.runAsGroup ?? pod?.runAsGroup;
+  const user = uid === undefined ? image.user.split(":")[0]! : String(uid);
+  const group = gid === undefined ? (uid === undefined ? (image.user.split(":")[1] ?? "") : "") : String(gid);
+  return group === "" ? user : `${user === "" ? "0" : user}:${group}`;
+};
+
+/** Weight of CPU: 1024 a core, as the kubelet's MilliCPUToShares; without a request the least, without that but with a limit the limit's. */
+export const cpuShares = (milliCpu: number): number => (milliCpu === 0 ? 2 : Math.min(262_144, Math.max(2, Math.floor((milliCpu * 1024) / 1000))));
+
+export const limitsOf = (container: Pick<Container, "requests" | "limits" | "pidsLimit">, defaultPidsLimit: number): CgroupLimits => ({
+  cpuShares: cpuShares(container.requests?.milliCpu || container.limits?.milliCpu || 0),
+  cpuQuotaMilli: container.limits?.milliCpu ?? 0,
+  memoryBytes: container.limits?.memoryBytes ?? 0,
+  pids: container.pidsLimit > 0 ? container.pidsLimit : defaultPidsLimit,
+});
+
+/** https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior */
+export const oomScoreAdj = (qosClass: string, memoryRequestBytes: number, nodeMemoryBytes: number): number => {
+  if (qosClass === "Guaranteed") return -997;
+  if (qosClass !== "Burstable") return 1000;
+  return Math.min(999, Math.max(3, 1000 - Math.floor((1000 * memoryRequestBytes) / nodeMemoryBytes)));
+};
+
+const seccompOf = (container: Container, pod: PodSecurity | undefined): ContainerSpec["seccomp"] => {
+  if (container.security?.privileged) return { type: "Unconfined" };
+  const [type, profile] = container.security?.seccompType ? [container.security.seccompType, container.security.seccompLocalhost] : [pod?.seccompType ?? "", pod?.seccompLocalhost ?? ""];
+  return type === "Localhost" ? { type, profile } : type === "Unconfined" ? { type } : { type: "RuntimeDefault" };
+};
+
+/** "Invalid" (CreateContainerConfigError) when there is nothing to run, or it would run as root against runAsNonRoot. */
+export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => {
+  const { pod, container, image, sandbox } = input;
+  const env = buildEnvironment(container.env, (path) => nodeField(path, sandbox));
+  const args = commandLine(container, image.config, env);
+  if (args.length === 0) throw new GantryError("Invalid", `no command specified: neither the container ${container.name} nor the image ${container.image} has one`);
+  const user = userOf(container, pod.security, image.config);
+  if (container.security?.runAsNonRoot ?? pod.security?.runAsNonRoot ?? false) checkNonRoot(user, container);
+  const security = container.security;
+  const mounted = new Set(input.volumeMounts.map((m) => m.destination));
+  return {
+    id: input.id, name: container.name, layerDirs: image.layerDirs, args, user,
+    env: environmentList(image.config.env, env, { hostname: sandbox.hostname, tty: container.tty }),
+    cwd: container.workingDir || image.config.workingDir || "/",
+    supplementalGroups: [...(pod.security?.supplementalGroups ?? []), ...(pod.security?.fsGroup === undefined ? [] : [pod.security.fsGroup])],
+    hostname: sandbox.hostname, namespaces: sandbox.namespaces,
+    mounts: [
+      ...[...sandbox.files].filter(([destination]) => !mounted.has(destination)).map(([destination, source]): RuntimeMount => ({ source, destination, type: "bind", options: security?.readOnlyRoot ? ["ro"] : ["rw"] })),
+      ...input.volumeMounts,
+    ],
+    tty: container.tty, stdin: container.stdin, readOnlyRoot: security?.readOnlyRoot ?? false, privileged: security?.privileged ?? false,
+    // Allowing escalation is Kubernetes' default for its own sake; Gantry's is not to, unless the pod says so.
+    noNewPrivileges: !(security?.privileged ?? false) && security?.allowPrivilegeEscalation !== true,
+    capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
+    seccomp: seccompOf(container, pod.security), sysctls: pod.security?.sysctls ?? {},
+    cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit),
+    oomScoreAdj: oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
+    logPath: input.logPath,
+    labels: { "io.kubernetes.pod.uid": pod.uid, "io.kubernetes.pod.namespace": pod.namespace, "io.kubernetes.pod.name": pod.name, "io.kubernetes.container.name": container.name },
+  };
+};
+
+const checkNonRoot = (user: string, container: Container): void => {
+  const name = user.split(":")[0]!;
+  if (name === "" || name === "0" || name === "root") throw new GantryError("Invalid", `container ${container.name} has runAsNonRoot and its image would run as root: set runAsUser`);
+  if (!/^\d+$/.test(name)) throw new GantryError("Invalid", `container ${container.name} has runAsNonRoot and its image's user ${JSON.stringify(name)} is not a number, so it can't be told from root: set runAsUser`);
+};

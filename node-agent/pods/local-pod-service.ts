@@ -1,0 +1,331 @@
+// The pods of this node: one worker each. Brings assignments to workers, exits to workers, statuses to the session; serves logs and
+// commands; looks after the size of logs.
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import type { Clock } from "../../base/clock.ts";
+import { GantryError, describeError } from "../../base/errors.ts";
+import type { Logger } from "../../base/logger.ts";
+import type { Metrics } from "../../base/metrics.ts";
+import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
+import type { ImageService } from "../images/image-service.ts";
+import * as linuxMounts from "../linux/mount.ts";
+import * as linuxNamespaces from "../linux/namespaces.ts";
+import type { LocalState } from "../local-state.ts";
+import { partsOf, rotate, sizeOf } from "../logs/log-files.ts";
+import { readLog } from "../logs/log-reader.ts";
+import type { PodNetwork } from "../network/pod-network.ts";
+import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
+import type { ContainerPhase, ContainerRuntime } from "../runtime/container-runtime.ts";
+import { Permits } from "../runtime/permits.ts";
+import type { VolumeService } from "../volumes/volume-service.ts";
+import type { Assignment } from "./assignment.ts";
+import { ATTEMPT_LABEL, ContainerSteps } from "./container-steps.ts";
+import { inputOf, outputTo } from "./exec-frames.ts";
+import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
+import type { PodService } from "./pod-service.ts";
+import { PodWorker, type WorkerContext } from "./pod-worker.ts";
+import { Sandboxes, type SandboxOptions } from "./sandbox.ts";
+
+export interface PodServiceOptions {
+  readonly state: LocalState;
+  readonly runtime: ContainerRuntime;
+  readonly images: Pick<ImageService, "resolve" | "pull">;
+  readonly network: Pick<PodNetwork, "attach" | "detach" | "reconcile">;
+  readonly volumes: VolumeService;
+  readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
+  /** Default: the machine's own. */
+  readonly namespaces?: SandboxOptions["namespaces"];
+  readonly mounts?: SandboxOptions["mounts"];
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly options: {
+    /** Sandboxes; the same as the runtime's, in memory. */
+    readonly runRoot: string;
+    readonly logRoot: string;
+    readonly nodeMemoryBytes: number;
+    /** 0: unlimited. */
+    readonly defaultPidsLimit: number;
+    readonly hostIp: () => string;
+    readonly dns?: SandboxOptions["dns"];
+    /** Pods between sandbox and start at a time. */
+    readonly parallelStarts?: number;
+    readonly maxLogBytes?: number;
+    readonly maxLogFiles?: number;
+  };
+}
+
+const DEFAULT_PARALLEL_STARTS = 3;
+const MAX_LOG_BYTES = 10 * 1024 * 1024;
+const MAX_LOG_FILES = 5;
+/** As kubelet's: what a container can write in between comes on top. */
+const LOG_CHECK_MS = 10_000;
+
+interface Found {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly containers: Map<string, { readonly attempt: number; readonly state: ContainerPhase }>;
+}
+
+export const createPodService = (options: PodServiceOptions): PodService => new LocalPodService(options);
+
+class LocalPodService implements PodService {
+  readonly #options: PodServiceOptions;
+  readonly #steps: ContainerSteps;
+  readonly #sandboxes: Sandboxes;
+  readonly #context: WorkerContext;
+  readonly #workers = new Map<string, PodWorker>();
+  readonly #handlers = new Set<(status: PodStatus) => void>();
+  readonly #dirty = new Set<PodWorker>();
+  readonly #newAssignments = new Map<string, Assignment>();
+  readonly #exits: Disposable;
+  /** Containers without a known pod, until the first complete set says whose they are. */
+  #orphans = new Map<string, Found>();
+  #flushing: NodeJS.Immediate | undefined;
+  #logTimer: Disposable | undefined;
+  #closed = false;
+
+  constructor(options: PodServiceOptions) {
+    this.#options = options;
+    const { clock, random, logger, runtime, images, volumes, network, cgroups, metrics } = options;
+    const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit } = options.options;
+    this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? linuxNamespaces, mounts: options.mounts ?? linuxMounts, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
+    this.#steps = new ContainerSteps({ runtime, images, volumes, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit });
+    const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
+    const restarts = metrics.counter("gantry_container_exits_total", "Containers that ended, by reason", ["reason"]);
+    metrics.gauge("gantry_pods", "Pods on this node by phase", ["phase"], (gauge) => {
+      gauge.reset();
+      for (const worker of this.#workers.values()) gauge.inc({ phase: worker.status().phase });
+    });
+    this.#context = {
+      clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), hostIp,
+      save: (worker) => this.#saveSoon(worker),
+      flush: () => this.#flush(),
+      report: (status) => {
+        const { started, accepted } = status.stagesMs;
+        if (status.phase === "Running" && status.generation === 1 && started !== undefined && accepted !== undefined) startSeconds.observe((started - accepted) / 1000);
+        for (const handler of this.#handlers) handler(status);
+      },
+      forget: (worker) => this.#forget(worker),
+    };
+    this.#exits = runtime.onExit((exit) => {
+      const owner = this.#ownerOf(exit.id);
+      if (!owner) return;
+      restarts.inc({ reason: exit.oomKilled ? "OOMKilled" : exit.exitCode === 0 ? "Completed" : "Error" });
+      owner.worker.onExit(owner.name, owner.attempt, exit);
+    });
+  }
+
+  async recover(): Promise<void> {
+    const { state, runtime, network, logger } = this.#options;
+    const records = state.records();
+    const found = new Map<string, Found>();
+    for (const { id, labels, state: phase } of await runtime.recover()) {
+      const [uid, name, attempt] = [labels["io.kubernetes.pod.uid"], labels["io.kubernetes.container.name"], Number(labels[ATTEMPT_LABEL])];
+      if (uid === undefined || name === undefined || !Number.isInteger(attempt)) {
+        logger.warn("a container without a pod's labels is removed", { container: id });
+        await runtime.remove(id);
+        continue;
+      }
+      const pod = found.get(uid) ?? { labels, containers: new Map() };
+      found.set(uid, pod);
+      const other = pod.containers.get(name);
+      // Two instances of one container: the agent was killed between the end of one and the removal of it.
+      const stale = other && other.attempt > attempt ? attempt : other?.attempt;
+      if (stale !== undefined) await runtime.remove(containerId(uid, name, stale));
+      if (!other || other.attempt < attempt) pod.containers.set(name, { attempt, state: phase });
+    }
+    for (const assignment of state.assignments()) {
+      const worker = this.#add(assignment, records.get(assignment.uid) as PodRecord | undefined);
+      worker.adopt(found.get(assignment.uid)?.containers ?? new Map(), this.#sandboxes.isIntact(assignment));
+      found.delete(assignment.uid);
+    }
+    for (const uid of this.#sandboxes.present()) if (!this.#workers.has(uid) && !found.has(uid)) found.set(uid, { labels: {}, containers: new Map() });
+    this.#orphans = found;
+    network.reconcile(new Set([...this.#workers.keys(), ...found.keys()]));
+    logger.info("pods of this node recovered", { pods: this.#workers.size, containersWithoutRecord: found.size });
+    for (const worker of this.#workers.values()) worker.ring();
+    this.#watchLogs();
+  }
+
+  setAll(assignments: readonly Assignment[]): void {
+    const wanted = new Set(assignments.map((a) => a.uid));
+    for (const assignment of assignments) this.upsert(assignment);
+    for (const worker of this.#workers.values()) if (!wanted.has(worker.uid)) worker.unassign();
+    for (const [uid, { labels }] of this.#orphans) if (!wanted.has(uid)) this.#stopOrphan(uid, labels);
+    this.#sweepLogs();
+  }
+
+  upsert(assignment: Assignment): void {
+    this.#newAssignments.set(assignment.uid, assignment);
+    const worker = this.#workers.get(assignment.uid);
+    if (worker) {
+      worker.assign(assignment);
+    } else {
+      const added = this.#add(assignment, undefined);
+      const orphan = this.#orphans.get(assignment.uid);
+      if (orphan) {
+        // The record was lost, the containers weren't: they go on, as many restarts later as their labels say.
+        this.#orphans.delete(assignment.uid);
+        added.record.sandbox = this.#sandboxes.isIntact(assignment);
+        added.adopt(orphan.containers, added.record.sandbox);
+      }
+      this.#saveSoon(added);
+      added.ring();
+    }
+  }
+
+  remove(uid: string): void {
+    this.#newAssignments.delete(uid);
+    this.#workers.get(uid)?.unassign();
+  }
+
+  statuses(): readonly PodStatus[] {
+    return [...this.#workers.values()].filter((w) => w.record.stop?.reason !== "unassigned").map((w) => w.status());
+  }
+
+  onStatus(handler: (status: PodStatus) => void): Disposable {
+    this.#handlers.add(handler);
+    return { [Symbol.dispose]: () => void this.#handlers.delete(handler) };
+  }
+
+  async *logs(request: LogsRequest, signal: AbortSignal): AsyncIterable<StreamFrame> {
+    const { worker, name } = this.#find(request.podUid, request.container);
+    const own = worker.record.containers[name]!;
+    const pod = worker.assignment;
+    // While a container waits for its restart, what it said last is what one wants to see.
+    const current = own.phase === "none" && own.attempt > 0 ? own.attempt - 1 : own.attempt;
+    const attempt = request.previous ? current - 1 : current;
+    const path = this.#steps.logPath(pod, name, attempt);
+    if (request.previous && (attempt < 0 || partsOf(path).length === 0)) throw new GantryError("BadRequest", `previous terminated container ${JSON.stringify(name)} in pod ${JSON.stringify(pod.name)} not found`);
+    if (!request.previous && own.phase === "none" && own.attempt === 0) {
+      const state = [...worker.status().initContainers, ...worker.status().containers].find((c) => c.name === name)?.state?.state;
+      const why = state?.$case === "waiting" ? state.value.reason : "ContainerCreating";
+      throw new GantryError("BadRequest", `container ${JSON.stringify(name)} in pod ${JSON.stringify(pod.name)} is waiting to start: ${why}`);
+    }
+    using ended = worker.ended(name);
+    const { tailLines, sinceMs, limitBytes, timestamps } = request;
+    for await (const { stream, data } of readLog(path, { tailLines, sinceMs, limitBytes, timestamps, follow: request.follow && !request.previous, ended: ended.signal, signal })) {
+      yield { frame: { $case: stream, value: data } };
+    }
+  }
+
+  async exec(request: ExecRequest, input: AsyncIterable<StreamFrame>, output: (frame: StreamFrame) => Promise<void>, signal: AbortSignal): Promise<{ readonly exitCode: number }> {
+    const { worker, name } = this.#find(request.podUid, request.container);
+    const own = worker.record.containers[name]!;
+    if (own.phase !== "running") throw new GantryError("BadRequest", `container ${JSON.stringify(name)} of pod ${JSON.stringify(worker.assignment.name)} is not running: commands can only be run in a running container`);
+    const { stdin, resize, stop } = inputOf(input, signal);
+    try {
+      return await this.#options.runtime.exec(containerId(worker.uid, name, own.attempt), {
+        command: request.command, tty: request.tty, stdin: request.stdin ? stdin : undefined, resize, signal,
+        onStdout: outputTo("stdout", output), onStderr: outputTo("stderr", output),
+      });
+    } finally {
+      stop();
+    }
+  }
+
+  imagesInUse(): ReadonlySet<string> {
+    return new Set([...this.#workers.values()].flatMap((w) => Object.values(w.record.containers).map((c) => c.imageId).filter((id) => id !== "")));
+  }
+
+  async close(): Promise<void> {
+    this.#exits[Symbol.dispose]();
+    this.#logTimer?.[Symbol.dispose]();
+    for (const worker of this.#workers.values()) worker.close();
+    this.#flush();
+    this.#closed = true;
+    await Promise.resolve();
+  }
+
+  #add(assignment: Assignment, record: PodRecord | undefined): PodWorker {
+    const worker = new PodWorker(assignment, record, this.#context);
+    this.#workers.set(assignment.uid, worker);
+    return worker;
+  }
+
+  #find(uid: string, container: string): { readonly worker: PodWorker; readonly name: string } {
+    const worker = this.#workers.get(uid);
+    if (!worker) throw new GantryError("NotFound", `no pod ${uid} on this node`);
+    const all = allContainers(worker.assignment);
+    const found = container === "" ? worker.assignment.containers[0] : all.find((c) => c.name === container);
+    if (!found) throw new GantryError("NotFound", `container ${JSON.stringify(container)} is not valid for pod ${worker.assignment.name}; there are: ${all.map((c) => c.name).join(", ")}`);
+    return { worker, name: found.name };
+  }
+
+  #ownerOf(id: string): { readonly worker: PodWorker; readonly name: string; readonly attempt: number } | undefined {
+    for (const worker of this.#workers.values()) {
+      for (const [name, { attempt, phase }] of Object.entries(worker.record.containers)) {
+        if (phase !== "none" && phase !== "ended" && worker.instanceId(name) === id) return { worker, name, attempt };
+      }
+    }
+    return undefined;
+  }
+
+  /** Runs down a pod of which only its containers are known: by the usual way, with what the labels tell. */
+  #stopOrphan(uid: string, labels: Readonly<Record<string, string>>): void {
+    const found = this.#orphans.get(uid)!;
+    this.#orphans.delete(uid);
+    const assignment = PodAssignment.fromPartial({
+      uid, namespace: labels["io.kubernetes.pod.namespace"] ?? "", name: labels["io.kubernetes.pod.name"] ?? "", restartPolicy: "Never",
+      containers: [...found.containers.keys()].map((name) => ({ name })),
+    });
+    const worker = this.#add(assignment, undefined);
+    worker.adopt(found.containers, true);
+    worker.unassign();
+  }
+
+  /** Logs of pods that nobody knows any more. */
+  #sweepLogs(): void {
+    for (const [uid, directory] of this.#steps.logDirectories()) {
+      if (this.#workers.has(uid)) continue;
+      rm(directory, { recursive: true, force: true }).catch((error: unknown) => this.#options.logger.warn("can't remove old logs", { directory, err: describeError(error) }));
+    }
+  }
+
+  #forget(worker: PodWorker): void {
+    this.#dirty.delete(worker);
+    this.#workers.delete(worker.uid);
+    this.#newAssignments.delete(worker.uid);
+    this.#options.state.deletePod(worker.uid);
+    if (worker.successor) this.upsert(worker.successor);
+  }
+
+  #saveSoon(worker: PodWorker): void {
+    if (this.#closed) return; // a step that was under way; the next agent finds what it did
+    this.#dirty.add(worker);
+    this.#flushing ??= setImmediate(() => this.#flush());
+  }
+
+  #flush(): void {
+    clearImmediate(this.#flushing);
+    this.#flushing = undefined;
+    if (this.#dirty.size === 0 && this.#newAssignments.size === 0) return;
+    const { state } = this.#options;
+    state.together(() => {
+      for (const assignment of this.#newAssignments.values()) state.saveAssignment(assignment);
+      for (const worker of this.#dirty) state.saveRecord(worker.uid, worker.record);
+    });
+    this.#newAssignments.clear();
+    this.#dirty.clear();
+  }
+
+  #watchLogs(): void {
+    this.#logTimer = this.#options.clock.setTimer(LOG_CHECK_MS, () => {
+      for (const worker of this.#workers.values()) this.#checkLogs(worker);
+      this.#watchLogs();
+    });
+  }
+
+  #checkLogs(worker: PodWorker): void {
+    const { maxLogBytes = MAX_LOG_BYTES, maxLogFiles = MAX_LOG_FILES } = this.#options.options;
+    for (const [name, { phase, attempt }] of Object.entries(worker.record.containers)) {
+      if (phase !== "running") continue;
+      const path = this.#steps.logPath(worker.assignment, name, attempt);
+      const isMissing = !existsSync(path); // renamed by an agent that was killed before it could say so to conmon
+      if (!isMissing && sizeOf(path) <= maxLogBytes) continue;
+      if (!isMissing) rotate(path, maxLogFiles);
+      this.#options.runtime.reopenLog(containerId(worker.uid, name, attempt)).catch((error: unknown) => this.#options.logger.warn("can't rotate a log", { path, err: describeError(error) }));
+    }
+  }
+}

@@ -1,0 +1,192 @@
+import test from "ava";
+import type { Assignment } from "./assignment.ts";
+import { nextStep, outcome, type Situation, type Step } from "./next-step.ts";
+import { newContainerRecord, newPodRecord, type ContainerRecord, type PodRecord } from "./pod-record.ts";
+import { restartDelayMs, retryDelayMs } from "./restart-delay.ts";
+import { makePod as pod } from "./testing.ts";
+
+const NOW = 1_800_000_000_000;
+
+const record = (assignment: Assignment, containers: Record<string, Partial<ContainerRecord>> = {}, changes: Partial<PodRecord> = {}): PodRecord => {
+  const made = newPodRecord(assignment, NOW - 1000);
+  for (const [name, own] of Object.entries(containers)) made.containers[name] = { ...newContainerRecord(), ...own };
+  return { ...made, sandbox: true, volumesGeneration: 1, ...changes };
+};
+
+const ended = (exitCode: number, agoMs = 0, ranMs = 1000): Partial<ContainerRecord> => ({
+  phase: "ended", imageId: "i", collected: true,
+  end: { containerId: "c", exitCode, signal: 0, reason: exitCode === 0 ? "Completed" : "Error", message: "", startedAtMs: NOW - agoMs - ranMs, finishedAtMs: NOW - agoMs },
+});
+const running: Partial<ContainerRecord> = { phase: "running", imageId: "i", startedAtMs: NOW - 500, started: true, ready: true };
+
+const step = (assignment: Assignment, own: PodRecord, situation: Partial<Situation> = {}): string => describe(nextStep(assignment, own, { nowMs: NOW, unassigned: false, ...situation }));
+const describe = (s: Step): string => {
+  switch (s.kind) {
+    case "wait": return s.untilMs === undefined ? "wait" : `wait ${s.untilMs - NOW}`;
+    case "signal": case "kill": return `${s.kind} ${s.containers.map((c) => c.name).join(",")}`;
+    case "stop": return `stop ${s.stop.reason}${s.stop.deadlineMs > 0 ? ` ${s.stop.deadlineMs - NOW}` : ""}${s.verdict ? ` ${s.verdict.reason}` : ""}`;
+    case "sandbox": case "volumes": case "release": case "finish": return s.kind;
+    default: return `${s.kind} ${s.container.name}`;
+  }
+};
+
+test("a new pod: image, sandbox, volumes, create, start, and then nothing", (t) => {
+  const p = pod();
+  const own = newPodRecord(p, NOW);
+  const main = own.containers["main"]!;
+  t.is(step(p, own), "pull main");
+  main.imageId = "i";
+  t.is(step(p, own), "sandbox");
+  own.sandbox = true;
+  t.is(step(p, own), "volumes");
+  own.volumesGeneration = 1;
+  t.is(step(p, own), "create main");
+  main.phase = "created";
+  t.is(step(p, own), "start main");
+  Object.assign(main, running);
+  t.is(step(p, own), "wait");
+});
+
+test("init containers run one after the other before the rest; a sidecar only has to be started", (t) => {
+  const p = pod({ initContainers: [{ name: "a" }, { name: "side", restartPolicy: "Always" }, { name: "b" }], containers: [{ name: "x" }, { name: "y" }] });
+  const ready: Partial<ContainerRecord> = { imageId: "i" };
+  t.is(step(p, record(p, { a: ready })), "create a");
+  t.is(step(p, record(p, { a: running, side: ready })), "wait");
+  t.is(step(p, record(p, { a: ended(0), side: ready })), "create side");
+  t.is(step(p, record(p, { a: ended(0), side: { ...running, started: false } })), "wait");
+  t.is(step(p, record(p, { a: ended(0), side: running, b: ready })), "create b");
+  t.is(step(p, record(p, { a: ended(0), side: running, b: ended(0), x: ready })), "create x");
+  t.is(step(p, record(p, { a: ended(0), side: running, b: ended(0), x: running, y: ready })), "create y");
+  t.is(step(p, record(p, { a: ended(1), side: ready })), "restart a");
+  t.is(step(pod({ ...p, restartPolicy: "Never" }), record(p, { a: ended(1) })), "stop finished 30000");
+});
+
+test("restarts by policy, the first at once, then after 10 s, 20 s ... 5 min; a long run is a new beginning", (t) => {
+  const p = pod();
+  t.is(step(p, record(p, { main: { ...ended(1), collected: false } })), "collect main");
+  t.is(step(p, record(p, { main: ended(1) })), "restart main");
+  t.is(step(p, record(p, { main: { ...ended(1), crashes: 1 } })), "wait 10000");
+  t.is(step(p, record(p, { main: { ...ended(0, 4000), crashes: 2 } })), "wait 16000");
+  t.is(step(p, record(p, { main: { ...ended(1), crashes: 50 } })), "wait 300000");
+  t.is(step(p, record(p, { main: { ...ended(1, 0, 600_000), crashes: 50 } })), "restart main");
+  t.is(step(pod({ restartPolicy: "OnFailure" }), record(p, { main: ended(1) })), "restart main");
+  t.is(step(pod({ restartPolicy: "OnFailure" }), record(p, { main: ended(0) })), "stop finished 30000");
+  t.is(step(pod({ restartPolicy: "Never" }), record(p, { main: ended(3) })), "stop finished 30000");
+  t.deepEqual([1, 2, 3, 4, 5, 6, 7, 99].map(restartDelayMs), [0, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000]);
+  t.deepEqual([1, 2, 6].map(retryDelayMs), [10_000, 20_000, 300_000]);
+});
+
+test("how a pod ended", (t) => {
+  const never = pod({ restartPolicy: "Never", containers: [{ name: "a" }, { name: "b" }] });
+  t.is(outcome(never, record(never, { a: ended(0), b: running })), undefined);
+  t.is(outcome(never, record(never, { a: ended(0), b: ended(0) })), "Succeeded");
+  t.is(outcome(never, record(never, { a: ended(0), b: ended(2) })), "Failed");
+  const always = pod();
+  t.is(outcome(always, record(always, { main: ended(0) })), undefined);
+  t.is(outcome(always, record(always, {}, { verdict: { reason: "DeadlineExceeded", message: "" } })), "Failed");
+});
+
+test("deletion: asked, given time, killed, released, gone", (t) => {
+  const p = pod({ deletion: { requestedMs: NOW, graceMs: 5000 }, containers: [{ name: "x" }, { name: "y" }] });
+  t.is(step(p, record(p, { x: running, y: running })), "stop deleted 5000");
+  const stop = { reason: "deleted", deadlineMs: NOW + 5000 } as const;
+  t.is(step(p, record(p, { x: running, y: running }, { stop })), "signal x,y");
+  t.is(step(p, record(p, { x: { ...running, signalled: true }, y: { ...running, signalled: true } }, { stop })), "wait 5000");
+  t.is(step(p, record(p, { x: { ...running, signalled: true }, y: ended(0) }, { stop: { ...stop, deadlineMs: NOW } })), "kill x");
+  t.is(step(p, record(p, { x: ended(0), y: ended(137) }, { stop })), "release");
+  t.is(step(p, record(p, { x: ended(0), y: ended(137) }, { stop, released: true })), "finish");
+  t.is(step(p, record(p, { x: ended(0), y: ended(137) }, { stop, released: true, gone: true })), "wait");
+  t.is(step(p, record(p, { x: { phase: "created" } }, { stop })), "release", "what was never started needs no signal");
+  const now = pod({ ...p, deletion: { requestedMs: NOW, graceMs: 0 } });
+  t.is(step(now, record(p, { x: running, y: running }, { stop })), "stop deleted 0", "kubectl delete --now cuts a grace period short");
+});
+
+test("a pod that is no longer assigned is killed at once and forgotten, also in the midst of a gentle end and after it was reported gone", (t) => {
+  const p = pod({ deletion: { requestedMs: NOW, graceMs: 5000 } });
+  const stop = { reason: "deleted", deadlineMs: NOW + 5000 } as const;
+  const gone = { unassigned: true };
+  t.is(step(p, record(p, { main: running }), gone), "stop unassigned");
+  t.is(step(p, record(p, { main: running }, { stop }), gone), "stop unassigned");
+  const forced = { reason: "unassigned", deadlineMs: 0 } as const;
+  t.is(step(p, record(p, { main: running }, { stop: forced }), gone), "kill main");
+  t.is(step(p, record(p, { main: ended(137) }, { stop: forced, released: true, gone: true }), gone), "finish");
+});
+
+test("sidecars end after the containers that they serve", (t) => {
+  const p = pod({ initContainers: [{ name: "side", restartPolicy: "Always" }], deletion: { requestedMs: NOW, graceMs: 5000 } });
+  const stop = { reason: "deleted", deadlineMs: NOW + 5000 } as const;
+  t.is(step(p, record(p, { side: running, main: running }, { stop })), "signal main");
+  t.is(step(p, record(p, { side: running, main: ended(0) }, { stop })), "signal side");
+});
+
+test("the active deadline fails the pod; while it runs, the pod waits for it", (t) => {
+  const p = pod({ activeDeadlineMs: 3000 });
+  t.is(step(p, record(p, { main: running })), "wait 2000");
+  t.is(step(p, record(p, { main: running }, { startTimeMs: NOW - 3000 })), "stop failed 30000 DeadlineExceeded");
+  t.is(step(p, record(p, { main: ended(137) }, { verdict: { reason: "DeadlineExceeded", message: "" }, stop: { reason: "failed", deadlineMs: NOW }, released: true })), "wait");
+});
+
+test("failures wait for their time, or for another assignment", (t) => {
+  const p = pod();
+  const failure = { message: "m", atMs: NOW - 100, retryAtMs: NOW + 9900, count: 1 };
+  t.is(step(p, record(p, { main: { failure: { ...failure, reason: "CreateContainerError" } } })), "wait 9900");
+  t.is(step(p, record(p, { main: { failure: { ...failure, reason: "ErrImagePull" } } })), "wait 900", "to show it as ImagePullBackOff");
+  t.is(step(p, record(p, { main: { failure: { ...failure, reason: "ErrImagePull", atMs: NOW - 1000 } } })), "wait 9900");
+  t.is(step(p, record(p, { main: { failure: { ...failure, reason: "ErrImagePull", retryAtMs: NOW } } })), "pull main");
+  t.is(step(p, record(p, {}, { failure: { ...failure, reason: "FailedCreatePodSandBox" } })), "wait 9900");
+  t.is(step(pod({ unresolved: { main: "configmap \"x\" not found" } }), record(p)), "wait");
+  t.is(step(pod({ unresolved: { "": "secret \"y\" not found" } }), record(p)), "wait");
+  const two = pod({ containers: [{ name: "main" }, { name: "other" }], unresolved: { main: "x" } });
+  t.is(step(two, record(two, { other: { imageId: "i" } })), "create other", "one that can't start doesn't hold up the others");
+});
+
+test("a staged start: created ahead, started at its instant", (t) => {
+  const p = pod({ startAtMs: NOW + 60_000 });
+  t.is(step(p, record(p, { main: { imageId: "i" } })), "create main");
+  t.is(step(p, record(p, { main: { imageId: "i", phase: "created" } })), "wait 60000");
+  t.is(step(p, record(p, { main: { imageId: "i", phase: "created" } }), { nowMs: NOW + 60_000 }), "start main");
+});
+
+test("changed files are brought up to date in a running pod", (t) => {
+  const p = pod({ generation: 7 });
+  t.is(step(p, record(p, { main: running })), "volumes");
+  t.is(step(p, record(p, { main: running }, { volumesGeneration: 7 })), "wait");
+});
+
+/** xorshift32: a property test must fail again with the same numbers. */
+const random = (seed: number) => (): number => {
+  seed ^= seed << 13;
+  seed ^= seed >>> 17;
+  seed ^= seed << 5;
+  return (seed >>> 0) / 2 ** 32;
+};
+
+test("property: from any history a deleted pod comes to its end in few steps, releasing once, and never starts anything on the way", (t) => {
+  for (let seed = 1; seed <= 300; seed++) {
+    const next = random(seed * 7919);
+    const pick = <T>(...items: readonly T[]): T => items[Math.floor(next() * items.length)]!;
+    const p = pod({
+      restartPolicy: pick("Always", "OnFailure", "Never"), activeDeadlineMs: pick(0, 0, 500),
+      initContainers: Array.from({ length: Math.floor(next() * 3) }, (_, i) => ({ name: `i${i}`, restartPolicy: pick("", "", "Always") })),
+      containers: Array.from({ length: 1 + Math.floor(next() * 3) }, (_, i) => ({ name: `c${i}` })),
+    });
+    const states = (): Partial<ContainerRecord> => pick<Partial<ContainerRecord>>({}, { imageId: "i" }, { imageId: "i", phase: "created" }, running, ended(0), ended(1), { ...ended(1), collected: false, crashes: 3 });
+    const own = record(p, Object.fromEntries([...p.initContainers, ...p.containers].map((c) => [c.name, states()])), pick<Partial<PodRecord>>({}, { sandbox: false, volumesGeneration: -1 }));
+    p.deletion = { requestedMs: NOW, graceMs: pick(0, 1000) };
+    let nowMs = NOW;
+    const seen: string[] = [];
+    for (let i = 0; i < 40 && !own.gone; i++) {
+      const s = nextStep(p, own, { nowMs, unassigned: false });
+      seen.push(describe(s));
+      if (s.kind === "stop") own.stop = s.stop;
+      else if (s.kind === "signal") for (const c of s.containers) own.containers[c.name]!.signalled = true;
+      else if (s.kind === "kill") for (const c of s.containers) Object.assign(own.containers[c.name]!, ended(137));
+      else if (s.kind === "release") own.released = true;
+      else if (s.kind === "finish") own.gone = true;
+      else if (s.kind === "wait" && s.untilMs !== undefined) nowMs = s.untilMs;
+      else return t.fail(`seed ${seed}: ${seen.join("; ")}`);
+    }
+    if (!own.gone) return t.fail(`seed ${seed} doesn't end: ${seen.join("; ")}`);
+    t.is(seen.filter((s) => s === "release").length, 1);
+  }
+});

@@ -1,0 +1,95 @@
+// What a pod's worker knows of its pod, beyond the assignment: how far each container is, what it ended with, what to try again when.
+// Saved as JSON after each step (local-state.ts). Only pod-worker.ts changes it; next-step.ts and pod-status.ts read it. Ids of container
+// instances follow from the pod, the container's name and its attempt, so that a step that was cut short finds what it has made.
+import { createHash } from "node:crypto";
+import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
+import type { Assignment } from "./assignment.ts";
+
+export interface ContainerEnd {
+  readonly containerId: string;
+  readonly exitCode: number;
+  readonly signal: number;
+  /** Completed, Error, OOMKilled, StartError, ContainerStatusUnknown. */
+  readonly reason: string;
+  readonly message: string;
+  readonly startedAtMs: number;
+  readonly finishedAtMs: number;
+}
+
+/** Something that failed and will be tried again. */
+export interface Failure {
+  /** ErrImagePull, CreateContainerError, ... */
+  readonly reason: string;
+  readonly message: string;
+  readonly atMs: number;
+  /** 0: not before the assignment changes. */
+  readonly retryAtMs: number;
+  readonly count: number;
+}
+
+export interface ContainerRecord {
+  /** Number of the instance, from 0: the restart count. */
+  attempt: number;
+  /** none: nothing of this attempt exists. ended: `end` says how. */
+  phase: "none" | "created" | "running" | "ended";
+  startedAtMs: number;
+  imageId: string;
+  stopSignal: string;
+  /** The runtime has removed the instance that ended. */
+  collected: boolean;
+  /** SIGTERM was sent to this instance. */
+  signalled: boolean;
+  /** The startup probe, if any, has succeeded. */
+  started: boolean;
+  ready: boolean;
+  /** Restarts in a row of instances that did not last (restart-delay.ts). */
+  crashes: number;
+  end?: ContainerEnd;
+  lastEnd?: ContainerEnd;
+  failure?: Failure;
+}
+
+export interface PodStop {
+  /** deleted: report gone. unassigned: forget without a word. failed: the pod stays, as Failed. finished: of its own accord. */
+  readonly reason: "deleted" | "unassigned" | "failed" | "finished";
+  /** SIGKILL from then on. */
+  readonly deadlineMs: number;
+}
+
+export interface PodRecord {
+  /** Of the status; rises with each report. */
+  generation: number;
+  startTimeMs: number;
+  stagesMs: Record<string, number>;
+  /** Namespaces, address, files and cgroup are there. */
+  sandbox: boolean;
+  ip: string;
+  /** Generation of the assignment that the volumes hold; -1: none. */
+  volumesGeneration: number;
+  /** Of the sandbox or the volumes. */
+  failure?: Failure;
+  /** The pod ended against its will: DeadlineExceeded. */
+  verdict?: { readonly reason: string; readonly message: string };
+  stop?: PodStop;
+  /** Containers, volumes and sandbox are gone; logs stay until the pod is deleted. */
+  released: boolean;
+  gone: boolean;
+  containers: Record<string, ContainerRecord>;
+}
+
+export const newContainerRecord = (): ContainerRecord => ({
+  attempt: 0, phase: "none", startedAtMs: 0, imageId: "", stopSignal: "", collected: true, signalled: false, started: false, ready: false, crashes: 0,
+});
+
+export const newPodRecord = (assignment: Assignment, nowMs: number): PodRecord => ({
+  generation: 0, startTimeMs: nowMs, stagesMs: { accepted: nowMs }, sandbox: false, ip: "", volumesGeneration: -1, released: false, gone: false,
+  containers: Object.fromEntries(allContainers(assignment).map((c) => [c.name, newContainerRecord()])),
+});
+
+export const allContainers = (assignment: Assignment): readonly Container[] => [...assignment.initContainers, ...assignment.containers];
+
+/** An init container that goes on beside the others (restartPolicy: Always). */
+export const isSidecar = (container: Container): boolean => container.restartPolicy === "Always";
+
+/** 64 hexadecimal digits, as container ids usually are. */
+export const containerId = (podUid: string, name: string, attempt: number): string => createHash("sha256").update(`${podUid}/${name}/${attempt}`).digest("hex");
