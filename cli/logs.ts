@@ -1,0 +1,76 @@
+// `logs`: what containers of one or several pods wrote; several at once when followed.
+import { GantryError } from "../base/errors.ts";
+import { formatSelector, fromLabelSelector } from "../base/kube/labels.ts";
+import { PODS, type KubeObject, type ResourceType } from "../base/kube/resources.ts";
+import type { LabelSelector, Pod } from "../base/kube/types.gen.ts";
+import type { ApiClient } from "./api-client.ts";
+import { defaultContainer } from "./default-container.ts";
+
+export interface LogOptions {
+  readonly container: string;
+  readonly allContainers: boolean;
+  readonly follow: boolean;
+  readonly previous: boolean;
+  readonly timestamps: boolean;
+  /** Undefined: all lines. */
+  readonly tailLines: number | undefined;
+  readonly sinceSeconds: number | undefined;
+  /** Each line begins with [pod/NAME/CONTAINER]. */
+  readonly prefix: boolean;
+}
+
+/** The pods that `logs` is asked for: one by its name, those of a workload, or, when no name is given, those that a label selector selects. */
+export const podsOf = async (client: ApiClient, namespace: string, target: { readonly type: ResourceType; readonly name: string | undefined }, labelSelector: string): Promise<readonly Pod[]> => {
+  let selector = labelSelector;
+  if (target.name !== undefined) {
+    if (target.type.name === PODS.name) return [await client.get(PODS, namespace, target.name)];
+    const workload: KubeObject & { readonly spec?: { readonly selector?: LabelSelector } } = await client.get(target.type, namespace, target.name);
+    if (!workload.spec?.selector) throw new GantryError("BadRequest", `${target.type.plural} have no pods: name a pod, or a deployment, replicaset or job`);
+    selector = formatSelector(fromLabelSelector(workload.spec.selector));
+  }
+  const { items } = await client.list(PODS, namespace, { labelSelector: selector });
+  if (items.length === 0) throw new GantryError("NotFound", `no pods in namespace ${namespace} have the labels ${selector}`);
+  return items;
+};
+
+const chosen = (pod: Pod): string => {
+  const { container, remark } = defaultContainer(pod);
+  if (remark !== undefined) console.error(remark);
+  return container;
+};
+
+export const printLogs = async (client: ApiClient, pods: readonly Pod[], options: LogOptions): Promise<void> => {
+  const streams = pods.flatMap((pod) => {
+    const containers = options.allContainers ? [...(pod.spec?.initContainers ?? []), ...(pod.spec?.containers ?? [])].map((c) => c.name) : [options.container || chosen(pod)];
+    return containers.map((container) => ({ pod, container }));
+  });
+  const print = async ({ pod, container }: (typeof streams)[number]): Promise<void> => {
+    const query = new URLSearchParams({
+      ...(container ? { container } : {}), ...(options.follow ? { follow: "true" } : {}), ...(options.previous ? { previous: "true" } : {}), ...(options.timestamps ? { timestamps: "true" } : {}),
+      ...(options.tailLines === undefined ? {} : { tailLines: String(options.tailLines) }), ...(options.sinceSeconds === undefined ? {} : { sinceSeconds: String(options.sinceSeconds) }),
+    });
+    const response = await client.send("GET", `${client.pathOf(PODS, pod.metadata.namespace ?? "", pod.metadata.name, "log")}?${query.toString()}`, { accept: "*/*" });
+    const prefix = options.prefix ? `[pod/${pod.metadata.name!}/${container || (pod.spec?.containers[0]?.name ?? "")}] ` : "";
+    for await (const chunk of streams.length === 1 && prefix === "" ? response : wholeLines(response, prefix)) {
+      if (!process.stdout.write(chunk as Buffer)) await new Promise((resolve) => process.stdout.once("drain", resolve));
+    }
+  };
+  if (options.follow) await Promise.all(streams.map(print));
+  else for (const stream of streams) await print(stream);
+};
+
+const NEWLINE = 10;
+
+/** Chunks that end at ends of lines, so that several streams don't mix within a line; each line behind `prefix`. */
+export const wholeLines = async function* (chunks: AsyncIterable<Buffer>, prefix: string): AsyncGenerator<Buffer> {
+  // Bytes as they are: what containers write need not be UTF-8.
+  const marked = (lines: Buffer): Buffer => (prefix === "" ? lines : Buffer.from(lines.toString("latin1").replaceAll(/[^\n]*\n/g, (line) => prefix + line), "latin1"));
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const chunk of chunks) {
+    const all = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    const end = all.lastIndexOf(NEWLINE) + 1;
+    if (end > 0) yield marked(all.subarray(0, end));
+    rest = all.subarray(end);
+  }
+  if (rest.length > 0) yield marked(Buffer.concat([rest, Buffer.of(NEWLINE)]));
+};
