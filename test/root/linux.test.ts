@@ -1,0 +1,166 @@
+// System calls that need root: namespaces without a process, overlays, binds, nodes and attributes.
+import test from "ava";
+import { existsSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, symlinkSync, writeFileSync, constants } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { O_PATH, Resolve, getXattr, listXattrs, makeNode, openConfined, removeXattr, setXattr } from "../../node-agent/linux/files.ts";
+import * as libc from "../../node-agent/linux/libc.ts";
+import { bindMount, ensureTmpfs, isBelow, mountOverlay, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../../node-agent/linux/mount.ts";
+import { inNetworkNamespace, isPinned, pinNamespaces, unpin } from "../../node-agent/linux/namespaces.ts";
+import { runIn, temporaryDirectory } from "../helpers/hosts.ts";
+
+const here = (): readonly string[] => ["net", "ipc", "uts"].map((type) => readlinkSync(`/proc/thread-self/ns/${type}`));
+
+test("namespaces are pinned with loopback up and their own hostname, and this thread stays where it was", async (t) => {
+  const directory = temporaryDirectory(t);
+  const before = here();
+  const name = hostname();
+  const paths = { net: join(directory, "p/net"), ipc: join(directory, "p/ipc"), uts: join(directory, "p/uts") };
+  pinNamespaces({ ...paths, hostname: "a-pod" });
+  t.deepEqual(here(), before);
+  t.is(hostname(), name);
+  t.true(Object.values(paths).every(isPinned));
+  t.regex((await runIn(paths.net, ["ip", "-br", "addr", "show", "lo"])).stdout, /127\.0\.0\.1/);
+  t.is((await runIn(paths.net, ["nsenter", `--uts=${paths.uts}`, "hostname"])).stdout.trim(), "a-pod");
+
+  const inode = lstatSync(paths.net).ino;
+  pinNamespaces({ ...paths, hostname: "other" });
+  t.is(lstatSync(paths.net).ino, inode, "what is pinned stays");
+
+  for (const path of Object.values(paths)) {
+    unpin(path);
+    unpin(path);
+  }
+  t.false(Object.values(paths).some((path) => existsSync(path)));
+  t.deepEqual(readMounts().filter((mount) => mount.target.startsWith(directory)), []);
+});
+
+test("a pin that fails half-way leaves nothing pinned and this thread where it was", (t) => {
+  const directory = temporaryDirectory(t);
+  const before = here();
+  const paths = { net: join(directory, "net"), uts: join(directory, "uts") };
+  t.throws(() => pinNamespaces({ ...paths, hostname: "x".repeat(100) }), { code: "Invalid", message: /sethostname/ });
+  t.deepEqual(here(), before);
+  t.false(existsSync(paths.net) || existsSync(paths.uts));
+  t.deepEqual(readMounts().filter((mount) => mount.target.startsWith(directory)), []);
+});
+
+test("work in another network namespace comes back also when it throws, and may not be asynchronous", (t) => {
+  const directory = temporaryDirectory(t);
+  const net = join(directory, "net");
+  pinNamespaces({ net });
+  const before = here();
+  t.is(inNetworkNamespace(net, () => here()[0]), `net:[${lstatSync(net).ino}]`);
+  t.throws(() => inNetworkNamespace(net, () => { throw new Error("inside"); }), { message: "inside" });
+  t.throws(() => inNetworkNamespace(net, () => Promise.resolve()), { message: /must be synchronous/ });
+  t.throws(() => inNetworkNamespace(join(directory, "missing"), () => undefined), { code: "ENOENT" });
+  t.deepEqual(here(), before);
+});
+
+test("an overlay shows the upper layers first and keeps what is written out of the lower ones", (t) => {
+  const directory = temporaryDirectory(t);
+  const [low, high, upper, work, target] = ["low", "high", "upper", "work", "target"].map((name) => join(directory, name)) as [string, string, string, string, string];
+  for (const path of [low, high, upper, work, target]) mkdirSync(path);
+  writeFileSync(join(low, "both"), "low");
+  writeFileSync(join(low, "hidden"), "low");
+  writeFileSync(join(high, "both"), "high");
+  makeNode(join(high, "hidden"), { type: "character", mode: 0 });
+  mountOverlay({ lowerDirs: [low, high], upper, work, target });
+  t.is(readFileSync(join(target, "both"), "utf8"), "high");
+  t.false(existsSync(join(target, "hidden")));
+  writeFileSync(join(target, "both"), "mine");
+  t.is(readFileSync(join(high, "both"), "utf8"), "high");
+  t.is(readFileSync(join(upper, "both"), "utf8"), "mine");
+  unmount(target);
+  unmount(target);
+  t.false(existsSync(join(target, "both")));
+});
+
+test("200 layers with long names, and names with separators in them, fit", (t) => {
+  const directory = temporaryDirectory(t);
+  const lowerDirs = Array.from({ length: 200 }, (_, i) => join(directory, `sha256-${"0123456789abcdef".repeat(4)}-${i}`));
+  for (const path of lowerDirs) mkdirSync(path);
+  writeFileSync(join(lowerDirs[0]!, "deep"), "found");
+  const target = join(directory, "target");
+  mkdirSync(target);
+  mountOverlay({ lowerDirs, target });
+  t.is(readFileSync(join(target, "deep"), "utf8"), "found");
+  unmount(target);
+
+  const odd = join(directory, "a:b,c");
+  mkdirSync(odd);
+  writeFileSync(join(odd, "file"), "odd");
+  mountOverlay({ lowerDirs: [lowerDirs[0]!, odd], target });
+  t.is(readFileSync(join(target, "file"), "utf8"), "odd");
+  t.throws(() => mountOverlay({ lowerDirs: Array.from({ length: 300 }, () => lowerDirs[0]!), target }), { code: "Invalid", message: /300 layers are too many/ });
+});
+
+test("a read-only bind is read-only, with what is below it when it is recursive", (t) => {
+  const directory = temporaryDirectory(t);
+  const [source, target] = [join(directory, "source"), join(directory, "target")];
+  mkdirSync(join(source, "below"), { recursive: true });
+  mkdirSync(target);
+  mountTmpfs(join(source, "below"), { sizeBytes: 1 << 20, mode: 0o700 });
+  t.is(lstatSync(join(source, "below")).mode & 0o777, 0o700);
+  bindMount(source, target, { readOnly: true, recursive: true, propagation: "private" });
+  t.throws(() => writeFileSync(join(target, "x"), ""), { code: "EROFS" });
+  t.throws(() => writeFileSync(join(target, "below/x"), ""), { code: "EROFS" });
+  writeFileSync(join(source, "below/x"), "");
+  t.deepEqual([...unmountAllBelow(target)].sort(), [target, join(target, "below")].sort());
+  t.true(existsSync(join(source, "below/x")));
+});
+
+test("a directory gets a tmpfs once", (t) => {
+  const parent = temporaryDirectory(t);
+  const directory = join(parent, "run");
+  const onTmpfs = readMounts().filter((mount) => isBelow(parent, mount.target)).at(-1)?.type === "tmpfs";
+  ensureTmpfs(directory, { sizeBytes: 1 << 20 });
+  ensureTmpfs(directory);
+  ensureTmpfs(join(directory, "inner"));
+  t.deepEqual(readMounts().filter((mount) => mount.target.startsWith(directory)).map((mount) => [mount.target, mount.type]), onTmpfs ? [] : [[directory, "tmpfs"]]);
+});
+
+test("devices, pipes and attributes are made on the link itself, not on what it points to", (t) => {
+  const directory = temporaryDirectory(t);
+  makeNode(join(directory, "null"), { type: "character", mode: 0o600, major: 1, minor: 3 });
+  const stat = lstatSync(join(directory, "null"));
+  t.true(stat.isCharacterDevice());
+  t.is(stat.rdev, 0x103);
+  makeNode(join(directory, "pipe"), { type: "fifo", mode: 0o600 });
+  t.true(lstatSync(join(directory, "pipe")).isFIFO());
+
+  writeFileSync(join(directory, "file"), "");
+  symlinkSync("file", join(directory, "link"));
+  setXattr(join(directory, "link"), "trusted.gantry", Buffer.from("on the link"));
+  t.is(getXattr(join(directory, "link"), "trusted.gantry")?.toString(), "on the link");
+  t.is(getXattr(join(directory, "file"), "trusted.gantry"), undefined);
+  t.deepEqual(listXattrs(join(directory, "link")), ["trusted.gantry"]);
+  removeXattr(join(directory, "link"), "trusted.gantry");
+  removeXattr(join(directory, "link"), "trusted.gantry");
+  t.deepEqual(listXattrs(join(directory, "link")), []);
+});
+
+test("a confined path does not leave its directory by .., by a link or absolutely", (t) => {
+  const directory = temporaryDirectory(t);
+  const root = join(directory, "root");
+  mkdirSync(join(root, "etc"), { recursive: true });
+  writeFileSync(join(root, "etc/passwd"), "inside");
+  symlinkSync("/etc", join(root, "absolute"));
+  symlinkSync("../../..", join(root, "up"));
+  const fd = openSync(root, constants.O_DIRECTORY);
+  const read = (path: string, resolve: number): string => {
+    const opened = openConfined(fd, path, { flags: constants.O_RDONLY, resolve });
+    const text = readFileSync(`/proc/self/fd/${opened}`, "utf8");
+    libc.close(opened);
+    return text;
+  };
+  for (const path of ["etc/passwd", "absolute/passwd", "up/etc/passwd", "/etc/passwd", "../../etc/passwd"]) t.is(read(path, Resolve.inRoot), "inside", path);
+  for (const path of ["absolute/passwd", "up/etc/passwd", "/etc/passwd", "../etc/passwd"]) {
+    t.throws(() => read(path, Resolve.beneath), { code: "Invalid", message: /EXDEV/ }, path);
+  }
+  t.throws(() => read("absolute/passwd", Resolve.noLinks), { message: /ELOOP/ });
+  const parent = openConfined(fd, "etc", { flags: O_PATH | constants.O_DIRECTORY, resolve: Resolve.beneath });
+  writeFileSync(`/proc/self/fd/${parent}/new`, "through the descriptor");
+  libc.close(parent);
+  t.is(readFileSync(join(root, "etc/new"), "utf8"), "through the descriptor");
+});

@@ -1,0 +1,281 @@
+// The container runtime with real namespaces, mounts, cgroups and processes; on crun and on runc. Each test leaves nothing behind.
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type ExecutionContext } from "ava";
+import { SystemClock } from "../../base/clock.ts";
+import { isCode } from "../../base/errors.ts";
+import { newUid } from "../../base/ids.ts";
+import { silentLogger } from "../../base/logger.ts";
+import { Metrics } from "../../base/metrics.ts";
+import { CgroupTree } from "../../node-agent/cgroups/cgroup-tree.ts";
+import { readCgroupLayout } from "../../node-agent/cgroups/detect.ts";
+import { prepareHybridHost } from "../../node-agent/cgroups/hybrid.ts";
+import { readMounts, unmountAllBelow } from "../../node-agent/linux/mount.ts";
+import { pinNamespaces } from "../../node-agent/linux/namespaces.ts";
+import { ConmonRuntime } from "../../node-agent/runtime/conmon-runtime.ts";
+import type { ContainerSpec } from "../../node-agent/runtime/container-runtime.ts";
+import { findCommand } from "../../node-agent/runtime/oci-runtime.ts";
+import { FOR_EVER, execute, exitOf, runtimeContract, type RuntimeUnderTest } from "../../node-agent/runtime/runtime-contract.ts";
+
+const clock = new SystemClock();
+const APPLETS = ["sh", "sleep", "cat", "id", "grep", "echo", "tty", "head", "ls", "touch", "dd", "stty", "env", "pwd", "ps", "mknod", "chroot"];
+
+interface Machine extends RuntimeUnderTest {
+  readonly runtime: ConmonRuntime;
+  readonly directory: string;
+  readonly cgroups: CgroupTree;
+  log(id: string): string;
+}
+
+const makeRootfs = (directory: string): string => {
+  const rootfs = join(directory, "layer");
+  for (const name of ["bin", "etc", "tmp", "home/app"]) mkdirSync(join(rootfs, name), { recursive: true });
+  copyFileSync("/bin/busybox", join(rootfs, "bin/busybox"));
+  chmodSync(join(rootfs, "bin/busybox"), 0o755);
+  for (const applet of APPLETS) symlinkSync("busybox", join(rootfs, "bin", applet));
+  writeFileSync(join(rootfs, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1234:2345:app:/home/app:/bin/sh\n");
+  writeFileSync(join(rootfs, "etc/group"), "root:x:0:\napp:x:2345:\nextra:x:3456:app\n");
+  writeFileSync(join(rootfs, "bin/not-executable"), "#!/bin/sh\n", { mode: 0o644 });
+  return rootfs;
+};
+
+const ourCgroups = (root: string): readonly string[] => readMounts().filter((m) => m.type.startsWith("cgroup")).map((m) => join(m.target, root)).filter((path) => existsSync(path));
+
+const openMachine = async (t: ExecutionContext, ociRuntime = "crun"): Promise<Machine> => {
+  const directory = mkdtempSync(join(tmpdir(), "gantry-rt-"));
+  const [root, runRoot] = [join(directory, "root"), join(directory, "run")];
+  prepareHybridHost(readCgroupLayout(), "/run/gantry-test-hybrid-mounts");
+  const cgroupRoot = `gantry-test-${newUid().slice(0, 8)}`;
+  const cgroups = new CgroupTree({ layout: readCgroupLayout(), root: cgroupRoot, clock, logger: silentLogger });
+  cgroups.prepare();
+  const open = (): Promise<ConmonRuntime> => ConmonRuntime.open({ root, runRoot, ociRuntime, cgroups, clock, logger: silentLogger, metrics: new Metrics() });
+  let runtime = await open();
+  t.teardown(async () => {
+    runtime.close();
+    // Timers of the clock don't keep the process alive by themselves.
+    const alive = setInterval(() => undefined, 1000);
+    try {
+      await cgroups.destroy();
+      unmountAllBelow(directory);
+      const left = [...ourCgroups(cgroupRoot), ...readMounts().filter((m) => m.target.startsWith(directory)).map((m) => m.target)];
+      if (left.length > 0) throw new Error(`left behind: ${left.join(", ")}`);
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+      clearInterval(alive);
+    }
+  });
+  const layer = makeRootfs(directory);
+  return {
+    get runtime() { return runtime; },
+    directory, cgroups,
+    log: (id) => readFileSync(join(directory, "logs", `${id}.log`), "utf8"),
+    spec: (script, changes) => {
+      const id = newUid();
+      const ns = (type: string): string => join(runRoot, "ns", id, type);
+      pinNamespaces({ net: ns("net"), ipc: ns("ipc"), uts: ns("uts"), hostname: "inside" });
+      return {
+        id, name: "test", layerDirs: [layer], args: ["sh", "-c", script], env: ["PATH=/bin"], cwd: "/", user: "", supplementalGroups: [], hostname: "inside",
+        namespaces: { network: ns("net"), ipc: ns("ipc"), uts: ns("uts") }, mounts: [], tty: false, stdin: false, readOnlyRoot: false, privileged: false, noNewPrivileges: true,
+        capabilitiesAdd: [], capabilitiesDrop: [], seccomp: { type: "RuntimeDefault" }, sysctls: {}, cgroupPath: `kubepods/besteffort/pod${id}/${id}`,
+        limits: { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 }, oomScoreAdj: 1000, logPath: join(directory, "logs", `${id}.log`), labels: {}, ...changes,
+      };
+    },
+    restart: async () => {
+      runtime.close();
+      return (runtime = await open());
+    },
+  };
+};
+
+runtimeContract(test, "crun", (t) => openMachine(t));
+if (findCommand("runc")) runtimeContract(test, "runc", (t) => openMachine(t, "runc"));
+
+const run = async (machine: Machine, spec: ContainerSpec): Promise<string> => {
+  const exited = exitOf(machine.runtime, spec.id);
+  await machine.runtime.create(spec);
+  await machine.runtime.start(spec.id);
+  await exited;
+  return machine.log(spec.id).split("\n").map((line) => line.replace(/^\S+ \S+ \S /, "")).join("\n");
+};
+
+const start = async ({ runtime }: Machine, spec: ContainerSpec): Promise<string> => {
+  await runtime.create(spec);
+  await runtime.start(spec.id);
+  return spec.id;
+};
+
+test("a container is closed in: capabilities, filter, no new privileges, masked and read-only paths, the first and the next one alike", async (t) => {
+  const machine = await openMachine(t);
+  const script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; head -c1 /proc/kcore | cat; echo 1 > /proc/sys/kernel/printk; chroot / echo chrooted; mknod /dev/sda b 8 0; head -c1 /dev/sda; ls /sys/firmware; echo end";
+  // The second gets its filter compiled by the first.
+  for (const spec of [machine.spec(script), machine.spec(script)]) {
+    const out = await run(machine, spec);
+    t.regex(out, /CapEff:\s+00000000a80425fb/);
+    t.regex(out, /CapBnd:\s+00000000a80425fb/);
+    t.regex(out, /NoNewPrivs:\s+1/);
+    t.regex(out, /Seccomp:\s+2/);
+    t.regex(out, /can't create \/proc\/sys\/kernel\/printk: Read-only file system/);
+    t.regex(out, /chrooted/);
+    t.regex(out, /\/dev\/sda: Operation not permitted/);
+    t.regex(out, /end\n/);
+  }
+  const open = await run(machine, machine.spec("grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status", { seccomp: { type: "Unconfined" }, noNewPrivileges: false, capabilitiesAdd: ["NET_ADMIN"], capabilitiesDrop: ["ALL"] }));
+  t.regex(open, /NoNewPrivs:\s+0[\s\S]*Seccomp:\s+0/);
+  const calls = await execute(machine.runtime, await start(machine, machine.spec(FOR_EVER)), ["sh", "-c", "grep -E '^(Seccomp|CapEff|NoNewPrivs):' /proc/self/status"]);
+  t.regex(calls.out, /CapEff:\s+00000000a80425fb\nNoNewPrivs:\s+1\nSeccomp:\s+2/);
+});
+
+test("users come from the image's passwd and group, and numbers need neither", async (t) => {
+  const machine = await openMachine(t);
+  t.regex(await run(machine, machine.spec("id; pwd; echo $HOME", { user: "app", cwd: "/home/app", supplementalGroups: [99] })), /uid=1234.* gid=2345.* groups=.*99.*2345.*3456[\s\S]*\/home\/app\n\/home\/app/);
+  t.regex(await run(machine, machine.spec("id", { user: "77:88" })), /uid=77 gid=88/);
+  t.regex((await t.throwsAsync(machine.runtime.create(machine.spec("id", { user: "nobody-there" })))).message, /unable to find user nobody-there/);
+});
+
+test("the root is the image's, writable and private; read-only on demand; mounts lie where they were asked for", async (t) => {
+  const machine = await openMachine(t);
+  t.regex(await run(machine, machine.spec("touch /new && echo written; cat /etc/passwd | head -1")), /written\nroot:x:0/);
+  t.false(existsSync(join(machine.directory, "layer/new")), "the layer was written to");
+  t.regex(await run(machine, machine.spec("touch /new", { readOnlyRoot: true })), /Read-only file system/);
+  const source = join(machine.directory, "shared");
+  mkdirSync(source);
+  const mounts = [{ source, destination: "/deep/er", type: "bind", options: ["rw"] }, { source, destination: "/ro", type: "bind", options: ["ro"] }, { source: "tmpfs", destination: "/scratch", type: "tmpfs", options: ["size=65536"] }] as const;
+  t.regex(await run(machine, machine.spec("exec 2>&1; echo hi > /deep/er/f; cat /ro/f; touch /ro/g; dd if=/dev/zero of=/scratch/x bs=1k count=128 2>&1", { mounts })), /hi\ntouch: \/ro\/g: Read-only file system[\s\S]*No space left/);
+  t.is(readFileSync(join(source, "f"), "utf8"), "hi\n");
+});
+
+test("what the image's links point at outside is not read", async (t) => {
+  const machine = await openMachine(t);
+  const layer = join(machine.directory, "evil");
+  mkdirSync(layer);
+  writeFileSync(join(machine.directory, "passwd"), "spy:x:4321:4321::/:/bin/sh\n");
+  symlinkSync(machine.directory, join(layer, "etc"));
+  t.regex((await t.throwsAsync(machine.runtime.create(machine.spec("id", { layerDirs: [layer], user: "spy" })))).message, /unable to find user spy/);
+});
+
+test("a container that takes more memory than it may have is OOMKilled", async (t) => {
+  const machine = await openMachine(t);
+  const spec = machine.spec("x=0123456789abcdef; while :; do x=$x$x; done", { limits: { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 16 * 1024 * 1024, pids: 0 } });
+  const exited = exitOf(machine.runtime, spec.id);
+  await start(machine, spec);
+  t.like(await exited, { exitCode: 137, signal: 9, oomKilled: true });
+});
+
+test("limits are in the container's cgroup", async (t) => {
+  const machine = await openMachine(t);
+  const spec = machine.spec(FOR_EVER, { limits: { cpuShares: 512, cpuQuotaMilli: 250, memoryBytes: 64 * 1024 * 1024, pids: 33 } });
+  await start(machine, spec);
+  const read = (controller: string, v1: string, v2: string): string => {
+    const layout = readCgroupLayout();
+    const directory = layout.version === "v2" ? layout.unified! : layout.hierarchies.get(controller)!;
+    return readFileSync(join(directory, machine.cgroups.ociPath(spec.cgroupPath), layout.version === "v2" ? v2 : v1), "utf8").trim();
+  };
+  t.is(read("memory", "memory.limit_in_bytes", "memory.max"), String(64 * 1024 * 1024));
+  t.is(read("pids", "pids.max", "pids.max"), "33");
+  t.regex(read("cpu", "cpu.cfs_quota_us", "cpu.max"), /^25000/);
+});
+
+test("exec: not executable is 126, a terminal is one, and has the size that is asked for", async (t) => {
+  const machine = await openMachine(t);
+  const id = await start(machine, machine.spec(FOR_EVER, { user: "app" }));
+  const denied = await execute(machine.runtime, id, ["/bin/not-executable"]);
+  t.is(denied.exitCode, 126, denied.err);
+  t.regex(denied.err, /permission denied/);
+  const terminal = await execute(machine.runtime, id, ["sh", "-c", "tty; id; echo $TERM; exit 4"], { tty: true });
+  t.is(terminal.exitCode, 4);
+  t.regex(terminal.out, /\/dev\/pts\/0\r\nuid=1234[\s\S]*xterm/);
+  t.is((await execute(machine.runtime, id, ["sh", "-c", "echo x > /dev/stdout"])).out, "x\n");
+
+  let out = "";
+  const sizes = (async function* () { yield await Promise.resolve({ width: 101, height: 37 }); })();
+  await machine.runtime.exec(id, {
+    command: ["sh", "-c", "sleep 0.3; stty size"], tty: true, stdin: undefined, resize: sizes, signal: new AbortController().signal,
+    onStdout: async (data) => void (out += Buffer.from(data).toString()), onStderr: async () => undefined,
+  });
+  t.regex(out, /37 101/);
+});
+
+test("exec: a cancelled command is killed, one that leaves a process behind doesn't hang, and much output arrives whole", async (t) => {
+  const machine = await openMachine(t);
+  const id = await start(machine, machine.spec(FOR_EVER));
+  const cancel = new AbortController();
+  const hanging = machine.runtime.exec(id, { command: ["sleep", "777"], tty: false, stdin: undefined, onStdout: async () => undefined, onStderr: async () => undefined, signal: cancel.signal });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  cancel.abort(new Error("enough"));
+  await t.throwsAsync(hanging, { message: "enough" });
+  t.notRegex((await execute(machine.runtime, id, ["ps"])).out, /sleep 777/);
+  t.is((await execute(machine.runtime, id, ["sh", "-c", "sleep 30 & echo left"])).out, "left\n");
+  t.is((await execute(machine.runtime, id, ["sh", "-c", "dd if=/dev/zero bs=64k count=64 2>/dev/null"])).out.length, 4 * 1024 * 1024);
+});
+
+test("a log that was renamed goes on in a new file", async (t) => {
+  const machine = await openMachine(t);
+  const spec = machine.spec("echo before; while [ ! -e /go ]; do sleep 0.02; done; echo after; sleep 30");
+  const id = await start(machine, spec);
+  const { renameSync } = await import("node:fs");
+  while (!existsSync(spec.logPath) || !readFileSync(spec.logPath, "utf8").includes("before")) await new Promise((resolve) => setTimeout(resolve, 10));
+  renameSync(spec.logPath, `${spec.logPath}.1`);
+  await machine.runtime.reopenLog(id);
+  while (!existsSync(spec.logPath)) await new Promise((resolve) => setTimeout(resolve, 10));
+  await execute(machine.runtime, id, ["touch", "/go"]);
+  while (!readFileSync(spec.logPath, "utf8").includes("after")) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.regex(readFileSync(`${spec.logPath}.1`, "utf8"), /^\d{4}-\d\d-\d\dT[\d:.]+\+00:00 stdout F before\n$/);
+  t.notRegex(readFileSync(spec.logPath, "utf8"), /before/);
+});
+
+test("remove leaves no mount, process, cgroup or file of the container", async (t) => {
+  const machine = await openMachine(t);
+  const spec = machine.spec(`sleep 1000 & ${FOR_EVER}`);
+  const id = await start(machine, spec);
+  const state = machine.runtime.inspect(id);
+  const pid = state?.phase === "running" ? state.pid : 0;
+  t.true(existsSync(`/proc/${pid}`));
+  await machine.runtime.remove(id);
+  t.false(existsSync(`/proc/${pid}`));
+  t.deepEqual(readMounts().filter((m) => m.target.includes(`/containers/${id}`)), []);
+  t.deepEqual(machine.cgroups.processes(spec.cgroupPath), []);
+  t.false(machine.cgroups.exists(spec.cgroupPath));
+  for (const directory of ["root/containers", "run/containers", "run/exits", "run/oci"]) t.deepEqual(readdirSync(join(machine.directory, directory)).filter((name) => name.includes(id)), [], directory);
+  t.true(existsSync(spec.logPath), "logs stay");
+});
+
+test("an agent that is killed in the midst of creating leaves what the next one clears away", async (t) => {
+  const machine = await openMachine(t);
+  const spec = machine.spec(FOR_EVER);
+  await machine.runtime.create(spec);
+  // As after a SIGKILL before the last file was written.
+  rmSync(join(machine.directory, "run/containers", spec.id, "container.json"));
+  const next = await machine.restart();
+  t.deepEqual(await next.recover(), []);
+  t.deepEqual(readMounts().filter((m) => m.target.includes(`/containers/${spec.id}`)), []);
+  t.false(machine.cgroups.exists(spec.cgroupPath));
+  await t.notThrowsAsync(next.create(spec), "the id is free again");
+});
+
+test("a container whose conmon was killed with it is found as ended after a restart, with a code that says that nobody knows", async (t) => {
+  const machine = await openMachine(t);
+  const spec = machine.spec(FOR_EVER);
+  const id = await start(machine, spec);
+  const conmon = Number(readFileSync(join(machine.directory, "run/containers", id, "conmon.pid"), "utf8"));
+  const state = machine.runtime.inspect(id);
+  const next = await machine.restart();
+  process.kill(conmon, "SIGKILL");
+  process.kill(state?.phase === "running" ? state.pid : 0, "SIGKILL");
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const found = (await next.recover())[0];
+  t.like(found?.state.phase === "exited" ? found.state.exit : undefined, { exitCode: 255 });
+});
+
+test("what is missing on the machine is said in words", async (t) => {
+  const options = { root: "/nowhere", runRoot: mkdtempSync(join(tmpdir(), "gantry-rt-")), cgroups: { describe: () => ({ version: "v1" }) } as unknown as CgroupTree, clock, logger: silentLogger, metrics: new Metrics() };
+  t.teardown(() => {
+    unmountAllBelow(options.runRoot);
+    rmSync(options.runRoot, { recursive: true, force: true });
+    rmSync("/nowhere", { recursive: true, force: true });
+  });
+  const noRuntime = await t.throwsAsync(ConmonRuntime.open({ ...options, ociRuntime: "no-such-runtime" }));
+  t.true(isCode(noRuntime, "FailedPrecondition"));
+  t.regex(noRuntime.message, /no OCI runtime: "no-such-runtime" is installed \(on Debian: apt-get install crun/);
+  t.regex((await t.throwsAsync(ConmonRuntime.open({ ...options, conmon: "/no/conmon" }))).message, /\/no\/conmon is not installed \(on Debian: apt-get install conmon\)/);
+});
