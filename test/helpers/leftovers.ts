@@ -1,6 +1,6 @@
 // What a cluster of `gantry up` left on the machine after `gantry down --purge`: nothing, or a list that says what. Reads only.
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { Layout } from "../../cli/cluster/layout.ts";
 
@@ -21,12 +21,19 @@ export interface RunningProcess {
   readonly cgroups: string;
 }
 
+/** Kernel threads and zombies have none. The command line doesn't tell them apart: it is empty for a moment in each execve(2), too. */
+const hasProgram = (pid: number): boolean => {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`) !== "";
+  } catch {
+    return false; // it ended
+  }
+};
+
 /** Every process of the machine, without kernel threads and zombies. */
 export const allProcesses = (): readonly RunningProcess[] =>
-  readdirSync("/proc").filter((d) => /^\d+$/.test(d)).map(Number).flatMap((pid) => {
-    const commandLine = readProc(pid, "cmdline").replaceAll("\0", " ").trim();
-    return commandLine === "" ? [] : [{ pid, commandLine, cgroups: readProc(pid, "cgroup") }];
-  });
+  readdirSync("/proc").filter((d) => /^\d+$/.test(d)).map(Number).filter(hasProgram)
+    .map((pid) => ({ pid, commandLine: readProc(pid, "cmdline").replaceAll("\0", " ").trim(), cgroups: readProc(pid, "cgroup") }));
 
 /** Does this process belong to the cluster: a daemon, conmon, or what runs in one of its containers? */
 const belongsTo = (layout: Layout) => ({ pid, commandLine, cgroups }: RunningProcess): boolean =>
