@@ -115,6 +115,23 @@ export class LayerStore {
     }
   }
 
+  /** Takes a directory that was made here as the unpacked layer; it is gone from its place afterwards. `bytes`: its size as tar. */
+  async adopt(diffId: Digest, directory: string, bytes: number): Promise<void> {
+    if (this.has(diffId)) return;
+    const temporary = join(this.#root, `.${newId()}`);
+    await mkdir(temporary, { mode: 0o700 });
+    try {
+      await rename(directory, join(temporary, "fs"));
+      await this.#record(temporary, { bytes, entries: 0, bootId: this.#bootId });
+      await rename(temporary, join(this.#root, hexOf(diffId)));
+      this.#options.clock.setTimer(SETTLED_AFTER_MS, () => void this.#settle(diffId));
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true });
+      // The same layer came from elsewhere meanwhile.
+      if (!this.has(diffId)) throw error;
+    }
+  }
+
   async *diffIds(): AsyncGenerator<string, void> {
     for (const name of await readdir(this.#root)) {
       if (!name.startsWith(".")) yield name;

@@ -11,6 +11,7 @@ import { hexOf, isDigest, type Digest } from "./digest.ts";
 import type { ExtractCalls, ExtractLimits } from "./extract.ts";
 import { ImageIndex, type ManifestDescriptor } from "./image-index.ts";
 import type { Image, ImageService, PullOptions } from "./image-service.ts";
+import { imageMaker, type ImageMaker } from "./image-maker.ts";
 import { LayerStore } from "./layer-store.ts";
 import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, parseConfig, parseManifest, type Descriptor, type PlatformDescriptor } from "./manifest.ts";
 import { choosePlatform, detectPlatform, formatPlatform, type Platform } from "./platform.ts";
@@ -70,6 +71,7 @@ export class LinuxImageService implements ImageService {
   /** Config digest to manifest digest. */
   readonly #byId = new Map<string, Digest>();
   readonly #leases = new Set<Lease>();
+  readonly #retained: (() => Iterable<Digest>)[] = [];
   readonly #pulls = new SharedTasks<Image>();
   /** Callers of a running pull that want to know how far it is. */
   readonly #watchers = new Map<string, Set<NonNullable<PullOptions["onProgress"]>>>();
@@ -166,6 +168,22 @@ export class LinuxImageService implements ImageService {
     });
   }
 
+  /** For builds and commits. What `work` adds or holds is safe from garbage collection until it ends. */
+  async make<T>(work: (maker: ImageMaker) => Promise<T>): Promise<T> {
+    return this.#withLease((lease) => work(imageMaker({
+      content: this.#content, layers: this.#layers, keep: (digest) => lease.add(digest),
+      adopt: (manifest, names) => this.#adopt(manifest, names, lease, this.#closing.signal, (blob) => {
+        if (!this.#content.has(blob.digest, blob.sizeBytes)) throw new GantryError("InternalError", `blob ${blob.digest} of an image made here is missing`);
+        return Promise.resolve();
+      }),
+    })));
+  }
+
+  /** Digests of blobs and layers that collectGarbage has to spare besides: the build cache's. Asked each time. */
+  retain(digests: () => Iterable<Digest>): void {
+    this.#retained.push(digests);
+  }
+
   list(): readonly Image[] {
     return [...this.#known.keys()].map((digest) => this.#image(digest)!);
   }
@@ -179,7 +197,7 @@ export class LinuxImageService implements ImageService {
   }
 
   async collectGarbage(inUse: ReadonlySet<string>): Promise<number> {
-    const leased = new Set([...this.#leases].flatMap((lease) => [...lease]));
+    const leased = new Set([...[...this.#leases].flatMap((lease) => [...lease]), ...this.#retained.flatMap((digests) => [...digests()])]);
     const unused = this.#index.manifests().filter((digest) => {
       const id = this.#known.get(digest)?.image.id;
       return this.#index.namesOf(digest).length === 0 && !(id !== undefined && inUse.has(id)) && !leased.has(digest);
