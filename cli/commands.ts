@@ -1,8 +1,17 @@
 // All commands, in the order in which --help lists them.
-import type { Command } from "./command.ts";
+import type { Command, CommandFamily } from "./command.ts";
 import { CHANGING_COMMANDS } from "./commands/changing.ts";
 import { CLUSTER_COMMANDS } from "./commands/cluster.ts";
 import { DAEMON_COMMANDS } from "./commands/daemons.ts";
 import { READING_COMMANDS } from "./commands/reading.ts";
 
 export const COMMANDS: readonly Command[] = [...CLUSTER_COMMANDS, ...READING_COMMANDS, ...CHANGING_COMMANDS, ...DAEMON_COMMANDS];
+
+/** First words of commands of two. */
+export const FAMILIES: readonly CommandFamily[] = [
+  { name: "container", group: "containers", summary: "Containers, docker's long names" },
+  { name: "volume", group: "containers", summary: "Named volumes" },
+  { name: "network", group: "containers", summary: "Networks" },
+  { name: "image", group: "images", summary: "Images, docker's long names" },
+  { name: "system", group: "images", summary: "What takes up disk" },
+];
