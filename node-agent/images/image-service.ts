@@ -1,5 +1,6 @@
 // The contract of a node's image store. Implemented in this folder; used by pods/ (pull, mount) and session (load, report).
 import type { RegistryCredential } from "../../proto/gen/gantry/v1/agent.ts";
+import type { Digest } from "./digest.ts";
 
 /** The part of an OCI image config that a container takes over (image-spec config.md). */
 export interface ImageConfig {
@@ -15,6 +16,14 @@ export interface ImageConfig {
   readonly exposedPorts: readonly string[];
 }
 
+/** A layer as blob (perhaps compressed) and as what it unpacks to. */
+export interface ImageLayer {
+  readonly digest: Digest;
+  readonly diffId: Digest;
+  readonly sizeBytes: number;
+  readonly mediaType: string;
+}
+
 export interface Image {
   /** sha256:... of the config blob: docker's image ID. */
   readonly id: string;
@@ -23,10 +32,14 @@ export interface Image {
   /** Normalized names, such as docker.io/library/busybox:latest. */
   readonly names: readonly string[];
   readonly sizeBytes: number;
+  /** When it was made, as its config says; 0 when it does not. */
+  readonly createdMs: number;
   readonly architecture: string;
   readonly config: ImageConfig;
   /** Unpacked layer directories, lowest first: overlayfs wants them the other way round. Present on disk. */
   readonly layerDirs: readonly string[];
+  /** Lowest first. */
+  readonly layers: readonly ImageLayer[];
 }
 
 export interface PullOptions {
@@ -46,6 +59,8 @@ export interface ImageService {
   /** Reads an OCI or docker archive (tar, gzip and zstd too) and returns the names that it holds. `fallbackName` names an image without one. */
   load(archive: AsyncIterable<Uint8Array>, fallbackName?: string): Promise<readonly string[]>;
   list(): readonly Image[];
+  /** The OCI image config as it is, with history and everything. Errors: "NotFound". */
+  configOf(image: Image): Readonly<Record<string, unknown>>;
   /** Takes a name off; what no name or container uses any more goes with the next collectGarbage. */
   remove(reference: string): Promise<void>;
   /** Deletes blobs and layers that neither a named image nor `inUse` (image ids) needs. Returns the bytes freed. */

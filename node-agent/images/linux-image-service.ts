@@ -13,7 +13,7 @@ import { ImageIndex, type ManifestDescriptor } from "./image-index.ts";
 import type { Image, ImageService, PullOptions } from "./image-service.ts";
 import { imageMaker, type ImageMaker } from "./image-maker.ts";
 import { LayerStore } from "./layer-store.ts";
-import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, parseConfig, parseManifest, type Descriptor, type PlatformDescriptor } from "./manifest.ts";
+import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, parseConfig, parseJsonObject, parseManifest, type Descriptor, type PlatformDescriptor } from "./manifest.ts";
 import { choosePlatform, detectPlatform, formatPlatform, type Platform } from "./platform.ts";
 import { formatReference, parseReference, type Reference } from "./reference.ts";
 import type { RegistryConfig } from "./registry-config.ts";
@@ -188,6 +188,10 @@ export class LinuxImageService implements ImageService {
     return [...this.#known.keys()].map((digest) => this.#image(digest)!);
   }
 
+  configOf(image: Image): Readonly<Record<string, unknown>> {
+    return parseJsonObject(this.#content.read(image.id as Digest, MAX_CONFIG_BYTES), `config ${image.id}`);
+  }
+
   async remove(reference: string): Promise<void> {
     const digest = this.#find(reference);
     if (digest === undefined) throw new GantryError("NotFound", `image ${JSON.stringify(reference)} is not on this node`);
@@ -328,10 +332,11 @@ export class LinuxImageService implements ImageService {
     if (abort.signal.aborted) throw abort.signal.reason;
     const failed = results.find((r) => r.status === "rejected");
     if (failed !== undefined) throw failed.reason;
-    const { architecture, config, diffIds } = await configured;
+    const { architecture, config, diffIds, createdMs } = await configured;
     return {
       image: {
-        id: manifest.config.digest, manifestDigest: descriptor.digest, architecture, config,
+        id: manifest.config.digest, manifestDigest: descriptor.digest, architecture, config, createdMs,
+        layers: manifest.layers.map(({ digest, sizeBytes, mediaType }, i) => ({ digest, sizeBytes, mediaType, diffId: diffIds[i]! })),
         sizeBytes: descriptor.sizeBytes + [manifest.config, ...manifest.layers].reduce((sum, blob) => sum + blob.sizeBytes, 0),
         // A layer that occurs twice counts where it is uppermost; overlayfs refuses the same directory twice.
         layerDirs: diffIds.filter((diffId, i) => diffIds.lastIndexOf(diffId) === i).map((diffId) => this.#layers.directory(diffId)),

@@ -177,7 +177,7 @@ export class FakeImages implements Pick<ImageService, "list" | "load"> {
 
   list(): ReturnType<ImageService["list"]> {
     return this.loaded.map(({ name, sizeBytes }) => ({
-      id: `sha256:${name}`, manifestDigest: "", names: [name], sizeBytes, architecture: "amd64", layerDirs: [],
+      id: `sha256:${name}`, manifestDigest: "", names: [name], sizeBytes, architecture: "amd64", createdMs: 0, layers: [], layerDirs: [],
       config: { entrypoint: [], cmd: [], env: [], workingDir: "", user: "", stopSignal: "", volumes: [], labels: {}, exposedPorts: [] },
     }));
   }
