@@ -26,6 +26,8 @@ import { ConmonRuntime } from "./runtime/conmon-runtime.ts";
 import { credentialFiles } from "./session/credentials.ts";
 import { ensureCredentials, parseTarget } from "./session/join.ts";
 import { createSession } from "./session/session.ts";
+import { exposition } from "./stats/exposition.ts";
+import { StatsCollector } from "./stats/stats-collector.ts";
 import { VolumeService } from "./volumes/volume-service.ts";
 
 export interface NodeAgentParts {
@@ -64,13 +66,18 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   stack.defer(() => pods.close());
   await pods.recover();
 
+  const stats = new StatsCollector({
+    running: () => pods.running(), cgroups, clock,
+    paths: { layer: (id) => join(options.dataDir, "containers", id, "upper"), volumes: (uid) => join(options.dataDir, "pods", uid), nodefs: options.dataDir, imagefs: join(options.dataDir, "images") },
+  });
   const session = createSession({
-    controlPlanes: options.controlPlanes, credentials, describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, images, network, clock, random, logger, metrics,
+    controlPlanes: options.controlPlanes, credentials, describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, images, network, clock, random, logger, metrics,
   });
   stack.defer(() => session.close());
   session.start();
   if (options.metricsAddress !== "") {
-    const health = await startHealthServer({ address: options.metricsAddress, metrics, problems: () => [...(session.connected ? [] : ["no session with the control plane"]), ...network.problems] });
+    const containers = async (): Promise<string> => exposition(await stats.counters());
+    const health = await startHealthServer({ address: options.metricsAddress, metrics, containers, problems: () => [...(session.connected ? [] : ["no session with the control plane"]), ...network.problems] });
     stack.defer(() => void health.close());
   }
   await Promise.race([session.opened(), clock.sleep(2000)]);

@@ -15,7 +15,9 @@ import { isReadOnly, servedDefinition } from "./served.ts";
 import { StatusError, noSuchResource } from "./status.ts";
 import { serveImageLoad } from "./streams/images.ts";
 import { serveLogs } from "./streams/logs.ts";
+import { serveStats } from "./streams/stats.ts";
 import { bind, finalizeView, scaleView, statusView } from "./subresources.ts";
+import { METRICS_GROUP, UsageReader, serveUsage } from "./usage.ts";
 import { create, patch, update, wholeView } from "./write.ts";
 import type { View } from "./write.ts";
 import { WatchHub } from "./watch.ts";
@@ -29,13 +31,13 @@ const methodNotAllowed = (): GantryError => new StatusError("MethodNotAllowed", 
 
 /** Requests that end only when somebody wants them to: they are not counted against the limit of requests in flight. */
 export const isLongRunning = ({ isResource, verb, group, resource, subresource, query }: RequestInfo): boolean =>
-  isResource && (verb === "watch" || subresource === "exec" || (subresource === "log" && isTrue(query.get("follow"))) || (group === GANTRY_GROUP && resource === "images"));
+  isResource && (verb === "watch" || subresource === "exec" || (subresource === "log" && isTrue(query.get("follow"))) || (group === GANTRY_GROUP && (resource === "images" || subresource === "stats")));
 
 /** For metrics: bounded, whatever clients ask for. */
 export const metricResource = ({ isResource, group, version, resource, subresource, path }: RequestInfo): string => {
   if (!isResource) return path.split("/")[1] ?? "";
   const known = servedDefinition(group, version, resource);
-  if (!known) return group === GANTRY_GROUP ? GANTRY_GROUP : "other";
+  if (!known) return group === GANTRY_GROUP || group === METRICS_GROUP ? group : "other";
   return subresource === "" ? known.type.name : hasSubresource(known, subresource) ? `${known.type.name}/${subresource}` : "other";
 };
 
@@ -60,16 +62,19 @@ export interface DispatchOptions {
 
 export class Dispatch {
   readonly #options: DispatchOptions;
+  readonly #usage: UsageReader;
   readonly watches: WatchHub;
 
   constructor(options: DispatchOptions) {
     this.#options = options;
+    this.#usage = new UsageReader(options.streams, options.context.clock, options.context.logger);
     this.watches = new WatchHub(options.context);
   }
 
   async serve(exchange: Exchange): Promise<void> {
     const { info } = exchange;
     if (info.group === GANTRY_GROUP) return this.#gantry(exchange);
+    if (info.group === METRICS_GROUP) return serveUsage(exchange, this.#options.context, this.#usage);
     // POST .../namespaces/NS/bindings is the binding subresource without the pod's name.
     if (info.group === "" && info.resource === "bindings" && info.verb === "create") return bind({ context: this.#options.context, definition: servedDefinition("", "v1", PODS.plural)!, exchange });
     const definition = definitionFor(info);
@@ -119,6 +124,10 @@ export class Dispatch {
       await this.#options.context.freshness.ownWrites();
       exchange.value(200, this.#options.explainer.explain(info.namespace, info.name));
       return;
+    }
+    if (info.resource === "pods" && info.subresource === "stats" && info.namespace !== "") {
+      if (info.verb !== "get") throw methodNotAllowed();
+      return serveStats(exchange, this.#options.context, this.#options.streams);
     }
     throw noSuchResource();
   }

@@ -22,7 +22,7 @@ import type { Assignment } from "./assignment.ts";
 import { ATTEMPT_LABEL, ContainerSteps } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
-import type { PodService } from "./pod-service.ts";
+import type { PodService, RunningPod } from "./pod-service.ts";
 import { PodWorker, type WorkerContext } from "./pod-worker.ts";
 import { Sandboxes, type SandboxOptions } from "./sandbox.ts";
 
@@ -223,6 +223,16 @@ class LocalPodService implements PodService {
     } finally {
       stop();
     }
+  }
+
+  running(): readonly RunningPod[] {
+    return [...this.#workers.values()].filter((w) => w.record.sandbox).map((worker) => ({
+      assignment: worker.assignment, startTimeMs: worker.record.startTimeMs,
+      containers: allContainers(worker.assignment).flatMap(({ name, image }) => {
+        const own = worker.record.containers[name]!;
+        return own.phase !== "running" ? [] : [{ name, image, id: worker.instanceId(name), startedAtMs: own.startedAtMs, logPath: this.#steps.logPath(worker.assignment, name, own.attempt) }];
+      }),
+    }));
   }
 
   imagesInUse(): ReadonlySet<string> {

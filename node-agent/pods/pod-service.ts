@@ -2,6 +2,21 @@
 import type { Assignment } from "./assignment.ts";
 import type { ExecRequest, LogsRequest, PodStatus, StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 
+export interface RunningContainer {
+  readonly name: string;
+  readonly id: string;
+  readonly image: string;
+  readonly startedAtMs: number;
+  readonly logPath: string;
+}
+
+/** A pod whose sandbox is there, with its containers that run now. */
+export interface RunningPod {
+  readonly assignment: Assignment;
+  readonly startTimeMs: number;
+  readonly containers: readonly RunningContainer[];
+}
+
 export interface PodService {
   /** Before the session opens: reads local state, re-adopts containers, goes on with every pod's next step. */
   recover(): Promise<void>;
@@ -16,6 +31,8 @@ export interface PodService {
   onStatus(handler: (status: PodStatus) => void): Disposable;
   logs(request: LogsRequest, signal: AbortSignal): AsyncIterable<StreamFrame>;
   exec(request: ExecRequest, input: AsyncIterable<StreamFrame>, output: (frame: StreamFrame) => Promise<void>, signal: AbortSignal): Promise<{ readonly exitCode: number }>;
+  /** For measuring: what is here and uses something. */
+  running(): readonly RunningPod[];
   /** Image ids that pods use or are about to. */
   imagesInUse(): ReadonlySet<string>;
   /** Stops the loops, not the containers. */

@@ -6,6 +6,7 @@ import type { NodeCondition, NodeDescription } from "../../proto/gen/gantry/v1/a
 import type { ImageService } from "../images/image-service.ts";
 import type { PodNetwork } from "../network/pod-network.ts";
 import type { PodService } from "../pods/pod-service.ts";
+import type { StatsCollector } from "../stats/stats-collector.ts";
 import type { CredentialStore } from "./credentials.ts";
 import type { StatusReporter } from "./status-reporter.ts";
 
@@ -19,6 +20,8 @@ export interface SessionOptions {
   /** Conditions besides the network's, such as MemoryPressure. */
   readonly conditions?: () => readonly NodeCondition[];
   readonly pods: PodService;
+  /** Absent: this node tells nobody what its pods use. */
+  readonly stats?: Pick<StatsCollector, "follow">;
   readonly images: ImageService;
   readonly network: PodNetwork;
   readonly clock: Clock;

@@ -7,10 +7,12 @@ import type { Logger } from "../../base/logger.ts";
 import type { DispatcherClient, StreamFrame, StreamRequest, StreamResult } from "../../proto/gen/gantry/v1/agent.ts";
 import type { ImageService } from "../images/image-service.ts";
 import type { PodService } from "../pods/pod-service.ts";
+import type { StatsCollector } from "../stats/stats-collector.ts";
 
 export interface StreamServerOptions {
   readonly pods: Pick<PodService, "logs" | "exec">;
   readonly images: Pick<ImageService, "load">;
+  readonly stats?: Pick<StatsCollector, "follow">;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -93,7 +95,7 @@ async function* archiveOf(frames: AsyncIterable<StreamFrame>): AsyncGenerator<Ui
 /** The control plane's frames. Leaving the loop must not destroy the call: the result is still to be sent. */
 const framesOf = (call: Call): AsyncIterable<StreamFrame> => (call as unknown as Readable).iterator({ destroyOnReturn: false });
 
-const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images }: StreamServerOptions): Promise<StreamResult> => {
+const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images, stats }: StreamServerOptions): Promise<StreamResult> => {
   const { signal } = answer.abort;
   switch (request.kind?.$case) {
     case "logs": {
@@ -111,6 +113,13 @@ const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods,
       const { name } = request.kind.value;
       const names = await images.load(archiveOf(framesOf(call)), name === "" ? undefined : name);
       return { ...OK, names: [...names] };
+    }
+    case "stats": {
+      if (!stats) throw new GantryError("MethodNotAllowed", "this node does not measure what its pods use");
+      call.resume();
+      answer.accept(); // the first sample may take a second
+      for await (const sample of stats.follow(request.kind.value, signal)) await answer.send({ frame: { $case: "stats", value: sample } });
+      return OK;
     }
     default:
       throw new GantryError("MethodNotAllowed", `this node does not serve ${request.kind?.$case ?? "such"} streams yet`);

@@ -20,7 +20,7 @@ import { createWatchCache } from "../../control-plane/state/watch-cache.ts";
 import type { ImageService } from "../../node-agent/images/image-service.ts";
 import type { PodNetwork } from "../../node-agent/network/pod-network.ts";
 import type { Assignment } from "../../node-agent/pods/assignment.ts";
-import type { PodService } from "../../node-agent/pods/pod-service.ts";
+import type { PodService, RunningPod } from "../../node-agent/pods/pod-service.ts";
 import { newCredentials } from "../../node-agent/session/credentials.ts";
 import type { CredentialStore, NodeCredentials } from "../../node-agent/session/credentials.ts";
 import { createSession } from "../../node-agent/session/session.ts";
@@ -162,6 +162,10 @@ export class FakePods implements PodService {
       }
     }
     return { exitCode: bytes % 256 };
+  }
+
+  running(): readonly RunningPod[] {
+    return [];
   }
 
   imagesInUse(): ReadonlySet<string> {

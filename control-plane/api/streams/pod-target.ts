@@ -3,16 +3,18 @@ import { GantryError } from "../../../base/errors.ts";
 import { PODS } from "../../../base/kube/resources.ts";
 import type { ContainerStatus, Pod } from "../../../base/kube/types.gen.ts";
 import { readNewest } from "../context.ts";
-import type { ResourceRequest } from "../context.ts";
+import type { ApiContext, ResourceRequest } from "../context.ts";
 import { notFound } from "../status.ts";
 
 const DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container";
 
-export const findPod = async ({ context, exchange: { info } }: ResourceRequest): Promise<Pod> => {
-  const stored = await readNewest(context, { type: PODS, namespace: info.namespace, name: info.name });
-  if (!stored) throw notFound(PODS, info.name);
+export const findPodIn = async (context: ApiContext, namespace: string, name: string): Promise<Pod> => {
+  const stored = await readNewest(context, { type: PODS, namespace, name });
+  if (!stored) throw notFound(PODS, name);
   return stored.object;
 };
+
+export const findPod = ({ context, exchange: { info } }: ResourceRequest): Promise<Pod> => findPodIn(context, info.namespace, info.name);
 
 /** Throws BadRequest when there is no such container, or when it is not clear which one is meant. */
 export const containerOf = (pod: Pod, wanted: string | null): string => {

@@ -567,7 +567,18 @@ export interface StreamRequest {
     { $case: "loadImage"; value: LoadImageRequest }
     | { $case: "attach"; value: AttachRequest }
     | { $case: "portForward"; value: PortForwardRequest }
+    | { $case: "stats"; value: StatsRequest }
     | undefined;
+}
+
+/** What pods and the node use: `stats` frames, one for each sample. */
+export interface StatsRequest {
+  /** None: all pods of the node. */
+  podUids: string[];
+  /** Between samples; 0: one sample. Rates need two readings, so the first sample may take a second when nobody has asked lately. */
+  periodMs: number;
+  /** Measure the disk as well (walks through directories). */
+  storage: boolean;
 }
 
 export interface LogsRequest {
@@ -632,7 +643,104 @@ export interface StreamFrame {
     | //
     /** The agent's first, instead of `accept`: it can't serve the stream, and says why. */
     { $case: "refuse"; value: StreamRefusal }
+    | { $case: "stats"; value: StatsSample }
     | undefined;
+}
+
+/** Counters since the start of what they belong to; those of a container start again with each of its instances. */
+export interface StatsSample {
+  atMs: number;
+  node: NodeUsage | undefined;
+  pods: PodUsage[];
+}
+
+export interface NodeUsage {
+  cpu: CpuUsage | undefined;
+  memory: MemoryUsage | undefined;
+  nodefs: Storage | undefined;
+  imagefs: Storage | undefined;
+  pids: number;
+  maxPids: number;
+}
+
+export interface CpuUsage {
+  totalNs: number;
+  /** Over the window before the sample, in nanoseconds of CPU per second; window 0: not known yet. */
+  nanoCores: number;
+  windowMs: number;
+  throttledNs: number;
+}
+
+export interface MemoryUsage {
+  usageBytes: number;
+  /** Without the page cache that can be dropped at once. */
+  workingSetBytes: number;
+  rssBytes: number;
+  /** 0: none. */
+  limitBytes: number;
+  availableBytes: number;
+}
+
+export interface Storage {
+  capacityBytes: number;
+  availableBytes: number;
+  usedBytes: number;
+}
+
+export interface PodUsage {
+  uid: string;
+  namespace: string;
+  name: string;
+  containers: ContainerUsage[];
+  /** Of the pod's control group: its containers, ended ones too. */
+  cpu: CpuUsage | undefined;
+  memory:
+    | MemoryUsage
+    | undefined;
+  /** Absent on the host's network. */
+  network: NetworkUsage | undefined;
+  pids: number;
+  /** Writable layers, logs and disk volumes; -1: not measured. */
+  storageBytes: number;
+}
+
+export interface ContainerUsage {
+  name: string;
+  id: string;
+  startedAtMs: number;
+  cpu: CpuUsage | undefined;
+  memory: MemoryUsage | undefined;
+  readBytes: number;
+  writeBytes: number;
+  pids: number;
+  oomKills: number;
+  /** Writable layer; -1: not measured. */
+  storageBytes: number;
+  /** By resource (cpu, memory, io): microseconds that some, or all, of its tasks were stalled. Version 2 only. */
+  pressure: { [key: string]: Pressure };
+  logBytes: number;
+  image: string;
+}
+
+export interface ContainerUsage_PressureEntry {
+  key: string;
+  value: Pressure | undefined;
+}
+
+export interface Pressure {
+  someUs: number;
+  fullUs: number;
+}
+
+export interface NetworkUsage {
+  rxBytes: number;
+  txBytes: number;
+  rxPackets: number;
+  txPackets: number;
+  rxErrors: number;
+  txErrors: number;
+  rxDropped: number;
+  txDropped: number;
 }
 
 export interface StreamRefusal {
@@ -6650,6 +6758,9 @@ export const StreamRequest: MessageFns<StreamRequest> = {
       case "portForward":
         PortForwardRequest.encode(message.kind.value, writer.uint32(50).fork()).join();
         break;
+      case "stats":
+        StatsRequest.encode(message.kind.value, writer.uint32(482).fork()).join();
+        break;
     }
     return writer;
   },
@@ -6715,6 +6826,14 @@ export const StreamRequest: MessageFns<StreamRequest> = {
             message.kind = { $case: "portForward", value: PortForwardRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.kind = { $case: "stats", value: StatsRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6764,7 +6883,92 @@ export const StreamRequest: MessageFns<StreamRequest> = {
         }
         break;
       }
+      case "stats": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "stats", value: StatsRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseStatsRequest(): StatsRequest {
+  return { podUids: [], periodMs: 0, storage: false };
+}
+
+export const StatsRequest: MessageFns<StatsRequest> = {
+  encode(message: StatsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.podUids) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.periodMs !== 0) {
+      writer.uint32(16).int64(message.periodMs);
+    }
+    if (message.storage !== false) {
+      writer.uint32(24).bool(message.storage);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUids.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.periodMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.storage = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<StatsRequest>, I>>(base?: I): StatsRequest {
+    return StatsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StatsRequest>, I>>(object: I): StatsRequest {
+    const message = createBaseStatsRequest();
+    message.podUids = object.podUids?.map((e) => e) || [];
+    message.periodMs = object.periodMs ?? 0;
+    message.storage = object.storage ?? false;
     return message;
   },
 };
@@ -7312,6 +7516,9 @@ export const StreamFrame: MessageFns<StreamFrame> = {
       case "refuse":
         StreamRefusal.encode(message.frame.value, writer.uint32(66).fork()).join();
         break;
+      case "stats":
+        StatsSample.encode(message.frame.value, writer.uint32(482).fork()).join();
+        break;
     }
     return writer;
   },
@@ -7393,6 +7600,14 @@ export const StreamFrame: MessageFns<StreamFrame> = {
             message.frame = { $case: "refuse", value: StreamRefusal.decode(reader, reader.uint32()) };
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.frame = { $case: "stats", value: StatsSample.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7459,7 +7674,1152 @@ export const StreamFrame: MessageFns<StreamFrame> = {
         }
         break;
       }
+      case "stats": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "stats", value: StatsSample.fromPartial(object.frame.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseStatsSample(): StatsSample {
+  return { atMs: 0, node: undefined, pods: [] };
+}
+
+export const StatsSample: MessageFns<StatsSample> = {
+  encode(message: StatsSample, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.atMs !== 0) {
+      writer.uint32(8).int64(message.atMs);
+    }
+    if (message.node !== undefined) {
+      NodeUsage.encode(message.node, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.pods) {
+      PodUsage.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatsSample {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatsSample();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.atMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.node = NodeUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pods.push(PodUsage.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<StatsSample>, I>>(base?: I): StatsSample {
+    return StatsSample.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StatsSample>, I>>(object: I): StatsSample {
+    const message = createBaseStatsSample();
+    message.atMs = object.atMs ?? 0;
+    message.node = (object.node !== undefined && object.node !== null) ? NodeUsage.fromPartial(object.node) : undefined;
+    message.pods = object.pods?.map((e) => PodUsage.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseNodeUsage(): NodeUsage {
+  return { cpu: undefined, memory: undefined, nodefs: undefined, imagefs: undefined, pids: 0, maxPids: 0 };
+}
+
+export const NodeUsage: MessageFns<NodeUsage> = {
+  encode(message: NodeUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cpu !== undefined) {
+      CpuUsage.encode(message.cpu, writer.uint32(10).fork()).join();
+    }
+    if (message.memory !== undefined) {
+      MemoryUsage.encode(message.memory, writer.uint32(18).fork()).join();
+    }
+    if (message.nodefs !== undefined) {
+      Storage.encode(message.nodefs, writer.uint32(26).fork()).join();
+    }
+    if (message.imagefs !== undefined) {
+      Storage.encode(message.imagefs, writer.uint32(34).fork()).join();
+    }
+    if (message.pids !== 0) {
+      writer.uint32(40).int64(message.pids);
+    }
+    if (message.maxPids !== 0) {
+      writer.uint32(48).int64(message.maxPids);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cpu = CpuUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.memory = MemoryUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.nodefs = Storage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.imagefs = Storage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.pids = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.maxPids = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<NodeUsage>, I>>(base?: I): NodeUsage {
+    return NodeUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NodeUsage>, I>>(object: I): NodeUsage {
+    const message = createBaseNodeUsage();
+    message.cpu = (object.cpu !== undefined && object.cpu !== null) ? CpuUsage.fromPartial(object.cpu) : undefined;
+    message.memory = (object.memory !== undefined && object.memory !== null)
+      ? MemoryUsage.fromPartial(object.memory)
+      : undefined;
+    message.nodefs = (object.nodefs !== undefined && object.nodefs !== null)
+      ? Storage.fromPartial(object.nodefs)
+      : undefined;
+    message.imagefs = (object.imagefs !== undefined && object.imagefs !== null)
+      ? Storage.fromPartial(object.imagefs)
+      : undefined;
+    message.pids = object.pids ?? 0;
+    message.maxPids = object.maxPids ?? 0;
+    return message;
+  },
+};
+
+function createBaseCpuUsage(): CpuUsage {
+  return { totalNs: 0, nanoCores: 0, windowMs: 0, throttledNs: 0 };
+}
+
+export const CpuUsage: MessageFns<CpuUsage> = {
+  encode(message: CpuUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.totalNs !== 0) {
+      writer.uint32(8).int64(message.totalNs);
+    }
+    if (message.nanoCores !== 0) {
+      writer.uint32(16).int64(message.nanoCores);
+    }
+    if (message.windowMs !== 0) {
+      writer.uint32(24).int64(message.windowMs);
+    }
+    if (message.throttledNs !== 0) {
+      writer.uint32(32).int64(message.throttledNs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CpuUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCpuUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.totalNs = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.nanoCores = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.windowMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.throttledNs = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CpuUsage>, I>>(base?: I): CpuUsage {
+    return CpuUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CpuUsage>, I>>(object: I): CpuUsage {
+    const message = createBaseCpuUsage();
+    message.totalNs = object.totalNs ?? 0;
+    message.nanoCores = object.nanoCores ?? 0;
+    message.windowMs = object.windowMs ?? 0;
+    message.throttledNs = object.throttledNs ?? 0;
+    return message;
+  },
+};
+
+function createBaseMemoryUsage(): MemoryUsage {
+  return { usageBytes: 0, workingSetBytes: 0, rssBytes: 0, limitBytes: 0, availableBytes: 0 };
+}
+
+export const MemoryUsage: MessageFns<MemoryUsage> = {
+  encode(message: MemoryUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.usageBytes !== 0) {
+      writer.uint32(8).int64(message.usageBytes);
+    }
+    if (message.workingSetBytes !== 0) {
+      writer.uint32(16).int64(message.workingSetBytes);
+    }
+    if (message.rssBytes !== 0) {
+      writer.uint32(24).int64(message.rssBytes);
+    }
+    if (message.limitBytes !== 0) {
+      writer.uint32(32).int64(message.limitBytes);
+    }
+    if (message.availableBytes !== 0) {
+      writer.uint32(40).int64(message.availableBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MemoryUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMemoryUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.usageBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.workingSetBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.rssBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.limitBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.availableBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MemoryUsage>, I>>(base?: I): MemoryUsage {
+    return MemoryUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MemoryUsage>, I>>(object: I): MemoryUsage {
+    const message = createBaseMemoryUsage();
+    message.usageBytes = object.usageBytes ?? 0;
+    message.workingSetBytes = object.workingSetBytes ?? 0;
+    message.rssBytes = object.rssBytes ?? 0;
+    message.limitBytes = object.limitBytes ?? 0;
+    message.availableBytes = object.availableBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseStorage(): Storage {
+  return { capacityBytes: 0, availableBytes: 0, usedBytes: 0 };
+}
+
+export const Storage: MessageFns<Storage> = {
+  encode(message: Storage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.capacityBytes !== 0) {
+      writer.uint32(8).int64(message.capacityBytes);
+    }
+    if (message.availableBytes !== 0) {
+      writer.uint32(16).int64(message.availableBytes);
+    }
+    if (message.usedBytes !== 0) {
+      writer.uint32(24).int64(message.usedBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Storage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStorage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.capacityBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.availableBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.usedBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Storage>, I>>(base?: I): Storage {
+    return Storage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Storage>, I>>(object: I): Storage {
+    const message = createBaseStorage();
+    message.capacityBytes = object.capacityBytes ?? 0;
+    message.availableBytes = object.availableBytes ?? 0;
+    message.usedBytes = object.usedBytes ?? 0;
+    return message;
+  },
+};
+
+function createBasePodUsage(): PodUsage {
+  return {
+    uid: "",
+    namespace: "",
+    name: "",
+    containers: [],
+    cpu: undefined,
+    memory: undefined,
+    network: undefined,
+    pids: 0,
+    storageBytes: 0,
+  };
+}
+
+export const PodUsage: MessageFns<PodUsage> = {
+  encode(message: PodUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uid !== "") {
+      writer.uint32(10).string(message.uid);
+    }
+    if (message.namespace !== "") {
+      writer.uint32(18).string(message.namespace);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    for (const v of message.containers) {
+      ContainerUsage.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.cpu !== undefined) {
+      CpuUsage.encode(message.cpu, writer.uint32(42).fork()).join();
+    }
+    if (message.memory !== undefined) {
+      MemoryUsage.encode(message.memory, writer.uint32(50).fork()).join();
+    }
+    if (message.network !== undefined) {
+      NetworkUsage.encode(message.network, writer.uint32(58).fork()).join();
+    }
+    if (message.pids !== 0) {
+      writer.uint32(64).int64(message.pids);
+    }
+    if (message.storageBytes !== 0) {
+      writer.uint32(72).int64(message.storageBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PodUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePodUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.containers.push(ContainerUsage.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.cpu = CpuUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.memory = MemoryUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.network = NetworkUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.pids = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.storageBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PodUsage>, I>>(base?: I): PodUsage {
+    return PodUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PodUsage>, I>>(object: I): PodUsage {
+    const message = createBasePodUsage();
+    message.uid = object.uid ?? "";
+    message.namespace = object.namespace ?? "";
+    message.name = object.name ?? "";
+    message.containers = object.containers?.map((e) => ContainerUsage.fromPartial(e)) || [];
+    message.cpu = (object.cpu !== undefined && object.cpu !== null) ? CpuUsage.fromPartial(object.cpu) : undefined;
+    message.memory = (object.memory !== undefined && object.memory !== null)
+      ? MemoryUsage.fromPartial(object.memory)
+      : undefined;
+    message.network = (object.network !== undefined && object.network !== null)
+      ? NetworkUsage.fromPartial(object.network)
+      : undefined;
+    message.pids = object.pids ?? 0;
+    message.storageBytes = object.storageBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseContainerUsage(): ContainerUsage {
+  return {
+    name: "",
+    id: "",
+    startedAtMs: 0,
+    cpu: undefined,
+    memory: undefined,
+    readBytes: 0,
+    writeBytes: 0,
+    pids: 0,
+    oomKills: 0,
+    storageBytes: 0,
+    pressure: {},
+    logBytes: 0,
+    image: "",
+  };
+}
+
+export const ContainerUsage: MessageFns<ContainerUsage> = {
+  encode(message: ContainerUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.startedAtMs !== 0) {
+      writer.uint32(24).int64(message.startedAtMs);
+    }
+    if (message.cpu !== undefined) {
+      CpuUsage.encode(message.cpu, writer.uint32(34).fork()).join();
+    }
+    if (message.memory !== undefined) {
+      MemoryUsage.encode(message.memory, writer.uint32(42).fork()).join();
+    }
+    if (message.readBytes !== 0) {
+      writer.uint32(48).int64(message.readBytes);
+    }
+    if (message.writeBytes !== 0) {
+      writer.uint32(56).int64(message.writeBytes);
+    }
+    if (message.pids !== 0) {
+      writer.uint32(64).int64(message.pids);
+    }
+    if (message.oomKills !== 0) {
+      writer.uint32(72).int64(message.oomKills);
+    }
+    if (message.storageBytes !== 0) {
+      writer.uint32(80).int64(message.storageBytes);
+    }
+    globalThis.Object.entries(message.pressure).forEach(([key, value]: [string, Pressure]) => {
+      ContainerUsage_PressureEntry.encode({ key: key as any, value }, writer.uint32(90).fork()).join();
+    });
+    if (message.logBytes !== 0) {
+      writer.uint32(96).int64(message.logBytes);
+    }
+    if (message.image !== "") {
+      writer.uint32(106).string(message.image);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ContainerUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseContainerUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.startedAtMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.cpu = CpuUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.memory = MemoryUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.readBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.writeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.pids = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.oomKills = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.storageBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            const entry11 = ContainerUsage_PressureEntry.decode(reader, reader.uint32());
+            if (entry11.value !== undefined) {
+              message.pressure[entry11.key] = entry11.value;
+            }
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.logBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ContainerUsage>, I>>(base?: I): ContainerUsage {
+    return ContainerUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ContainerUsage>, I>>(object: I): ContainerUsage {
+    const message = createBaseContainerUsage();
+    message.name = object.name ?? "";
+    message.id = object.id ?? "";
+    message.startedAtMs = object.startedAtMs ?? 0;
+    message.cpu = (object.cpu !== undefined && object.cpu !== null) ? CpuUsage.fromPartial(object.cpu) : undefined;
+    message.memory = (object.memory !== undefined && object.memory !== null)
+      ? MemoryUsage.fromPartial(object.memory)
+      : undefined;
+    message.readBytes = object.readBytes ?? 0;
+    message.writeBytes = object.writeBytes ?? 0;
+    message.pids = object.pids ?? 0;
+    message.oomKills = object.oomKills ?? 0;
+    message.storageBytes = object.storageBytes ?? 0;
+    message.pressure = (globalThis.Object.entries(object.pressure ?? {}) as [string, Pressure][]).reduce(
+      (acc: { [key: string]: Pressure }, [key, value]: [string, Pressure]) => {
+        if (value !== undefined) {
+          acc[key] = Pressure.fromPartial(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.logBytes = object.logBytes ?? 0;
+    message.image = object.image ?? "";
+    return message;
+  },
+};
+
+function createBaseContainerUsage_PressureEntry(): ContainerUsage_PressureEntry {
+  return { key: "", value: undefined };
+}
+
+export const ContainerUsage_PressureEntry: MessageFns<ContainerUsage_PressureEntry> = {
+  encode(message: ContainerUsage_PressureEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      Pressure.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ContainerUsage_PressureEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseContainerUsage_PressureEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = Pressure.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ContainerUsage_PressureEntry>, I>>(base?: I): ContainerUsage_PressureEntry {
+    return ContainerUsage_PressureEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ContainerUsage_PressureEntry>, I>>(object: I): ContainerUsage_PressureEntry {
+    const message = createBaseContainerUsage_PressureEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? Pressure.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePressure(): Pressure {
+  return { someUs: 0, fullUs: 0 };
+}
+
+export const Pressure: MessageFns<Pressure> = {
+  encode(message: Pressure, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.someUs !== 0) {
+      writer.uint32(8).int64(message.someUs);
+    }
+    if (message.fullUs !== 0) {
+      writer.uint32(16).int64(message.fullUs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Pressure {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePressure();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.someUs = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.fullUs = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Pressure>, I>>(base?: I): Pressure {
+    return Pressure.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Pressure>, I>>(object: I): Pressure {
+    const message = createBasePressure();
+    message.someUs = object.someUs ?? 0;
+    message.fullUs = object.fullUs ?? 0;
+    return message;
+  },
+};
+
+function createBaseNetworkUsage(): NetworkUsage {
+  return { rxBytes: 0, txBytes: 0, rxPackets: 0, txPackets: 0, rxErrors: 0, txErrors: 0, rxDropped: 0, txDropped: 0 };
+}
+
+export const NetworkUsage: MessageFns<NetworkUsage> = {
+  encode(message: NetworkUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rxBytes !== 0) {
+      writer.uint32(8).int64(message.rxBytes);
+    }
+    if (message.txBytes !== 0) {
+      writer.uint32(16).int64(message.txBytes);
+    }
+    if (message.rxPackets !== 0) {
+      writer.uint32(24).int64(message.rxPackets);
+    }
+    if (message.txPackets !== 0) {
+      writer.uint32(32).int64(message.txPackets);
+    }
+    if (message.rxErrors !== 0) {
+      writer.uint32(40).int64(message.rxErrors);
+    }
+    if (message.txErrors !== 0) {
+      writer.uint32(48).int64(message.txErrors);
+    }
+    if (message.rxDropped !== 0) {
+      writer.uint32(56).int64(message.rxDropped);
+    }
+    if (message.txDropped !== 0) {
+      writer.uint32(64).int64(message.txDropped);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NetworkUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNetworkUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.rxBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.txBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.rxPackets = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.txPackets = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.rxErrors = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.txErrors = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.rxDropped = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.txDropped = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<NetworkUsage>, I>>(base?: I): NetworkUsage {
+    return NetworkUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NetworkUsage>, I>>(object: I): NetworkUsage {
+    const message = createBaseNetworkUsage();
+    message.rxBytes = object.rxBytes ?? 0;
+    message.txBytes = object.txBytes ?? 0;
+    message.rxPackets = object.rxPackets ?? 0;
+    message.txPackets = object.txPackets ?? 0;
+    message.rxErrors = object.rxErrors ?? 0;
+    message.txErrors = object.txErrors ?? 0;
+    message.rxDropped = object.rxDropped ?? 0;
+    message.txDropped = object.txDropped ?? 0;
     return message;
   },
 };
