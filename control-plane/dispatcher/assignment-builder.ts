@@ -3,6 +3,7 @@
 import type {
   Container as KubeContainer, EnvVar as KubeEnvVar, LifecycleHandler, Pod, Probe as KubeProbe, Secret,
 } from "../../base/kube/types.gen.ts";
+import { lifecycleOf } from "../../base/kube/desired-state.ts";
 import { parseAmounts } from "../../base/kube/pod-requests.ts";
 import type {
   Container, ContainerSecurity, Deletion, EnvVar, Handler, PodAssignment, PodSecurity, Probe, RegistryCredential, Resources,
@@ -175,6 +176,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
   const unresolved: Unresolved = {};
   const { [LAST_APPLIED]: _, ...annotations } = pod.metadata.annotations ?? {};
   const startAtMs = Date.parse(annotations[START_AT_ANNOTATION] ?? "");
+  const { desiredState, stopGraceSeconds, stopSignal, restartRequest, keepWritableLayer } = lifecycleOf(annotations);
   return {
     uid: pod.metadata.uid ?? "", namespace: pod.metadata.namespace ?? "", name: pod.metadata.name ?? "", generation: 0,
     labels: pod.metadata.labels ?? {}, annotations, deletion: toDeletion(pod),
@@ -197,5 +199,6 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
     },
     runtimeClass: spec.runtimeClassName ?? "", qosClass: qosClassOf(spec), startAtMs: Number.isNaN(startAtMs) ? 0 : startAtMs,
     unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
+    desiredState, stopGraceMs: stopGraceSeconds === undefined ? undefined : stopGraceSeconds * 1000, stopSignal, restartRequest, keepWritableLayer,
   };
 };

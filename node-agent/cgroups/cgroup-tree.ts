@@ -185,6 +185,13 @@ export class CgroupTree {
     writeFileSync(file, off);
   }
 
+  /** By the group's own setting; false when it doesn't exist, or there is no freezer. */
+  isFrozen(path: string): boolean {
+    if (this.#version === "v2") return readText(join(this.#unified(path), "cgroup.freeze"))?.trim() === "1";
+    const directory = this.#directoryOf("freezer", path);
+    return directory !== undefined && readText(join(directory, "freezer.self_freezing"))?.trim() === "1";
+  }
+
   /** undefined when the group doesn't exist. */
   readStats(path: string): CgroupStats | undefined {
     return this.exists(path) ? parseStats(this.#version, (controller, file) => this.#read(controller, path, file)) : undefined;

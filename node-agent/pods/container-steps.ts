@@ -4,6 +4,7 @@ import { closeSync, fstatSync, mkdirSync, openSync, readSync, readdirSync, rmSyn
 import { constants } from "node:os";
 import { join } from "node:path";
 import { GantryError, isCode } from "../../base/errors.ts";
+import { signalNumber } from "../../base/signals.ts";
 import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Image, ImageService } from "../images/image-service.ts";
 import { parseReference } from "../images/reference.ts";
@@ -13,7 +14,7 @@ import type { ContainerRuntime, RuntimeMount } from "../runtime/container-runtim
 import { withSubPath, type VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
 import { buildContainerSpec, nodeField } from "./container-spec.ts";
-import { allContainers, containerId, type ContainerRecord } from "./pod-record.ts";
+import { allContainers, instanceIdOf, type ContainerRecord } from "./pod-record.ts";
 import type { Sandboxes } from "./sandbox.ts";
 
 export interface ContainerStepsOptions {
@@ -28,6 +29,8 @@ export interface ContainerStepsOptions {
 }
 
 export const ATTEMPT_LABEL = "io.gantry.container.attempt";
+/** On containers whose id is that of their first instance. */
+export const KEEP_LABEL = "io.gantry.container.keep-layer";
 const MAX_MESSAGE_BYTES = 4096;
 /** FallbackToLogsOnError: the last of the log. */
 const MAX_MESSAGE_LOG_BYTES = 2048;
@@ -45,8 +48,9 @@ export class ContainerSteps {
     this.#options = options;
   }
 
+  /** A container that keeps its files keeps its log too: conmon goes on at its end. */
   logPath(pod: Assignment, name: string, attempt: number): string {
-    return join(this.#logDirectory(pod), name, `${attempt}.log`);
+    return join(this.#logDirectory(pod), name, `${pod.keepWritableLayer ? 0 : attempt}.log`);
   }
 
   #logDirectory(pod: Assignment): string {
@@ -92,7 +96,7 @@ export class ContainerSteps {
     const { images, sandboxes, runtime, nodeMemoryBytes, defaultPidsLimit } = this.#options;
     const image = images.resolve(own.imageId);
     if (!image) return "image is gone";
-    const id = containerId(pod.uid, container.name, own.attempt);
+    const id = instanceIdOf(pod, container.name, own.attempt);
     const logPath = this.logPath(pod, container.name, own.attempt);
     let spec;
     try {
@@ -100,8 +104,9 @@ export class ContainerSteps {
     } catch (error) {
       throw new ConfigError("Invalid", (error as Error).message, { cause: (error as Error).cause });
     }
-    if (runtime.inspect(id)) await runtime.remove(id); // a step that was cut short
-    await runtime.create({ ...spec, labels: { ...spec.labels, [ATTEMPT_LABEL]: String(own.attempt) } });
+    const keepLayer = pod.keepWritableLayer;
+    if (runtime.inspect(id)) await runtime.remove(id, { keepLayer }); // a step that was cut short
+    await runtime.create({ ...spec, keepLayer, labels: { ...spec.labels, [ATTEMPT_LABEL]: String(own.attempt), ...(keepLayer ? { [KEEP_LABEL]: "true" } : {}) } });
     return "created";
   }
 
@@ -140,13 +145,9 @@ export class ContainerSteps {
     return mounts.filter((m, i) => !(wanted.has(m.destination) && i < mounts.length - container.mounts.length));
   }
 
-  stopSignal(own: ContainerRecord): number {
-    const name = own.stopSignal.toUpperCase();
-    if (/^\d+$/.test(name)) return Number(name);
-    const signals: Readonly<Record<string, number>> = constants.signals;
-    const realTime = /^(?:SIG)?RTMIN(?:\+(\d+))?$/.exec(name);
-    if (realTime) return 34 + Number(realTime[1] ?? 0);
-    return signals[name.startsWith("SIG") ? name : `SIG${name}`] ?? constants.signals.SIGTERM;
+  /** An image may say nonsense. */
+  stopSignal(name: string): number {
+    return signalNumber(name) ?? constants.signals.SIGTERM;
   }
 
   /** What the container left in its message file; after an error, if it asked for that, the end of its log. */
@@ -161,13 +162,13 @@ export class ContainerSteps {
 
   /** `kubectl logs -p` reaches back one instance. */
   dropOldLogs(pod: Assignment, name: string, endedAttempt: number): void {
-    if (endedAttempt >= 1) removeLogs(this.logPath(pod, name, endedAttempt - 1));
+    if (endedAttempt >= 1 && !pod.keepWritableLayer) removeLogs(this.logPath(pod, name, endedAttempt - 1));
     rmSync(this.#messagePath(pod, name, endedAttempt), { force: true });
   }
 
   /** Volumes and sandbox; the containers are gone already. Logs stay. */
-  async release(pod: Assignment): Promise<void> {
-    await this.#options.volumes.remove(pod.uid);
+  async release(pod: Assignment, { keepVolumes }: { readonly keepVolumes: boolean }): Promise<void> {
+    if (!keepVolumes) await this.#options.volumes.remove(pod.uid);
     await this.#options.sandboxes.remove(pod);
   }
 
@@ -189,7 +190,7 @@ export class ContainerSteps {
   runningLogs(pod: Assignment, isRunning: (name: string) => number | undefined): readonly { readonly id: string; readonly path: string }[] {
     return allContainers(pod).flatMap(({ name }) => {
       const attempt = isRunning(name);
-      return attempt === undefined ? [] : [{ id: containerId(pod.uid, name, attempt), path: this.logPath(pod, name, attempt) }];
+      return attempt === undefined ? [] : [{ id: instanceIdOf(pod, name, attempt), path: this.logPath(pod, name, attempt) }];
     });
   }
 }

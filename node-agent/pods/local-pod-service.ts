@@ -19,7 +19,7 @@ import type { ContainerPhase, ContainerRuntime } from "../runtime/container-runt
 import { Permits } from "../runtime/permits.ts";
 import type { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
-import { ATTEMPT_LABEL, ContainerSteps } from "./container-steps.ts";
+import { ATTEMPT_LABEL, ContainerSteps, KEEP_LABEL } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
 import type { PodService, RunningPod } from "./pod-service.ts";
@@ -154,6 +154,7 @@ class LocalPodService implements PodService {
     for (const worker of this.#workers.values()) if (!wanted.has(worker.uid)) worker.unassign();
     for (const [uid, { labels }] of this.#orphans) if (!wanted.has(uid)) this.#stopOrphan(uid, labels);
     this.#sweepLogs();
+    this.#sweepLayers();
   }
 
   upsert(assignment: Assignment): void {
@@ -213,10 +214,11 @@ class LocalPodService implements PodService {
   async exec(request: ExecRequest, input: AsyncIterable<StreamFrame>, output: (frame: StreamFrame) => Promise<void>, signal: AbortSignal): Promise<{ readonly exitCode: number }> {
     const { worker, name } = this.#find(request.podUid, request.container);
     const own = worker.record.containers[name]!;
+    if (own.paused) throw new GantryError("BadRequest", `container ${JSON.stringify(name)} of pod ${JSON.stringify(worker.assignment.name)} is paused: unpause the pod first`);
     if (own.phase !== "running") throw new GantryError("BadRequest", `container ${JSON.stringify(name)} of pod ${JSON.stringify(worker.assignment.name)} is not running: commands can only be run in a running container`);
     const { stdin, resize, stop } = inputOf(input, signal);
     try {
-      return await this.#options.runtime.exec(containerId(worker.uid, name, own.attempt), {
+      return await this.#options.runtime.exec(worker.instanceId(name), {
         command: request.command, tty: request.tty, stdin: request.stdin ? stdin : undefined, resize, signal,
         onStdout: outputTo("stdout", output), onStderr: outputTo("stderr", output),
       });
@@ -278,7 +280,7 @@ class LocalPodService implements PodService {
     this.#orphans.delete(uid);
     const assignment = PodAssignment.fromPartial({
       uid, namespace: labels["io.kubernetes.pod.namespace"] ?? "", name: labels["io.kubernetes.pod.name"] ?? "", restartPolicy: "Never",
-      containers: [...found.containers.keys()].map((name) => ({ name })),
+      keepWritableLayer: labels[KEEP_LABEL] === "true", containers: [...found.containers.keys()].map((name) => ({ name })),
     });
     const worker = this.#add(assignment, undefined);
     worker.adopt(found.containers, true);
@@ -291,6 +293,13 @@ class LocalPodService implements PodService {
       if (this.#workers.has(uid)) continue;
       rm(directory, { recursive: true, force: true }).catch((error: unknown) => this.#options.logger.warn("can't remove old logs", { directory, err: describeError(error) }));
     }
+  }
+
+  /** Files that containers of pods kept of which nothing else is left: the database was lost before the pod was deleted. */
+  #sweepLayers(): void {
+    const { runtime, logger } = this.#options;
+    const known = new Set([...this.#workers.values()].flatMap((w) => allContainers(w.assignment).map((c) => w.instanceId(c.name))));
+    for (const id of runtime.keptLayers()) if (!known.has(id)) runtime.remove(id).catch((error: unknown) => logger.warn("can't remove an old writable layer", { container: id, err: error }));
   }
 
   #forget(worker: PodWorker): void {
@@ -335,7 +344,7 @@ class LocalPodService implements PodService {
       const isMissing = !existsSync(path); // renamed by an agent that was killed before it could say so to conmon
       if (!isMissing && sizeOf(path) <= maxLogBytes) continue;
       if (!isMissing) rotate(path, maxLogFiles);
-      this.#options.runtime.reopenLog(containerId(worker.uid, name, attempt)).catch((error: unknown) => this.#options.logger.warn("can't rotate a log", { path, err: describeError(error) }));
+      this.#options.runtime.reopenLog(worker.instanceId(name)).catch((error: unknown) => this.#options.logger.warn("can't rotate a log", { path, err: describeError(error) }));
     }
   }
 }

@@ -14,6 +14,8 @@ export interface ContainerEnd {
   readonly message: string;
   readonly startedAtMs: number;
   readonly finishedAtMs: number;
+  /** After the stop signal of a stop or restart that a user asked for: no end of the pod's own, and no crash. */
+  readonly byRequest?: boolean;
 }
 
 /** Something that failed and will be tried again. */
@@ -42,6 +44,8 @@ export interface ContainerRecord {
   /** The startup probe, if any, has succeeded. */
   started: boolean;
   ready: boolean;
+  /** Frozen: it runs, but does nothing. */
+  paused?: boolean;
   /** Restarts in a row of instances that did not last (restart-delay.ts). */
   crashes: number;
   end?: ContainerEnd;
@@ -54,6 +58,8 @@ export interface PodStop {
   readonly reason: "deleted" | "unassigned" | "failed" | "finished";
   /** SIGKILL from then on. */
   readonly deadlineMs: number;
+  /** When it was sent last. Apart from the deadline, which a later deletion may cut short. */
+  readonly killedAtMs?: number;
 }
 
 export interface PodRecord {
@@ -71,6 +77,10 @@ export interface PodRecord {
   /** The pod ended against its will: DeadlineExceeded. */
   verdict?: { readonly reason: string; readonly message: string };
   stop?: PodStop;
+  /** A stop or restart that a user asked for is under way since then; SIGKILL was sent at killedAtMs. */
+  halt?: { readonly sinceMs: number; readonly killedAtMs?: number };
+  /** The newest request for a restart that was carried out, or that was there from the start. */
+  restartRequest?: string;
   /** Containers, volumes and sandbox are gone; logs stay until the pod is deleted. */
   released: boolean;
   gone: boolean;
@@ -82,7 +92,7 @@ export const newContainerRecord = (): ContainerRecord => ({
 });
 
 export const newPodRecord = (assignment: Assignment, nowMs: number): PodRecord => ({
-  generation: 0, startTimeMs: nowMs, stagesMs: { accepted: nowMs }, sandbox: false, ip: "", volumesGeneration: -1, released: false, gone: false,
+  generation: 0, startTimeMs: nowMs, stagesMs: { accepted: nowMs }, sandbox: false, ip: "", volumesGeneration: -1, released: false, gone: false, restartRequest: assignment.restartRequest,
   containers: Object.fromEntries(allContainers(assignment).map((c) => [c.name, newContainerRecord()])),
 });
 
@@ -90,6 +100,10 @@ export const allContainers = (assignment: Assignment): readonly Container[] => [
 
 /** An init container that goes on beside the others (restartPolicy: Always). */
 export const isSidecar = (container: Container): boolean => container.restartPolicy === "Always";
+
+/** Of an instance. A container that keeps its files is one and the same over all its restarts, for users too: as docker's. */
+export const instanceIdOf = (assignment: Pick<Assignment, "uid" | "keepWritableLayer">, name: string, attempt: number): string =>
+  containerId(assignment.uid, name, assignment.keepWritableLayer ? 0 : attempt);
 
 /** 64 hexadecimal digits, as container ids usually are. */
 export const containerId = (podUid: string, name: string, attempt: number): string => createHash("sha256").update(`${podUid}/${name}/${attempt}`).digest("hex");

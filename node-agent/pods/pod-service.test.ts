@@ -408,3 +408,122 @@ test("a pod's long name is cut to a host name", (t) => {
   t.is(podHostname(makePod({ name: `${"a".repeat(62)}-b` })), "a".repeat(62));
   t.is(podHostname(makePod({ name: "p", hostname: "h" })), "h");
 });
+
+const changed = (p: Assignment, generation: number, changes: Partial<Assignment>): Assignment => ({ ...p, generation, ...changes });
+
+test("stopped by request it stays, with address and id, and runs again when the request is taken back; whatever its policy", async (t) => {
+  const b = await open(t);
+  const p = pod({ restartPolicy: "Never", keepWritableLayer: true, containers: [{ command: ["sh", "-c", "trap"] }] });
+  await b.run(p);
+  await b.run(changed(p, 2, { desiredState: "stopped" }));
+  t.like(b.last(), { phase: "Running", reason: "Stopped", podIps: ["10.1.2.3"] });
+  t.is(show(b.last().containers[0]!.state), "terminated Stopped 0");
+  t.deepEqual([b.attached.size, b.machine.containers.size, b.machine.layers.size], [1, 0, 1], "address and files stay");
+  await b.restart();
+  t.is(b.last().reason, "Stopped");
+  await b.run(changed(p, 3, {}));
+  t.like(b.last(), { phase: "Running", reason: "" });
+  t.like(b.last().containers[0], { ready: true, restartCount: 1, containerId: `fake://${b.id()}` });
+  await b.run(changed(deleted(p, 0), 4, {}));
+  await b.rest();
+  t.true(b.last().gone);
+  t.deepEqual([b.attached.size, b.machine.containers.size, b.machine.layers.size], [0, 0, 0]);
+});
+
+test("one that doesn't hear the stop signal is killed after the grace, also by an agent that was started meanwhile", async (t) => {
+  const b = await open(t);
+  const p = pod();
+  await b.run(p);
+  await b.run(changed(p, 2, { desiredState: "stopped", stopGraceMs: 4000, stopSignal: "USR1" }));
+  t.true(b.runtime.calls.includes(`kill ${b.id()} 10`));
+  t.is(show(b.last().containers[0]!.state), "running");
+  await b.restart();
+  await b.clock.advance(4000);
+  await b.rest();
+  t.is(show(b.last().containers[0]!.state), "terminated Stopped 137");
+  t.deepEqual(b.machine.layers.size, 0, "a plain pod's files go with its container");
+});
+
+test("a restart by request happens once, is no crash, and brings back a pod that had ended", async (t) => {
+  const b = await open(t);
+  const p = pod({ restartRequest: "r0" });
+  await b.run(p);
+  await b.run(changed(p, 2, { restartRequest: "r1", stopGraceMs: 0 }));
+  await b.rest();
+  t.like(b.last().containers[0], { restartCount: 1, ready: true });
+  await b.restart();
+  await b.run(changed(p, 3, { restartRequest: "r1" }));
+  t.is(b.last().containers[0]!.restartCount, 1);
+  b.runtime.end(b.id("main", 1), 1);
+  await b.rest();
+  t.like(b.last().containers[0], { restartCount: 2, ready: true }, "the first crash is restarted at once");
+
+  const once = pod({ uid: "v", restartPolicy: "Never", keepWritableLayer: true, containers: [{ command: ["sh", "-c", "trap"] }] });
+  await b.run(once);
+  b.runtime.end(b.id("main", 0, "v"), 3);
+  await b.rest();
+  t.is(b.last("v").phase, "Failed");
+  t.deepEqual([b.attached.size, [...b.machine.layers]], [1, [b.id("main", 0, "v")]], "its address is given back, its files are not");
+  await b.run(changed(once, 2, { restartRequest: "again" }));
+  t.like(b.last("v"), { phase: "Running" });
+  t.is(show(b.last("v").containers[0]!.lastState), "terminated Error 3");
+  b.runtime.end(b.id("main", 0, "v"), 0);
+  await b.rest();
+  t.is(b.last("v").phase, "Succeeded");
+  await b.run(changed(deleted(once), 3, {}));
+  t.true(b.last("v").gone);
+  t.is(b.machine.layers.size, 0);
+});
+
+test("paused it is frozen, not ready, found so by the next agent, and can still be stopped", async (t) => {
+  const b = await open(t);
+  const p = pod({ containers: [{ command: ["sh", "-c", "trap"] }] });
+  await b.run(p);
+  await b.run(changed(p, 2, { desiredState: "paused" }));
+  t.true(b.machine.frozen.has(b.id()));
+  t.like(b.last(), { phase: "Running", reason: "Paused" });
+  t.like(b.last().containers[0], { ready: false, started: true });
+  const none = (async function* () { yield* [] as StreamFrame[]; })();
+  t.true(isCode(await t.throwsAsync(b.service.exec({ podUid: "u", container: "", command: ["sh"], stdin: false, stdout: true, stderr: true, tty: false }, none, async () => undefined, new AbortController().signal)), "BadRequest"));
+  await b.restart();
+  t.is(b.last().reason, "Paused");
+  await b.run(changed(p, 3, {}));
+  t.false(b.machine.frozen.has(b.id()));
+  t.like(b.last().containers[0], { ready: true, restartCount: 0 });
+  await b.run(changed(p, 4, { desiredState: "paused" }));
+  await b.run(changed(p, 5, { desiredState: "stopped" }));
+  await b.rest();
+  t.is(b.last().reason, "Stopped");
+  t.is(show(b.last().containers[0]!.state), "terminated Stopped 0");
+});
+
+test("a pod that can't be frozen says so and is tried again", async (t) => {
+  const b = await open(t);
+  await b.run(pod());
+  b.runtime.failNext.set("pause", new GantryError("FailedPrecondition", "no freezer here"));
+  await b.run(changed(pod(), 2, { desiredState: "paused" }));
+  t.like(b.last(), { reason: "", message: "no freezer here" });
+  await b.clock.advance(10_000);
+  await b.rest();
+  t.is(b.last().reason, "Paused");
+});
+
+test("created: everything is there but the process; start is then at once", async (t) => {
+  const b = await open(t);
+  const p = pod({ desiredState: "created" });
+  await b.run(p);
+  t.like(b.last(), { phase: "Pending" });
+  t.is(show(b.last().containers[0]!.state), "waiting Created");
+  t.is(b.machine.containers.get(b.id())?.state.phase, "created");
+  await b.run(changed(p, 2, { desiredState: "running", restartRequest: "x" }));
+  t.like(b.last().containers[0], { ready: true, restartCount: 0 });
+});
+
+test("kept files of a pod that nobody knows any more are removed", async (t) => {
+  const b = await open(t);
+  b.machine.layers.add("forgotten");
+  await b.run(pod({ keepWritableLayer: true }));
+  b.service.setAll([pod({ keepWritableLayer: true })]);
+  await b.rest();
+  t.deepEqual([...b.machine.layers], [b.id()]);
+});

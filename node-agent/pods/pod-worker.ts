@@ -10,7 +10,7 @@ import type { Assignment } from "./assignment.ts";
 import type { ContainerSteps } from "./container-steps.ts";
 import { runHandler } from "./handlers.ts";
 import { crashesAfter, nextStep, type Step } from "./next-step.ts";
-import { allContainers, containerId, newContainerRecord, newPodRecord, type ContainerRecord, type Failure, type PodRecord } from "./pod-record.ts";
+import { allContainers, instanceIdOf, isSidecar, newContainerRecord, newPodRecord, type ContainerRecord, type Failure, type PodRecord } from "./pod-record.ts";
 import { buildStatus, isMereProgress, type StatusContext } from "./pod-status.ts";
 import { ContainerProbes, hasProbes } from "./probes.ts";
 import { retryDelayMs } from "./restart-delay.ts";
@@ -34,11 +34,11 @@ export interface WorkerContext {
 
 /** A pod that comes up within this time is reported once, when it runs. */
 const QUIET_MS = 300;
-/** SIGKILL is sent again if a process is still there. */
-const KILL_AGAIN_MS = 10_000;
 const STATUS_UNKNOWN_EXIT_CODE = 137;
 /** Steps between which a pod keeps its place in the lane. */
 const IN_LANE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "create", "start"] as const);
+
+const CLEARS_FAILURE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "release", "pause", "unpause"] as const);
 
 export class PodWorker {
   assignment: Assignment;
@@ -79,7 +79,7 @@ export class PodWorker {
     const { attempt } = this.record.containers[name]!;
     const known = this.#ids.get(name);
     if (known?.attempt === attempt) return known.id;
-    const id = containerId(this.uid, name, attempt);
+    const id = instanceIdOf(this.assignment, name, attempt);
     this.#ids.set(name, { attempt, id });
     return id;
   }
@@ -147,7 +147,9 @@ export class PodWorker {
       own.phase = "created";
     } else if (state.phase === "running") {
       if (own.phase !== "running") this.#begin(container, own, state.startedAtMs);
-      this.#startProbes(container, own);
+      // The kernel knows; the record may have missed the last step.
+      own.paused = this.#context.runtime.isPaused(this.instanceId(container.name));
+      if (!own.paused) this.#startProbes(container, own);
     } else if (!(own.phase === "ended" && own.end?.containerId === state.exit.id)) {
       own.startedAtMs = state.startedAtMs;
       this.#noteExit(container, own, state.exit);
@@ -254,7 +256,7 @@ export class PodWorker {
       this.#logger.warn("a pod's step failed", { step: step.kind, err: error, retryMs: this.record.failure.retryAtMs - nowMs });
       return;
     }
-    if (step.kind === "sandbox" || step.kind === "volumes" || step.kind === "release") delete this.record.failure;
+    if (CLEARS_FAILURE.has(step.kind)) delete this.record.failure;
   }
 
   async #carryOut(step: Exclude<Step, { readonly kind: "wait" }>): Promise<void> {
@@ -276,13 +278,27 @@ export class PodWorker {
       case "collect": {
         const own = record.containers[step.container.name]!;
         this.#context.flush();
-        await runtime.remove(this.instanceId(step.container.name));
+        await runtime.remove(this.instanceId(step.container.name), { keepLayer: assignment.keepWritableLayer });
         own.collected = true;
         return;
       }
+      case "pause": return this.#pause(step.container);
+      case "unpause":
+        for (const container of step.containers) this.#unpause(container);
+        return;
+      case "halt":
+        record.halt = { sinceMs: clock.nowMs() };
+        return;
+      case "halted":
+        delete record.halt;
+        return;
+      case "rerun": return this.#rerun(() => true);
+      case "revive": return this.#revive();
       case "restart": return this.#prepareRestart(record.containers[step.container.name]!, step.container);
       case "stop":
         record.stop = step.stop;
+        // What it kept for a later start goes with it.
+        if (assignment.keepWritableLayer) record.released = false;
         if (step.verdict) record.verdict = step.verdict;
         delete record.failure;
         this.#interrupt.abort(new GantryError("Cancelled", "the pod is to stop"));
@@ -290,7 +306,7 @@ export class PodWorker {
       case "signal":
         for (const container of step.containers) {
           record.containers[container.name]!.signalled = true;
-          void this.#askToEnd(container, record.stop!.deadlineMs);
+          void this.#askToEnd(container, step.deadlineMs);
         }
         return;
       case "kill":
@@ -299,7 +315,8 @@ export class PodWorker {
           own.signalled = true;
           await runtime.kill(this.instanceId(container.name), 9);
         }
-        record.stop = { ...record.stop!, deadlineMs: clock.nowMs() + KILL_AGAIN_MS };
+        if (record.stop) record.stop = { ...record.stop, killedAtMs: clock.nowMs() };
+        else if (record.halt) record.halt = { ...record.halt, killedAtMs: clock.nowMs() };
         return;
       case "release": return this.#release();
       case "finish":
@@ -373,10 +390,57 @@ export class PodWorker {
     this.#publish();
   }
 
+  async #pause(container: Container): Promise<void> {
+    // Frozen, it would answer no probe, and be ended for that.
+    this.#stopProbes(container.name);
+    const own = this.record.containers[container.name]!;
+    try {
+      await this.#context.runtime.pause(this.instanceId(container.name));
+      own.paused = true;
+    } catch (error) {
+      if (own.phase !== "running") return; // it ended meanwhile
+      this.#startProbes(container, own);
+      throw error;
+    }
+    this.#publish();
+  }
+
+  #unpause(container: Container): void {
+    const own = this.record.containers[container.name]!;
+    this.#context.runtime.unpause(this.instanceId(container.name));
+    own.paused = false;
+    if (own.phase === "running" && !this.record.stop && !this.record.halt) this.#startProbes(container, own);
+    this.#publish();
+  }
+
+  /** Whatever has ended runs anew, without waiting, and counts as no crash. In one piece with the note that it is done. */
+  #rerun(isMeant: (container: Container) => boolean): void {
+    for (const container of allContainers(this.assignment)) {
+      const own = this.record.containers[container.name]!;
+      delete own.failure;
+      const isDone = this.assignment.initContainers.includes(container) && !isSidecar(container) && own.end?.exitCode === 0;
+      if (own.phase !== "ended" || (isDone && !isMeant(container))) continue;
+      this.#prepareRestart(own, container);
+      own.crashes = 0;
+    }
+    this.record.restartRequest = this.assignment.restartRequest;
+    delete this.record.halt;
+    delete this.record.failure;
+  }
+
+  /** A pod that ended by itself runs again, in a new sandbox. Without its files what init containers prepared is gone, too. */
+  #revive(): void {
+    this.#rerun(() => !this.assignment.keepWritableLayer);
+    delete this.record.stop;
+    this.record.released = false;
+    this.#interrupt = new AbortController();
+  }
+
   #begin(container: Container, own: ContainerRecord, startedAtMs: number): void {
     own.phase = "running";
     own.startedAtMs = startedAtMs;
     own.signalled = false;
+    own.paused = false;
     own.started = container.startup === undefined;
     own.ready = own.started && container.readiness === undefined;
   }
@@ -437,7 +501,7 @@ export class PodWorker {
       using _timer = clock.setTimer(deadlineMs - clock.nowMs(), () => late.abort(new GantryError("Timeout", "the grace period is over")));
       await this.#quietly(runHandler(container.preStop, this.#handlerTarget(id), late.signal));
     }
-    await this.#quietly(runtime.kill(id, this.#context.steps.stopSignal(own)));
+    await this.#quietly(runtime.kill(id, this.#context.steps.stopSignal(this.assignment.stopSignal || own.stopSignal)));
   }
 
   async #quietly(work: Promise<void>): Promise<void> {
@@ -450,8 +514,10 @@ export class PodWorker {
 
   #prepareRestart(own: ContainerRecord, container: Container): void {
     const crashes = crashesAfter(own);
-    const { end, attempt } = own;
-    Object.assign(own, newContainerRecord(), { attempt: attempt + 1, crashes });
+    const { end, attempt, imageId, stopSignal } = own;
+    // The files that it keeps lie on top of this very image.
+    const kept = this.assignment.keepWritableLayer ? { imageId, stopSignal } : {};
+    Object.assign(own, newContainerRecord(), { attempt: attempt + 1, crashes, ...kept });
     delete own.failure;
     delete own.end;
     if (end) own.lastEnd = end;
@@ -462,28 +528,37 @@ export class PodWorker {
     const { runtime, steps } = this.#context;
     this.#context.flush();
     const records = Object.entries(this.record.containers);
-    await Promise.all(records.filter(([, own]) => own.phase !== "none" && !(own.phase === "ended" && own.collected)).map(([name]) => runtime.remove(this.instanceId(name))));
+    const keeps = this.assignment.keepWritableLayer;
+    // A pod that ended by itself may be started again; with its files, if it keeps them.
+    const keepLayer = keeps && this.record.stop?.reason === "finished";
+    const isThere = (own: ContainerRecord): boolean => own.phase !== "none" && !(own.phase === "ended" && own.collected);
+    await Promise.all(records.filter(([, own]) => isThere(own) || (keeps && !keepLayer)).map(([name]) => runtime.remove(this.instanceId(name), { keepLayer })));
     for (const [, own] of records) {
       if (own.phase === "created") own.phase = "none";
       own.collected = true;
     }
-    await steps.release(this.assignment);
+    await steps.release(this.assignment, { keepVolumes: keepLayer });
     this.record.sandbox = false;
     this.record.volumesGeneration = -1;
     this.record.released = true;
   }
 
   #noteExit(container: Container, own: ContainerRecord, exit: ContainerExit): void {
-    const reason = exit.oomKilled ? "OOMKilled" : exit.exitCode === 0 ? "Completed" : "Error";
+    const byRequest = own.signalled && this.record.stop === undefined;
+    const reason = exit.oomKilled ? "OOMKilled" : byRequest ? "Stopped" : exit.exitCode === 0 ? "Completed" : "Error";
     const message = this.#context.steps.terminationMessage(this.assignment, container, own.attempt, exit.exitCode);
-    this.#end(own, { containerId: exit.id, exitCode: exit.exitCode, signal: exit.signal, reason, message, startedAtMs: own.startedAtMs, finishedAtMs: exit.finishedAtMs });
-    this.#probes.get(container.name)?.[Symbol.dispose]();
-    this.#probes.delete(container.name);
+    this.#end(own, { containerId: exit.id, exitCode: exit.exitCode, signal: exit.signal, reason, message, startedAtMs: own.startedAtMs, finishedAtMs: exit.finishedAtMs, ...(byRequest ? { byRequest } : {}) });
+    this.#stopProbes(container.name);
     for (const tell of this.#exitListeners.get(container.name) ?? []) tell();
   }
 
+  #stopProbes(name: string): void {
+    this.#probes.get(name)?.[Symbol.dispose]();
+    this.#probes.delete(name);
+  }
+
   #end(own: ContainerRecord, end: NonNullable<ContainerRecord["end"]>): void {
-    Object.assign(own, { phase: "ended", end, collected: false, ready: false, started: false, signalled: false } satisfies Partial<ContainerRecord>);
+    Object.assign(own, { phase: "ended", end, collected: false, ready: false, started: false, signalled: false, paused: false } satisfies Partial<ContainerRecord>);
   }
 
   #fail(own: ContainerRecord, reason: string, error: unknown): void {

@@ -1,7 +1,7 @@
 // The container runtime on Linux: overlay root, OCI bundle, conmon and the OCI runtime. It alone writes below its two directories:
 //   RUNROOT/containers/ID/  bundle: config.json, rootfs, container.json (made last: without it the container is half made), started
 //   RUNROOT/exits/ID        exit code, written by conmon        RUNROOT/oci/ID  the OCI runtime's own state
-//   ROOT/containers/ID/     writable layer, on disk
+//   ROOT/containers/ID/     writable layer, on disk; with `keep` in it, it outlives its container
 // Memory holds only what these files say: after a SIGKILL at any point recover() finds the same. One turn changes a container: calls
 // for one id are not to overlap (pods/ has one worker a pod), but exits come at any time.
 import { createHash } from "node:crypto";
@@ -65,6 +65,8 @@ interface Container extends Saved {
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9-]{12,127}$/;
 const SIGKILL = 9;
+/** Beside a writable layer: it is not to go with its container. */
+const KEEP = "keep";
 /** How long a killed container may take to be reported as ended. */
 const KILL_DEADLINE_MS = 10_000;
 /** After a restart: how long conmon may still take to write the exit code of a process that is gone. */
@@ -145,7 +147,7 @@ export class ConmonRuntime implements ContainerRuntime {
       this.#containers.set(spec.id, { ...saved, id: spec.id, state: { phase: "created", pid } });
       return { pid };
     } catch (error) {
-      await this.#undo(spec.id, spec.cgroupPath);
+      await this.#undo(spec.id, spec.cgroupPath, spec.keepLayer);
       throw readableCreateError(error, spec.args[0] ?? "");
     } finally {
       release();
@@ -173,7 +175,28 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#lookAfter(LOOK_AFTER_KILL_MS);
   }
 
-  async remove(id: string): Promise<void> {
+  async pause(id: string): Promise<void> {
+    const container = this.#get(id);
+    if (container.state.phase !== "running") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}: only a running one can be paused`);
+    await this.#options.cgroups.freeze(container.cgroupPath);
+  }
+
+  unpause(id: string): void {
+    const container = this.#get(id);
+    if (this.isPaused(id)) this.#options.cgroups.thaw(container.cgroupPath);
+  }
+
+  isPaused(id: string): boolean {
+    const container = this.#containers.get(id);
+    return container !== undefined && container.state.phase === "running" && this.#options.cgroups.isFrozen(container.cgroupPath);
+  }
+
+  keptLayers(): readonly string[] {
+    const directory = join(this.#options.root, "containers");
+    return readdirSync(directory).filter((id) => existsSync(join(directory, id, KEEP)));
+  }
+
+  async remove(id: string, { keepLayer = false }: { readonly keepLayer?: boolean } = {}): Promise<void> {
     const container = this.#containers.get(id);
     if (container && container.state.phase !== "exited") {
       signalProcess(container.pid, container.startTicks, SIGKILL);
@@ -183,7 +206,7 @@ export class ConmonRuntime implements ContainerRuntime {
         throw new GantryError("Timeout", `container ${id}: process ${container.pid} did not end within ${KILL_DEADLINE_MS / 1000} s of SIGKILL; is it waiting for a device or a dead network file system?`);
       }
     }
-    await this.#undo(id, container?.cgroupPath);
+    await this.#undo(id, container?.cgroupPath, keepLayer);
     this.#containers.delete(id);
   }
 
@@ -205,7 +228,8 @@ export class ConmonRuntime implements ContainerRuntime {
   async recover(): ReturnType<ContainerRuntime["recover"]> {
     const { root, runRoot, logger } = this.#options;
     const bundles = readdirSync(join(runRoot, "containers"));
-    const strays = readdirSync(join(root, "containers")).filter((id) => !bundles.includes(id));
+    const isKept = (id: string): boolean => existsSync(join(root, "containers", id, KEEP));
+    const strays = readdirSync(join(root, "containers")).filter((id) => !bundles.includes(id) && !isKept(id));
     await Promise.all([
       ...bundles.map(async (id) => {
         const container = this.#read(id);
@@ -215,7 +239,7 @@ export class ConmonRuntime implements ContainerRuntime {
         } else {
           logger.info("removing a half-made container", { container: id });
           await this.#killConmon(id);
-          await this.#undo(id, cgroupPathOf(this.#bundle(id)));
+          await this.#undo(id, cgroupPathOf(this.#bundle(id)), isKept(id));
         }
       }),
       // Their bundles are gone: the machine was restarted, or a removal was cut short.
@@ -255,19 +279,21 @@ export class ConmonRuntime implements ContainerRuntime {
     const [rootfs, upper, work] = [join(bundle, "rootfs"), join(layer, "upper"), join(layer, "work")] as const;
     mkdirSync(rootfs, { recursive: true, mode: 0o700 });
     mkdirSync(layer, { recursive: true, mode: 0o711 });
-    mkdirSync(upper, { mode: 0o755 });
-    mkdirSync(work, { mode: 0o700 });
+    const keep = spec.keepLayer ?? false;
+    mkdirSync(upper, { mode: 0o755, recursive: keep });
+    mkdirSync(work, { mode: 0o700, recursive: keep });
+    if (keep) writeFileSync(join(layer, KEEP), "");
     mkdirSync(dirname(spec.logPath), { recursive: true });
-    this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs });
+    this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs }, keep);
     const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups);
     const config = buildConfig(spec, user, this.#host, { rootPath: rootfs, cgroupsPath: this.#options.cgroups.ociPath(spec.cgroupPath) });
     writeFileSync(join(bundle, "config.json"), JSON.stringify(this.#withFilter(config, spec)), { mode: 0o600 });
     return config;
   }
 
-  /** volatile: a writable layer never outlives its container, so nothing needs to be synced when it goes. */
-  #mountRoot(overlay: Parameters<typeof mountOverlay>[0]): void {
-    if (!this.#volatileOverlay) return mountOverlay(overlay);
+  /** volatile: a writable layer that does not outlive its container needs no sync when it goes. (The kernel takes such a one only once.) */
+  #mountRoot(overlay: Parameters<typeof mountOverlay>[0], keep: boolean): void {
+    if (keep || !this.#volatileOverlay) return mountOverlay(overlay);
     try {
       mountOverlay({ ...overlay, volatile: true });
     } catch (error) {
@@ -434,7 +460,7 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   /** Everything that create() may have made, whatever of it is there. Goes on when a step fails, and then throws the first error. */
-  async #undo(id: string, cgroupPath: string | undefined): Promise<void> {
+  async #undo(id: string, cgroupPath: string | undefined, keepLayer = false): Promise<void> {
     const { root, runRoot, cgroups } = this.#options;
     const bundle = this.#bundle(id);
     const steps: (() => void | Promise<void>)[] = [
@@ -445,7 +471,7 @@ export class ConmonRuntime implements ContainerRuntime {
       },
       () => forgetContainer(this.#oci, id),
       () => unmount(join(bundle, "rootfs"), { detach: true }),
-      () => rm(join(root, "containers", id), { recursive: true, force: true }),
+      () => (keepLayer ? undefined : rm(join(root, "containers", id), { recursive: true, force: true })),
       () => rm(join(runRoot, "attach", id), { recursive: true, force: true }),
       () => rmSync(join(runRoot, "exits", id), { force: true }),
       // Last, and by name: a bundle that is still there is found again by recover().

@@ -49,6 +49,8 @@ export interface ContainerSpec {
   /** CRI-format log file that conmon writes. */
   readonly logPath: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** The writable layer outlives the container (remove with keepLayer), and is there again for the next one of this id. */
+  readonly keepLayer?: boolean;
 }
 
 export interface ContainerExit {
@@ -84,8 +86,14 @@ export interface ContainerRuntime {
   start(id: string): Promise<{ readonly startedAtMs: number }>;
   /** "NotFound" when there is no such container; no error when it has ended already. */
   kill(id: string, signal: number): Promise<void>;
-  /** Removes container, bundle, mounts and cgroup; kills first if need be. Idempotent. Logs stay. */
-  remove(id: string): Promise<void>;
+  /** Freezes every process of a running container, or lets them go on. Idempotent; "FailedPrecondition" when it does not run. */
+  pause(id: string): Promise<void>;
+  unpause(id: string): void;
+  isPaused(id: string): boolean;
+  /** Removes container, bundle, mounts and cgroup, and the writable layer unless it is kept; kills first if need be. Idempotent. Logs stay. */
+  remove(id: string, options?: { readonly keepLayer?: boolean }): Promise<void>;
+  /** Ids whose writable layers were kept, whether or not there is a container now. */
+  keptLayers(): readonly string[];
   exec(id: string, options: ExecOptions): Promise<{ readonly exitCode: number }>;
   inspect(id: string): ContainerPhase | undefined;
   /** Called once for each exit that happens from now on, and, for exits that happened while nobody was listening, by recover(). */

@@ -14,10 +14,15 @@ interface FakeContainer {
 
 export class FakeMachine {
   readonly containers = new Map<string, FakeContainer>();
+  /** Kept writable layers, by container id. */
+  readonly layers = new Set<string>();
+  readonly frozen = new Set<string>();
   nextPid = 100;
   /** The runtime that listens now. */
   listener: ((id: string) => void) | undefined;
 }
+
+type CallName = "create" | "start" | "kill" | "remove" | "exec" | "pause";
 
 export interface FakeRuntimeOptions {
   readonly clock: Clock;
@@ -30,7 +35,7 @@ export class FakeRuntime implements ContainerRuntime {
   /** Every call, as "create ID", for assertions on order. */
   readonly calls: string[] = [];
   /** Thrown by the next call of that name. */
-  readonly failNext = new Map<"create" | "start" | "kill" | "remove" | "exec", Error>();
+  readonly failNext = new Map<CallName, Error>();
   readonly #clock: Clock;
   readonly #handlers = new Set<(exit: ContainerExit) => void>();
 
@@ -46,6 +51,7 @@ export class FakeRuntime implements ContainerRuntime {
     const command = spec.args[0] ?? "";
     if (command !== "sh") throw new GantryError("Invalid", `unable to start container process: exec: ${JSON.stringify(command)}: executable file not found in $PATH`);
     const pid = this.machine.nextPid++;
+    if (spec.keepLayer) this.machine.layers.add(spec.id);
     this.machine.containers.set(spec.id, { spec, state: { phase: "created", pid }, told: false });
     return { pid };
   }
@@ -66,12 +72,35 @@ export class FakeRuntime implements ContainerRuntime {
     await this.#call("kill", `${id} ${signal}`);
     const container = this.#get(id);
     if (container.state.phase === "exited") return;
+    // As on version 1 of control groups: what is frozen hears nothing.
+    if (this.machine.frozen.has(id)) return;
     if (signal === 9) setImmediate(() => this.end(id, 137, 9));
     else if (signal === 15 && container.state.phase === "running" && container.spec.args[2]?.startsWith("trap")) setImmediate(() => this.end(id, 0));
   }
 
-  async remove(id: string): Promise<void> {
+  async pause(id: string): Promise<void> {
+    await this.#call("pause", id);
+    if (this.#get(id).state.phase !== "running") throw new GantryError("FailedPrecondition", `container ${id} is not running`);
+    this.machine.frozen.add(id);
+  }
+
+  unpause(id: string): void {
+    this.calls.push(`unpause ${id}`);
+    this.#get(id);
+    this.machine.frozen.delete(id);
+  }
+
+  isPaused(id: string): boolean {
+    return this.machine.frozen.has(id);
+  }
+
+  keptLayers(): readonly string[] {
+    return [...this.machine.layers];
+  }
+
+  async remove(id: string, { keepLayer = false }: { readonly keepLayer?: boolean } = {}): Promise<void> {
     await this.#call("remove", id);
+    if (!keepLayer) this.machine.layers.delete(id);
     if (!this.machine.containers.has(id)) return;
     this.end(id, 137, 9);
     this.machine.containers.delete(id);
@@ -127,6 +156,7 @@ export class FakeRuntime implements ContainerRuntime {
     const container = this.machine.containers.get(id);
     if (!container || container.state.phase === "exited") return;
     const startedAtMs = container.state.phase === "running" ? container.state.startedAtMs : 0;
+    this.machine.frozen.delete(id);
     container.state = { phase: "exited", startedAtMs, exit: { id, exitCode, signal, oomKilled, finishedAtMs: this.#clock.nowMs() } };
     this.machine.listener?.(id);
   }
@@ -144,7 +174,7 @@ export class FakeRuntime implements ContainerRuntime {
     return container;
   }
 
-  async #call(name: "create" | "start" | "kill" | "remove" | "exec", detail: string): Promise<void> {
+  async #call(name: CallName, detail: string): Promise<void> {
     this.calls.push(`${name} ${detail}`);
     const failure = this.failNext.get(name);
     this.failNext.delete(name);

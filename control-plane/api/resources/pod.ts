@@ -7,7 +7,7 @@ import { validateMetadata } from "./metadata.ts";
 import { POD_COLUMNS } from "./pod-columns.ts";
 import { podDefaults, podSpecDefaults } from "./pod-defaults.ts";
 import { validatePodUpdate } from "./pod-update.ts";
-import { validatePodSpec, validateStartAt } from "./pod-validation.ts";
+import { validateLifecycle, validatePodSpec, validateStartAt } from "./pod-validation.ts";
 import { podWarnings } from "./pod-warnings.ts";
 import { qosClassOf } from "../../../base/kube/qos-class.ts";
 import { required } from "./faults.ts";
@@ -25,6 +25,7 @@ export const POD: ResourceDefinition<Pod> = {
   defaults: (pod) => change(pod, "spec", podSpecDefaults),
   validate: (pod, previous) => [
     ...validateMetadata(PODS, pod, previous), ...validateStartAt("metadata.annotations", pod.metadata.annotations),
+    ...validateLifecycle("metadata.annotations", pod.metadata.annotations, previous && { annotations: previous.metadata.annotations }),
     ...(pod.spec ? validatePodSpec("spec", pod.spec) : [required("spec")]),
     ...(previous ? validatePodUpdate(pod, previous) : []),
   ],

@@ -4,13 +4,14 @@ import { fromLabelSelector, selectorMatches } from "../../../base/kube/labels.ts
 import type { LabelSelector, PodTemplateSpec } from "../../../base/kube/types.gen.ts";
 import { forbidden, invalid, nonNegative, required } from "./faults.ts";
 import { validateAnnotations, validateLabels, validateLabelSelector } from "./metadata.ts";
-import { validatePodSpec, validateStartAt } from "./pod-validation.ts";
+import { validateLifecycle, validatePodSpec, validateStartAt } from "./pod-validation.ts";
 
 export const validateTemplate = (path: string, template: PodTemplateSpec | undefined, restartPolicies: readonly string[]): FieldCause[] => {
   if (!template) return [required(path)];
   return [
     ...validateLabels(`${path}.labels`, template.metadata?.labels),
     ...validateAnnotations(`${path}.annotations`, template.metadata?.annotations), ...validateStartAt(`${path}.annotations`, template.metadata?.annotations),
+    ...validateLifecycle(`${path}.annotations`, template.metadata?.annotations),
     ...(template.spec ? validatePodSpec(`${path}.spec`, template.spec, restartPolicies) : [required(`${path}.spec.containers`)]),
   ];
 };

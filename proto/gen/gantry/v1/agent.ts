@@ -251,6 +251,18 @@ export interface PodAssignment {
   unresolved: { [key: string]: string };
   serviceAccount: string;
   shareProcessNamespace: boolean;
+  /** What users ask of the containers: "" or running, stopped (ended, and kept for a later start), paused (frozen), created (not started yet). */
+  desiredState: string;
+  /** From the stop signal to SIGKILL when stopped or restarted by request; absent: termination_grace_ms. */
+  stopGraceMs?:
+    | number
+    | undefined;
+  /** In place of the image's; "": the image's. */
+  stopSignal: string;
+  /** A value that the agent has not seen on this pod before: start the containers anew, once; also those of a pod that ended by itself. */
+  restartRequest: string;
+  /** A container's files outlive its restarts, and its id and log stay the same. Never changes for a pod. */
+  keepWritableLayer: boolean;
 }
 
 export interface PodAssignment_LabelsEntry {
@@ -2577,6 +2589,11 @@ function createBasePodAssignment(): PodAssignment {
     unresolved: {},
     serviceAccount: "",
     shareProcessNamespace: false,
+    desiredState: "",
+    stopGraceMs: undefined,
+    stopSignal: "",
+    restartRequest: "",
+    keepWritableLayer: false,
   };
 }
 
@@ -2662,6 +2679,21 @@ export const PodAssignment: MessageFns<PodAssignment> = {
     }
     if (message.shareProcessNamespace !== false) {
       writer.uint32(216).bool(message.shareProcessNamespace);
+    }
+    if (message.desiredState !== "") {
+      writer.uint32(562).string(message.desiredState);
+    }
+    if (message.stopGraceMs !== undefined) {
+      writer.uint32(568).int64(message.stopGraceMs);
+    }
+    if (message.stopSignal !== "") {
+      writer.uint32(578).string(message.stopSignal);
+    }
+    if (message.restartRequest !== "") {
+      writer.uint32(586).string(message.restartRequest);
+    }
+    if (message.keepWritableLayer !== false) {
+      writer.uint32(592).bool(message.keepWritableLayer);
     }
     return writer;
   },
@@ -2904,6 +2936,46 @@ export const PodAssignment: MessageFns<PodAssignment> = {
             message.shareProcessNamespace = reader.bool();
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.desiredState = reader.string();
+            continue;
+          }
+          case 71: {
+            if (tag !== 568) {
+              break;
+            }
+
+            message.stopGraceMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 72: {
+            if (tag !== 578) {
+              break;
+            }
+
+            message.stopSignal = reader.string();
+            continue;
+          }
+          case 73: {
+            if (tag !== 586) {
+              break;
+            }
+
+            message.restartRequest = reader.string();
+            continue;
+          }
+          case 74: {
+            if (tag !== 592) {
+              break;
+            }
+
+            message.keepWritableLayer = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2976,6 +3048,11 @@ export const PodAssignment: MessageFns<PodAssignment> = {
     );
     message.serviceAccount = object.serviceAccount ?? "";
     message.shareProcessNamespace = object.shareProcessNamespace ?? false;
+    message.desiredState = object.desiredState ?? "";
+    message.stopGraceMs = object.stopGraceMs ?? undefined;
+    message.stopSignal = object.stopSignal ?? "";
+    message.restartRequest = object.restartRequest ?? "";
+    message.keepWritableLayer = object.keepWritableLayer ?? false;
     return message;
   },
 };
