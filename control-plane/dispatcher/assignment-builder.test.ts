@@ -1,7 +1,8 @@
 import test from "ava";
+import { START_AT } from "../../base/kube/staging.ts";
 import type { ConfigMap, Container as KubeContainer, Pod, PodSpec, Secret } from "../../base/kube/types.gen.ts";
 import { AssignmentSet, AssignmentSet_Kind, PodAssignment } from "../../proto/gen/gantry/v1/agent.ts";
-import { START_AT_ANNOTATION, toAssignment } from "./assignment-builder.ts";
+import { toAssignment } from "./assignment-builder.ts";
 import type { AssignmentContext } from "./assignment-builder.ts";
 import { encodeAssignment, encodeSet } from "./assignment-set.ts";
 
@@ -127,10 +128,10 @@ test("a deletion was asked for its grace before the timestamp", (t) => {
 });
 
 test("a start time is taken from the annotation, and what kubectl keeps for itself is left out", (t) => {
-  const a = build({}, {}, { annotations: { [START_AT_ANNOTATION]: "2026-01-01T00:00:00Z", "kubectl.kubernetes.io/last-applied-configuration": "{}" } });
+  const a = build({}, {}, { annotations: { [START_AT]: "2026-01-01T00:00:00Z", "kubectl.kubernetes.io/last-applied-configuration": "{}" } });
   t.is(a.startAtMs, Date.UTC(2026, 0, 1));
-  t.deepEqual(Object.keys(a.annotations), [START_AT_ANNOTATION]);
-  t.is(build({}, {}, { annotations: { [START_AT_ANNOTATION]: "tomorrow" } }).startAtMs, 0);
+  t.deepEqual(Object.keys(a.annotations), [START_AT]);
+  t.is(build({}, {}, { annotations: { [START_AT]: "tomorrow" } }).startAtMs, 0);
 });
 
 test("host names stop at 63 characters, and not on a dash", (t) => {

@@ -12,10 +12,9 @@ import { configMapEntries, secretEntries, toVolume } from "./assignment-volumes.
 import type { References } from "./assignment-volumes.ts";
 import { fieldValue, resourceValue } from "./pod-fields.ts";
 import { qosClassOf } from "../../base/kube/qos-class.ts";
+import { startAtMs } from "../../base/kube/staging.ts";
 import type { NodeAllocatable } from "./pod-fields.ts";
 
-/** RFC 3339: start no container of the pod before this instant (staged start). */
-export const START_AT_ANNOTATION = "gantry.io/start-at";
 /** As large as the whole object, of no use on the node, and changed by every `kubectl apply`. */
 const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -175,7 +174,6 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
   const spec = pod.spec ?? { containers: [] };
   const unresolved: Unresolved = {};
   const { [LAST_APPLIED]: _, ...annotations } = pod.metadata.annotations ?? {};
-  const startAtMs = Date.parse(annotations[START_AT_ANNOTATION] ?? "");
   const { desiredState, stopGraceSeconds, stopSignal, restartRequest, keepWritableLayer } = lifecycleOf(annotations);
   return {
     uid: pod.metadata.uid ?? "", namespace: pod.metadata.namespace ?? "", name: pod.metadata.name ?? "", generation: 0,
@@ -197,7 +195,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
       policy: spec.dnsPolicy ?? "ClusterFirst", nameservers: spec.dnsConfig?.nameservers ?? [], searches: spec.dnsConfig?.searches ?? [],
       options: (spec.dnsConfig?.options ?? []).map((o) => (o.value === undefined ? (o.name ?? "") : `${o.name ?? ""}:${o.value}`)),
     },
-    runtimeClass: spec.runtimeClassName ?? "", qosClass: qosClassOf(spec), startAtMs: Number.isNaN(startAtMs) ? 0 : startAtMs,
+    runtimeClass: spec.runtimeClassName ?? "", qosClass: qosClassOf(spec), startAtMs: startAtMs(pod),
     unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
     desiredState, stopGraceMs: stopGraceSeconds === undefined ? undefined : stopGraceSeconds * 1000, stopSignal, restartRequest, keepWritableLayer,
   };

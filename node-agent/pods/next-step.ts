@@ -76,12 +76,15 @@ export const outcome = (assignment: Assignment, record: PodRecord): "Succeeded" 
   return assignment.containers.every((c) => exitedWell(record.containers[c.name]!)) ? "Succeeded" : "Failed";
 };
 
+/** Time that a staged pod waited for its instant is not time that it was active. */
+const deadlineOf = (assignment: Assignment, record: PodRecord): number => Math.max(record.startTimeMs, assignment.startAtMs) + assignment.activeDeadlineMs;
+
 /** Why and until when the pod is to stop; undefined: it is not. */
 const wantedStop = (assignment: Assignment, record: PodRecord, { nowMs, unassigned }: Situation): Extract<Step, { kind: "stop" }> | undefined => {
   if (unassigned) return { kind: "stop", stop: { reason: "unassigned", deadlineMs: 0 } };
   // The grace period counts from when this node heard of it: clocks differ, and a node that was away still stops its pods gently.
   if (assignment.deletion) return { kind: "stop", stop: { reason: "deleted", deadlineMs: nowMs + assignment.deletion.graceMs } };
-  if (assignment.activeDeadlineMs > 0 && nowMs >= record.startTimeMs + assignment.activeDeadlineMs && outcome(assignment, record) === undefined) {
+  if (assignment.activeDeadlineMs > 0 && nowMs >= deadlineOf(assignment, record) && outcome(assignment, record) === undefined) {
     return {
       kind: "stop", stop: { reason: "failed", deadlineMs: nowMs + assignment.terminationGraceMs },
       verdict: { reason: "DeadlineExceeded", message: `Pod was active on the node longer than the specified deadline (${Math.round(assignment.activeDeadlineMs / 1000)} s)` },
@@ -184,7 +187,7 @@ export const nextStep = (assignment: Assignment, record: PodRecord, situation: S
 
   const halt = haltStep(assignment, record, nowMs);
   if (halt) return halt;
-  const deadlineMs = assignment.activeDeadlineMs > 0 ? record.startTimeMs + assignment.activeDeadlineMs : undefined;
+  const deadlineMs = assignment.activeDeadlineMs > 0 ? deadlineOf(assignment, record) : undefined;
   if (assignment.desiredState === "stopped") return waitUntil(deadlineMs);
   if (assignment.unresolved[""] !== undefined && assignment.unresolved[""] !== "") return waitUntil(deadlineMs);
   if (record.failure && nowMs < record.failure.retryAtMs) return waitUntil(record.failure.retryAtMs, deadlineMs);

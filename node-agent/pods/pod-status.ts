@@ -28,6 +28,12 @@ const goDuration = (ms: number): string => {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${seconds % 60}s`;
 };
 
+/** Everything that can be made before the instant is: the first init container, or all main ones, wait for their start only. */
+const isStaged = (assignment: Assignment, record: PodRecord, nowMs: number): boolean => {
+  const first = assignment.initContainers.length > 0 ? assignment.initContainers.slice(0, 1) : assignment.containers;
+  return assignment.startAtMs > nowMs && record.stop === undefined && first.every((c) => record.containers[c.name]!.phase === "created");
+};
+
 const waitingState = (assignment: Assignment, container: Container, own: ContainerRecord, record: PodRecord, { nowMs }: StatusContext): ContainerState => {
   const unresolved = assignment.unresolved[container.name] || assignment.unresolved[""];
   if (unresolved) return waiting("CreateContainerConfigError", unresolved);
@@ -37,6 +43,7 @@ const waitingState = (assignment: Assignment, container: Container, own: Contain
   }
   if (failure) return waiting(failure.reason, failure.message);
   if (own.phase === "created" && assignment.desiredState === "created") return waiting("Created");
+  if (isStaged(assignment, record, nowMs)) return waiting("Staged", `starts at ${new Date(assignment.startAtMs).toISOString()}`);
   const isInit = assignment.initContainers.includes(container);
   if (!isInit && assignment.initContainers.length > 0 && !isInitialized(assignment, record)) return waiting("PodInitializing");
   return waiting(isInit || assignment.initContainers.length === 0 ? "ContainerCreating" : "PodInitializing", record.failure?.message);
@@ -86,7 +93,7 @@ export const buildStatus = (assignment: Assignment, record: PodRecord, context: 
     initContainers: assignment.initContainers.map((c) => containerStatus(assignment, c, record, context)),
     containers: assignment.containers.map((c) => containerStatus(assignment, c, record, context)),
     gone: record.gone, initialized: initialized || begun,
-    staged: assignment.startAtMs > context.nowMs && assignment.containers.every((c) => record.containers[c.name]!.phase === "created"),
+    staged: isStaged(assignment, record, context.nowMs),
     stagesMs: { ...record.stagesMs },
   };
 };

@@ -2,6 +2,7 @@
 import type { FieldCause } from "../../../base/errors.ts";
 import { JOBS } from "../../../base/kube/resources.ts";
 import { fromLabelSelector, selectorMatches } from "../../../base/kube/labels.ts";
+import { isAhead } from "../../../base/kube/staging.ts";
 import type { Job, JobSpec, PodTemplateSpec } from "../../../base/kube/types.gen.ts";
 import { ageColumn, column, containerColumns, nameColumn, selectorColumn } from "./columns.ts";
 import type { ResourceDefinition } from "./definition.ts";
@@ -90,12 +91,12 @@ const validateUpdate = (next: JobSpec, old: JobSpec, previous: Job): FieldCause[
   ]);
 };
 
-const statusOf = (job: Job): string => {
+const statusOf = (job: Job, nowMs: number): string => {
   const has = (type: string): boolean => job.status?.conditions?.some((c) => c.type === type && c.status === "True") ?? false;
   if (has("Complete")) return "Complete";
   if (has("Failed")) return "Failed";
   if (job.metadata.deletionTimestamp !== undefined) return "Terminating";
-  return ["Suspended", "FailureTarget", "SuccessCriteriaMet"].find(has) ?? "Running";
+  return ["Suspended", "FailureTarget", "SuccessCriteriaMet"].find(has) ?? (isAhead(job, nowMs) && job.status?.startTime === undefined ? "Staged" : "Running");
 };
 
 const completionsOf = (job: Job): string => {

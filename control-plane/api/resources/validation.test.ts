@@ -96,6 +96,10 @@ const CASES: readonly Case[] = [
   ["a job with a policy that would be ignored", JOB, job({ podFailurePolicy: { rules: [] } }), ["spec.podFailurePolicy: Forbidden: is not supported by Gantry yet"]],
   ["a cronjob with a zone in its schedule", CRON_JOB, cronJob({ schedule: "TZ=UTC 0 0 * * *" }), ['spec.schedule: Invalid value: "TZ=UTC 0 0 * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead']],
   ["a cronjob in a zone that isn't", CRON_JOB, cronJob({ timeZone: "Mars/Olympus" }), ['spec.timeZone: Invalid value: "Mars/Olympus": unknown time zone Mars/Olympus']],
+  ["a cronjob in a zone that is only an offset", CRON_JOB, cronJob({ timeZone: "+01:00" }), ['spec.timeZone: Invalid value: "+01:00": unknown time zone +01:00']],
+  ["a cronjob with seconds, staged two minutes ahead", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "2m" } }, ...cronJob({ schedule: "30 0 0 * * *" }) }, []],
+  ["a cronjob staged for what is no time", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "soon" } }, ...cronJob() }, ['metadata.annotations[gantry.io/stage-ahead]: Invalid value: "soon": "soon" is not a duration: expected a duration such as "30s" or "2m", at most 1h, or "0s" to turn staging off']],
+  ["a cronjob staged too far ahead", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "2h" } }, ...cronJob() }, ['metadata.annotations[gantry.io/stage-ahead]: Invalid value: "2h": "2h" is too long: expected a duration such as "30s" or "2m", at most 1h, or "0s" to turn staging off']],
   ["a cronjob with too long a name", CRON_JOB, { metadata: { name: "n".repeat(53) }, ...cronJob() }, [`metadata.name: Invalid value: "${"n".repeat(53)}": must be no more than 52 characters`]],
   ["a config map key with a slash", ["v1", "ConfigMap"], { data: { "a/b": "x" } }, [
     "data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"]],

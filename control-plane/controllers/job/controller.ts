@@ -1,8 +1,10 @@
 // Runs Jobs to completion. It alone creates a Job's pods, takes their hold off (see reconcile.ts), and writes the Job's status.
 import { nameSuffix, newUid } from "../../../base/ids.ts";
-import { JOBS, PODS } from "../../../base/kube/resources.ts";
+import { CRON_JOBS, JOBS, PODS } from "../../../base/kube/resources.ts";
+import { START_AT } from "../../../base/kube/staging.ts";
 import type { Job, Pod } from "../../../base/kube/types.gen.ts";
 import { inBatches } from "../batch.ts";
+import { isNoted } from "../cronjob/reconcile.ts";
 import { takesNewObjects } from "../claim.ts";
 import { generatedName, newPod } from "../new-pod.ts";
 import type { PodIds } from "../new-pod.ts";
@@ -19,18 +21,27 @@ const jobPod = (job: Job, index: number | undefined, nowMs: number): Pod => {
   const { template } = job.spec!;
   const pod = newPod(index === undefined ? template : templateAt(job, template, index), { type: JOBS, object: job }, nowMs, IDS);
   const base = index === undefined ? pod.metadata.generateName! : `${job.metadata.name!}-${index}-`;
-  return { ...pod, metadata: { ...pod.metadata, name: generatedName(base, nameSuffix()), generateName: base, finalizers: [...(pod.metadata.finalizers ?? []), HOLD] } };
+  const startAt = job.metadata.annotations?.[START_AT];
+  return { ...pod, metadata: { ...pod.metadata, ...(startAt !== undefined && { annotations: { ...pod.metadata.annotations, [START_AT]: startAt } }), name: generatedName(base, nameSuffix()), generateName: base, finalizers: [...(pod.metadata.finalizers ?? []), HOLD] } };
 };
 
 export const jobController = (context: ControllerContext): Controller => {
   const { cache, clock, options } = context;
   const jobs = cache.resource(JOBS);
   const pods = cache.resource(PODS);
+  const cronJobs = cache.resource(CRON_JOBS);
   const failing = new Set<string>();
 
   const ownerOf = (pod: Pod): { readonly job: Job | undefined } | undefined => {
     const owner = controllerOf(pod);
     return owner?.kind === JOBS.kind && owner.apiVersion === JOBS.apiVersion ? { job: jobs.byUid(owner.uid)?.object } : undefined;
+  };
+
+  /** The CronJob has not written yet that this tick has run: were the Job gone now, the next leader would run it again. */
+  const isUnnoted = (job: Job): boolean => {
+    const owner = controllerOf(job);
+    const cronJob = owner?.kind === CRON_JOBS.kind ? cronJobs.byUid(owner.uid)?.object : undefined;
+    return cronJob !== undefined && !isNoted(job, cronJob);
   };
 
   const create = async (key: string, job: Job, indexes: readonly (number | undefined)[], { writes, announce }: Pass): Promise<void> => {
@@ -67,6 +78,10 @@ export const jobController = (context: ControllerContext): Controller => {
       ...plan.remove.map((pod) => writes.delete(PODS, pod, nowMs, { dropFinalizer: HOLD })),
     ]);
     for (const pod of plan.remove) announce({ regarding: job, type: "Normal", reason: "SuccessfulDelete", message: `Deleted pod: ${pod.metadata.name!}` });
+    if (plan.expired && isUnnoted(job)) {
+      pass.again(options.statusDelayMs);
+      return;
+    }
     if (plan.expired) {
       await writes.delete(JOBS, job, nowMs);
       return;

@@ -4,6 +4,7 @@
 // hold. In one write of the status a finished pod is added to succeeded or failed and its uid to uncountedTerminatedPods; then its hold
 // is taken off; then the uid is dropped. A crash between any two of these counts nothing twice and nothing never. (Upstream adds to
 // succeeded only when it drops the uid; the sum is the same, the number is right one write earlier here.)
+import { isAhead, isWithdrawn, startAtMs } from "../../../base/kube/staging.ts";
 import type { Job, JobCondition, JobStatus, Pod } from "../../../base/kube/types.gen.ts";
 import { isActive, isReady, isTerminal, restartsOf, timeMs, timestamp, withCondition } from "../objects.ts";
 import { victimsFirst } from "../replicaset/reconcile.ts";
@@ -34,14 +35,16 @@ export interface Plan {
 
 /** Pods counted, and created, in one pass: bounds the status. */
 const MAX_PER_PASS = 500;
+/** At the instant of a staged start processors are the containers'. */
+const BOOKS_AFTER_MS = 250;
 const BACKOFF_MS = 10_000;
 const MAX_BACKOFF_MS = 600_000;
 
 export const isHeld = (pod: Pod): boolean => pod.metadata.finalizers?.includes(HOLD) === true;
 
 /** A pod on its way out never reaches the phase Failed when its node is lost: it counts as failed at once, unless only failed ones may be replaced. */
-const hasFailed = (job: Job, pod: Pod): boolean =>
-  pod.status?.phase === "Failed" || (job.spec?.podReplacementPolicy !== "Failed" && pod.metadata.deletionTimestamp !== undefined && pod.status?.phase !== "Succeeded");
+const hasFailed = (job: Job, pod: Pod): boolean => !isWithdrawn(pod) && (
+  pod.status?.phase === "Failed" || (job.spec?.podReplacementPolicy !== "Failed" && pod.metadata.deletionTimestamp !== undefined && pod.status?.phase !== "Succeeded"));
 
 const endedMs = (pod: Pod): number => {
   const ends = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])].map((c) => timeMs(c.state?.terminated?.finishedAt));
@@ -123,7 +126,8 @@ export const reconcile = (job: Job, pods: readonly Pod[], nowMs: number): Plan =
     put("Suspended", "False", "JobResumed", "Job resumed");
     say.push({ type: "Normal", reason: "Resumed", message: "Job resumed" });
   }
-  const startTime = suspended ? undefined : wasSuspended || before.startTime === undefined ? timestamp(nowMs) : before.startTime;
+  const staged = isAhead(job, nowMs) && before.startTime === undefined;
+  const startTime = suspended || staged ? undefined : before.startTime === undefined && startAtMs(job) > 0 ? timestamp(startAtMs(job)) : wasSuspended || before.startTime === undefined ? timestamp(nowMs) : before.startTime;
   // From the exact instant where it starts now: the text has whole seconds only.
   const startMs = startTime === undefined ? undefined : startTime === before.startTime ? timeMs(startTime) : nowMs;
 
@@ -151,13 +155,13 @@ export const reconcile = (job: Job, pods: readonly Pod[], nowMs: number): Plan =
 
   const wanted = ending || suspended ? { create: [], remove: active, waitMs: 0 } : wantedPods(job, pods, active, terminating, counts, nowMs);
   const leftMs = spec.activeDeadlineSeconds !== undefined && startMs !== undefined && !ending ? Math.max(1, startMs + spec.activeDeadlineSeconds * 1000 - nowMs) : undefined;
-  const again = [leftMs, wanted.waitMs > 0 ? wanted.waitMs : undefined].filter((ms) => ms !== undefined);
+  const again = [leftMs, wanted.waitMs > 0 ? wanted.waitMs : undefined, staged ? startAtMs(job) - nowMs + BOOKS_AFTER_MS : undefined].filter((ms) => ms !== undefined);
   const ready = active.filter(isReady).length;
   const held = new Set([...counts.uncounted.succeeded, ...counts.uncounted.failed]);
   const failed = counts.failed + failedNow;
   const completedIndexes = isIndexed(job) ? formatIndexes(counts.completed) : "";
   return {
-    create: wanted.create, remove: wanted.remove, release: pods.filter((p) => held.has(p.metadata.uid!)), say, expired: false,
+    create: wanted.create, remove: wanted.remove, release: pods.filter((p) => held.has(p.metadata.uid!) || (isHeld(p) && isWithdrawn(p))), say, expired: false,
     againMs: again.length > 0 ? Math.min(...again) : undefined,
     status: {
       ...(conditions.length > 0 && { conditions: [...conditions] }),
