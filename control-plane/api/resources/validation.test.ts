@@ -93,7 +93,31 @@ const CASES: readonly Case[] = [
   ["a replica set without template", ["apps/v1", "ReplicaSet"], { spec: { selector: { matchLabels: LABELS } } }, ["spec.template: Required value"]],
   ["a job whose pods never end", JOB, job({ template: { spec: podSpec() } }), ['spec.template.spec.restartPolicy: Unsupported value: "Always": supported values: "Never", "OnFailure"']],
   ["an indexed job without completions", JOB, job({ completionMode: "Indexed", parallelism: 2 }), ["spec.completions: Required value: when completion mode is Indexed"]],
-  ["a job with a policy that would be ignored", JOB, job({ podFailurePolicy: { rules: [] } }), ["spec.podFailurePolicy: Forbidden: is not supported by Gantry yet"]],
+  ["a complete failure policy is fine", JOB, job({ completionMode: "Indexed", completions: 3, backoffLimitPerIndex: 1, maxFailedIndexes: 2, managedBy: "acme.io/queue",
+    podFailurePolicy: { rules: [{ action: "FailIndex", onExitCodes: { containerName: "c", operator: "In", values: [1, 2] } }, { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget" }] }] },
+    successPolicy: { rules: [{ succeededIndexes: "0,2", succeededCount: 1 }] } }), []],
+  ["a failure policy of a job whose containers restart", JOB, job({ podReplacementPolicy: "TerminatingOrFailed", template: { spec: podSpec({ restartPolicy: "OnFailure" }) }, podFailurePolicy: { rules: [
+    { action: "FailIndex", onExitCodes: { containerName: "other", operator: "In", values: [3, 0, 0] } }, { action: "Shrug" }] } }), [
+    'spec.podReplacementPolicy: Unsupported value: "TerminatingOrFailed": supported values: "Failed"',
+    'spec.podFailurePolicy.rules[0].action: Invalid value: "FailIndex": requires the backoffLimitPerIndex to be set',
+    'spec.podFailurePolicy.rules[0].onExitCodes.containerName: Invalid value: "other": must be one of the container or initContainer names in the pod template (c)',
+    "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
+    "spec.podFailurePolicy.rules[0].onExitCodes.values[2]: Invalid value: 0: must not be 0 for the In operator",
+    "spec.podFailurePolicy.rules[0].onExitCodes.values[2]: Duplicate value: 0",
+    "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: [3,0,0]: must be ordered",
+    'spec.podFailurePolicy.rules[1].action: Unsupported value: "Shrug": supported values: "Count", "FailIndex", "FailJob", "Ignore"',
+    'spec.podFailurePolicy.rules[1]: Invalid value: {"action":"Shrug"}: specifying one of OnExitCodes and OnPodConditions is required',
+    'spec.template.spec.restartPolicy: Invalid value: "OnFailure": only "Never" is supported when podFailurePolicy is specified']],
+  ["limits per index without indexes", JOB, job({ backoffLimitPerIndex: 1, successPolicy: { rules: [{ succeededCount: 1 }] }, managedBy: "queue" }), [
+    "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode", 'spec.successPolicy: Invalid value: {"rules":[{"succeededCount":1}]}: requires indexed completion mode',
+    'spec.managedBy: Invalid value: "queue": must be a domain-prefixed path (such as "acme.io/foo")']],
+  ["success rules beyond the completions", JOB, job({ completionMode: "Indexed", completions: 3, maxFailedIndexes: 4, successPolicy: { rules: [{ succeededIndexes: "1-3" }, { succeededIndexes: "2,1" }, { succeededIndexes: "0-1", succeededCount: 3 }, { succeededIndexes: "x" }, {}] } }), [
+    "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified", "spec.maxFailedIndexes: Invalid value: 4: must be less than or equal to completions",
+    'spec.successPolicy.rules[0].succeededIndexes: Invalid value: "1-3": index 3 is too large: indexes must be smaller than completions (3)',
+    'spec.successPolicy.rules[1].succeededIndexes: Invalid value: "2,1": indexes must be in ascending order, each once',
+    "spec.successPolicy.rules[2].succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified succeededIndexes field)",
+    'spec.successPolicy.rules[3].succeededIndexes: Invalid value: "x": "x" is neither an index nor a range such as 2-4',
+    "spec.successPolicy.rules[4]: Required value: at least one of succeededCount or succeededIndexes must be specified"]],
   ["a cronjob with a zone in its schedule", CRON_JOB, cronJob({ schedule: "TZ=UTC 0 0 * * *" }), ['spec.schedule: Invalid value: "TZ=UTC 0 0 * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead']],
   ["a cronjob in a zone that isn't", CRON_JOB, cronJob({ timeZone: "Mars/Olympus" }), ['spec.timeZone: Invalid value: "Mars/Olympus": unknown time zone Mars/Olympus']],
   ["a cronjob in a zone that is only an offset", CRON_JOB, cronJob({ timeZone: "+01:00" }), ['spec.timeZone: Invalid value: "+01:00": unknown time zone +01:00']],
@@ -147,6 +171,7 @@ test("selectors, a job's template and an immutable config map stay", (t) => {
   const old = made(...JOB, job()).object as KubeObject & { spec: object };
   const again = (spec: object): readonly string[] => made(...JOB, { metadata: old.metadata, spec: { ...old.spec, ...spec } }, old).faults;
   t.deepEqual(again({ parallelism: 5, suspend: true, ttlSecondsAfterFinished: 9 }), []);
+  t.regex(again({ managedBy: "acme.io/queue" })[0]!, /^spec\.managedBy: .*field is immutable$/);
   t.regex(again({ completions: 7 })[0]!, /^spec\.completions: Invalid value: 7: field is immutable$/);
   t.regex(again({ template: { spec: podSpec({ restartPolicy: "OnFailure" }) } }).join(), /spec\.template: .*field is immutable/);
 });
