@@ -30,7 +30,7 @@ const listed = (group: CommandGroup): string[] => {
 const overview = (): string => [
   "gantry runs containers on a cluster of Linux hosts, through the Kubernetes API.", "",
   "Usage: gantry COMMAND [flags]",
-  ...GROUPS.flatMap(([group, title]) => ["", `${title}:`, ...listed(group)]),
+  ...GROUPS.flatMap(([group, title]) => (listed(group).length === 0 ? [] : ["", `${title}:`, ...listed(group)])),
   "", "'gantry COMMAND --help' says more. kubectl works too: KUBECONFIG=.gantry/admin.kubeconfig kubectl get pods",
 ].join("\n");
 

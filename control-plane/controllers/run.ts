@@ -1,5 +1,6 @@
 // Runs all controllers on the leader. When one dies, all stop and the error goes to the election, which gives leadership up:
 // half a set of controllers is worse than another leader.
+import { autoRemoveController } from "./auto-remove/controller.ts";
 import { cronJobController } from "./cronjob/controller.ts";
 import { deploymentController } from "./deployment/controller.ts";
 import { garbageCollector } from "./garbage-collector/controller.ts";
@@ -16,7 +17,7 @@ export interface StartControllersOptions extends Omit<ControllerContext, "option
 }
 
 const CONTROLLERS: readonly ((context: ControllerContext) => Controller)[] = [
-  deploymentController, replicaSetController, jobController, cronJobController, garbageCollector, namespaceController, nodeLifecycleController,
+  deploymentController, replicaSetController, jobController, cronJobController, garbageCollector, namespaceController, nodeLifecycleController, autoRemoveController,
 ];
 
 /** Resolves after the signal aborted, rejects after one controller did; when it settles, none writes any more. */

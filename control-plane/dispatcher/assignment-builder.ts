@@ -6,7 +6,7 @@ import type {
 import { lifecycleOf } from "../../base/kube/desired-state.ts";
 import { parseAmounts } from "../../base/kube/pod-requests.ts";
 import type {
-  Container, ContainerSecurity, Deletion, EnvVar, Handler, PodAssignment, PodSecurity, Probe, RegistryCredential, Resources,
+  Container, ContainerSecurity, Deletion, EnvVar, Handler, HostAlias, PodAssignment, PodSecurity, Probe, RegistryCredential, Resources,
 } from "../../proto/gen/gantry/v1/agent.ts";
 import { configMapEntries, secretEntries, toVolume } from "./assignment-volumes.ts";
 import type { References } from "./assignment-volumes.ts";
@@ -20,6 +20,8 @@ const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 
 export interface AssignmentContext extends References {
   readonly allocatable: NodeAllocatable;
+  /** Of the others in the pod's group (hosts-group.ts); after the pod's own. */
+  readonly hostAliases?: readonly HostAlias[];
 }
 
 /** Gathers what could not be resolved: the first fault of each container ("" for the volumes). */
@@ -190,7 +192,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
       return secret ? toCredentials(secret) : [];
     }),
     security: toPodSecurity(pod),
-    hostAliases: (spec.hostAliases ?? []).map((a) => ({ ip: a.ip, hostnames: a.hostnames ?? [] })),
+    hostAliases: [...(spec.hostAliases ?? []).map((a) => ({ ip: a.ip, hostnames: a.hostnames ?? [] })), ...(context.hostAliases ?? [])],
     dns: {
       policy: spec.dnsPolicy ?? "ClusterFirst", nameservers: spec.dnsConfig?.nameservers ?? [], searches: spec.dnsConfig?.searches ?? [],
       options: (spec.dnsConfig?.options ?? []).map((o) => (o.value === undefined ? (o.name ?? "") : `${o.name ?? ""}:${o.value}`)),

@@ -2,6 +2,7 @@
 // at the end of the turn each node with marks gets one incremental set. A slow agent gets the newest state, not a queue.
 import type { ServerWritableStream } from "@grpc/grpc-js";
 import { newId } from "../../base/ids.ts";
+import { HOSTS_GROUP_LABEL } from "../../base/kube/pod-extras.ts";
 import { CONFIG_MAPS, NODES, PODS, SECRETS } from "../../base/kube/resources.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import { parseAmounts } from "../../base/kube/pod-requests.ts";
@@ -14,6 +15,7 @@ import type { CacheEvent, WatchCache } from "../state/cache.ts";
 import { toAssignment } from "./assignment-builder.ts";
 import { encodeAssignment, encodeSet } from "./assignment-set.ts";
 import type { EncodedAssignment } from "./assignment-set.ts";
+import { concernsGroup, groupAliases, groupOf } from "./hosts-group.ts";
 import type { NodeAllocatable } from "./pod-fields.ts";
 import type { PodStarts } from "./pod-starts.ts";
 import type { Session } from "./session-registry.ts";
@@ -111,12 +113,28 @@ export class AssignmentFeed implements Disposable {
 
   #onPod({ type, stored, previous }: CacheEvent<Pod>): void {
     const [before, after] = [previous?.object, stored.object];
+    this.#onGroupMember(before, type === "deleted" ? undefined : after, after);
     if (type === "modified" && before?.metadata.uid === after.metadata.uid && !mayMatter(before!, after)) return;
     // A name may have been given to another pod in between: both are looked at.
     for (const pod of [before, after]) {
       const feed = pod?.spec?.nodeName ? this.#feeds.get(pod.spec.nodeName) : undefined;
       if (feed && pod?.metadata.uid) this.#mark(feed, pod.metadata.uid);
     }
+  }
+
+  /** The others of its group learn a pod's address, and that it is gone. */
+  #onGroupMember(before: Pod | undefined, after: Pod | undefined, last: Pod): void {
+    if (!concernsGroup(before ?? (after ? undefined : last), after)) return;
+    for (const group of new Set([before, after ?? last].flatMap((p) => (p ? groupOf(p) : "")))) {
+      for (const other of group === "" ? [] : this.#members(last.metadata.namespace ?? "", group)) {
+        const feed = other.spec?.nodeName ? this.#feeds.get(other.spec.nodeName) : undefined;
+        if (feed && other.metadata.uid) this.#mark(feed, other.metadata.uid);
+      }
+    }
+  }
+
+  *#members(namespace: string, group: string): Generator<Pod> {
+    for (const { object } of this.#cache.resource(PODS).byIndex("label", `${HOSTS_GROUP_LABEL}=${group}`)) if (object.metadata.namespace === namespace) yield object;
   }
 
   #mark(feed: NodeFeed, uid: string): void {
@@ -186,7 +204,9 @@ export class AssignmentFeed implements Disposable {
       const { cpu = 0, memory = 0, "ephemeral-storage": storage = 0 } = parseAmounts(this.#cache.resource(NODES).get("", feed.session.nodeName)?.object.status?.allocatable);
       return { milliCpu: cpu, memoryBytes: memory, ephemeralStorageBytes: storage };
     };
+    const group = groupOf(pod);
     const assignment = toAssignment(pod, {
+      hostAliases: group === "" ? [] : groupAliases(pod, this.#members(namespace, group)),
       configMap: lookUp<ConfigMap>(CONFIG_MAPS), secret: lookUp<Secret>(SECRETS),
       // Only pods that ask for their own limits need it.
       get allocatable() {

@@ -89,6 +89,7 @@ export class ContainerSteps {
   prepareVolumes(pod: Assignment, ip: string): void {
     const facts = this.#options.sandboxes.facts(pod, ip);
     this.#options.volumes.prepare(pod, (path) => nodeField(path, facts));
+    this.#options.sandboxes.refreshHosts(pod, ip);
   }
 
   /** OCI create. */

@@ -1,7 +1,8 @@
 // What a pod has before its first container and after its last: pinned namespaces, address and link, the files for /etc, the pod's
 // cgroup. There is no process in it. Owns RUNROOT/pods/UID. Making and removing are idempotent.
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION, hostsNames } from "../../base/kube/pod-extras.ts";
 import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
 import type * as Mounts from "../linux/mount.ts";
 import type * as Namespaces from "../linux/namespaces.ts";
@@ -63,7 +64,7 @@ export class Sandboxes {
         ...(pod.hostNetwork ? {} : { net: this.#ns(pod.uid, "net"), uts: this.#ns(pod.uid, "uts"), hostname: podHostname(pod) }),
         ...(pod.hostIpc ? {} : { ipc: this.#ns(pod.uid, "ipc") }),
       });
-      const ip = pod.hostNetwork ? this.#options.hostIp() : network.attach(pod.uid, this.#ns(pod.uid, "net")).ip;
+      const ip = pod.hostNetwork ? this.#options.hostIp() : pod.annotations[NETWORK_ANNOTATION] === "none" ? "" : network.attach(pod.uid, this.#ns(pod.uid, "net")).ip;
       this.#writeFiles(pod, ip);
       cgroups.create(podCgroupPath(pod.qosClass, pod.uid), podLimits(pod));
       return pod.hostNetwork ? "" : ip;
@@ -76,6 +77,30 @@ export class Sandboxes {
   /** Still all there? Not after the machine was restarted. */
   isIntact(pod: Assignment): boolean {
     return (pod.hostNetwork || this.#options.namespaces.isPinned(this.#ns(pod.uid, "net"))) && existsSync(join(this.directory(pod.uid), "hosts"));
+  }
+
+  #hosts(pod: Assignment, ip: string): string {
+    // In a group a pod knows itself by the names by which the others know it.
+    const own = pod.labels[HOSTS_GROUP_LABEL] ? hostsNames(pod).filter((n) => n !== podHostname(pod)) : [];
+    return hostsFile({ ip, hostname: [podHostname(pod), ...own].join(" "), aliases: pod.hostAliases });
+  }
+
+  /**
+   * Brings /etc/hosts up to date. In place: containers have mounted this very file, and another one in its stead they would not see.
+   * Overwritten first and cut then, so that nobody ever reads an empty file. `ip`: "" on the host's network.
+   */
+  refreshHosts(pod: Assignment, ip: string): void {
+    const path = join(this.directory(pod.uid), "hosts");
+    const text = this.#hosts(pod, pod.hostNetwork ? this.#options.hostIp() : ip);
+    if (!existsSync(path) || readFileSync(path, "utf8") === text) return;
+    const file = openSync(path, "r+");
+    try {
+      const bytes = Buffer.from(text);
+      writeSync(file, bytes, 0, bytes.length, 0);
+      ftruncateSync(file, bytes.length);
+    } finally {
+      closeSync(file);
+    }
   }
 
   facts(pod: Assignment, ip: string): SandboxFacts {
@@ -138,7 +163,7 @@ export class Sandboxes {
     const dns = this.#options.dns();
     const nodeConf = NODE_RESOLV_CONF.find((path) => existsSync(path));
     const hostname = podHostname(pod);
-    writeFileSync(join(directory, "hosts"), hostsFile({ ip, hostname, aliases: pod.hostAliases }));
+    writeFileSync(join(directory, "hosts"), this.#hosts(pod, ip));
     writeFileSync(join(directory, "hostname"), `${hostname}\n`);
     writeFileSync(join(directory, "resolv.conf"), resolvConf(pod.dns, { ...dns, namespace: pod.namespace }, nodeConf === undefined ? "" : readFileSync(nodeConf, "utf8")));
     const shm = join(directory, "shm");

@@ -32,6 +32,32 @@ const start = async (t: ExecutionContext, options: Parameters<typeof startTestDi
   return { cluster, agent, uid };
 };
 
+test("pods of a group learn each other's addresses, and forget them, without a change of their own", async (t) => {
+  const cluster = await startTestDispatcher();
+  t.teardown(() => cluster.close());
+  const agent = startFakeAgent({ target: cluster.target, nodeName: "node-a", credentials: memoryCredentials(await nodeCredentials(cluster.authority, "node-a")) });
+  t.teardown(() => agent.close());
+  await agent.session.opened();
+  const key = (name: string) => ({ type: PODS, namespace: "default", name });
+  const member = (name: string, group: string) => cluster.store.create(key(name), {
+    apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "default", uid: `uid-${name}`, labels: { "gantry.io/hosts-group": group }, annotations: { "gantry.io/hosts-names": name.replace(/-.*/, "") } },
+    spec: { nodeName: "node-a", containers: [{ name: "main", image: "example" }] },
+  }, { writer: "api" });
+  const setIp = (name: string, podIP: string) => cluster.store.update(key(name), (pod) => ({ ...pod, status: { ...pod.status, podIP } }), { writer: "agent" });
+  const aliases = (name: string): string => (agent.pods.assignments.get(`uid-${name}`)?.hostAliases ?? []).map((a) => `${a.ip} ${a.hostnames.join(" ")}`).join("; ");
+  await member("web-1", "shop");
+  await member("db-1", "shop");
+  await member("db-2", "other");
+  await setIp("db-1", "10.1.0.2");
+  await setIp("db-2", "10.1.0.3");
+  await eventually(() => aliases("web-1") === "10.1.0.2 db-1 db", "web-1 knows db-1 and no other group's");
+  t.is(aliases("db-1"), "");
+  await setIp("db-1", "10.1.0.9");
+  await eventually(() => aliases("web-1") === "10.1.0.9 db-1 db", "the new address came");
+  await cluster.store.delete(key("db-1"), { writer: "agent" });
+  await eventually(() => aliases("web-1") === "", "who is gone is forgotten");
+});
+
 const textOf = async (stream: NodeStream): Promise<{ readonly text: string; readonly exitCode: number | undefined; readonly names: readonly string[] }> => {
   let [text, exitCode, names] = ["", undefined as number | undefined, [] as readonly string[]];
   for await (const { frame } of stream.frames) {
