@@ -123,8 +123,8 @@ export const waitUntilStarted = async (client: ApiClient, pod: Pod, progress: Pr
         text = `${pod.metadata.name!}: ${state.text}`;
         if (shown) progress.update(text);
         break;
-      case "unschedulable": return fail(ENGINE_FAILED, `no node can run it: ${await whyNowhere(client, now, state.message)}`);
-      case "failed": return fail(state.exitCode, state.message);
+      case "unschedulable": return await fail(ENGINE_FAILED, `no node can run it: ${await whyNowhere(client, now, state.message)}`);
+      case "failed": return await fail(state.exitCode, state.message);
       case "created":
         if (!isCreated) break;
         progress.clear();
