@@ -72,6 +72,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   });
   const session = createSession({
     controlPlanes: options.controlPlanes, credentials, describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, images, network, clock, random, logger, metrics,
+    imageDirectories: { containers: join(options.dataDir, "containers"), volumes: join(options.dataDir, "volumes") },
   });
   stack.defer(() => session.close());
   session.start();
@@ -128,7 +129,7 @@ const describeNode = ({ options, version }: NodeAgentParts, nodeName: string, no
     hostname: nodeName, addresses: [nodeAddress], machineId: facts.machineId, bootId: facts.bootId, kernelVersion: facts.kernelVersion, osImage: facts.osImage, architecture: facts.architecture,
     agentVersion: version, runtimeVersion: "", capacity,
     allocatable: { ...capacity, milliCpu: Math.max(0, capacity.milliCpu - toMilli(options.reservedCpu)), memoryBytes: Math.max(0, capacity.memoryBytes - toUnits(options.reservedMemory)) },
-    labels: Object.fromEntries(options.labels.map((l) => keyValue("--labels", l))), taints: options.taints.map(parseTaint), cgroupNotes: [cgroups.describe().version, ...cgroups.describe().notes], images: [],
+    labels: Object.fromEntries(options.labels.map((l) => keyValue("--labels", l))), taints: options.taints.map(parseTaint), cgroupNotes: [cgroups.describe().version, ...cgroups.describe().notes], images: [], peerPort: 0,
   };
 };
 

@@ -68,6 +68,11 @@ export class LayerStore {
     return existsSync(this.directory(diffId));
   }
 
+  /** Size of its files; 0 when it is not here. */
+  bytesOf(diffId: Digest): number {
+    return this.#read(hexOf(diffId))?.bytes ?? 0;
+  }
+
   /** Unpacks the blob unless the layer is here. Errors: "Invalid" (damaged, unsafe, not what the diff ID says), "RequestEntityTooLarge", "Cancelled". */
   async unpack(diffId: Digest, blob: Digest, what: string, signal: AbortSignal): Promise<void> {
     if (this.has(diffId)) return;

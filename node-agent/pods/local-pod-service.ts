@@ -22,7 +22,7 @@ import type { Assignment } from "./assignment.ts";
 import { ATTEMPT_LABEL, ContainerSteps, KEEP_LABEL } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
-import type { PodService, RunningPod } from "./pod-service.ts";
+import type { ImageUser, PodService, RunningPod } from "./pod-service.ts";
 import { PodWorker, type WorkerContext } from "./pod-worker.ts";
 import { Sandboxes, type SandboxOptions } from "./sandbox.ts";
 
@@ -238,7 +238,16 @@ class LocalPodService implements PodService {
   }
 
   imagesInUse(): ReadonlySet<string> {
-    return new Set([...this.#workers.values()].flatMap((w) => Object.values(w.record.containers).map((c) => c.imageId).filter((id) => id !== "")));
+    return new Set(this.imageUsers().map((user) => user.imageId));
+  }
+
+  /** Of pods that are over, nothing uses an image any more. What a container names counts before it is there: it may be created in the next moment. */
+  imageUsers(): readonly ImageUser[] {
+    return [...this.#workers.values()].filter(({ record }) => !record.released).flatMap(({ assignment, record }) => allContainers(assignment).flatMap((container): ImageUser[] => {
+      const { name } = container;
+      const ids = new Set([record.containers[name]?.imageId ?? "", this.#options.images.resolve(container.image)?.id ?? ""]);
+      return [...ids].filter((id) => id !== "").map((imageId) => ({ imageId, container: `${assignment.namespace}/${assignment.name}/${name}` }));
+    }));
   }
 
   async close(): Promise<void> {

@@ -20,7 +20,7 @@ import { podHostname } from "./sandbox.ts";
 import { makePod, type PodShape } from "./testing.ts";
 
 const IMAGE: Image = {
-  id: "sha256:aa", manifestDigest: "sha256:bb", names: ["docker.io/library/app:1"], sizeBytes: 1, architecture: "amd64", createdMs: 0, layers: [], layerDirs: ["/layer"],
+  id: "sha256:aa", manifestDigest: "sha256:bb", names: ["docker.io/library/app:1"], sizeBytes: 1, architecture: "amd64", createdMs: 0, manifestBytes: 0, mediaType: "", layers: [], layerDirs: ["/layer"],
   config: { entrypoint: [], cmd: ["sh", "-c", "forever"], env: [], workingDir: "", user: "", stopSignal: "", volumes: [], labels: {}, exposedPorts: [] },
 };
 

@@ -17,6 +17,12 @@ export interface RunningPod {
   readonly containers: readonly RunningContainer[];
 }
 
+export interface ImageUser {
+  readonly imageId: string;
+  /** NAMESPACE/POD/CONTAINER. */
+  readonly container: string;
+}
+
 export interface PodService {
   /** Before the session opens: reads local state, re-adopts containers, goes on with every pod's next step. */
   recover(): Promise<void>;
@@ -35,6 +41,8 @@ export interface PodService {
   running(): readonly RunningPod[];
   /** Image ids that pods use or are about to. */
   imagesInUse(): ReadonlySet<string>;
+  /** Which container uses which image, or is about to: for those who want to remove one. */
+  imageUsers(): readonly ImageUser[];
   /** Stops the loops, not the containers. */
   close(): Promise<void>;
 }

@@ -7,6 +7,7 @@ import type { ImageService } from "../images/image-service.ts";
 import type { PodNetwork } from "../network/pod-network.ts";
 import type { PodService } from "../pods/pod-service.ts";
 import type { StatsCollector } from "../stats/stats-collector.ts";
+import type { ImageRequestContext } from "./image-requests.ts";
 import type { CredentialStore } from "./credentials.ts";
 import type { StatusReporter } from "./status-reporter.ts";
 
@@ -23,6 +24,7 @@ export interface SessionOptions {
   /** Absent: this node tells nobody what its pods use. */
   readonly stats?: Pick<StatsCollector, "follow">;
   readonly images: ImageService;
+  readonly imageDirectories: ImageRequestContext["directories"];
   readonly network: PodNetwork;
   readonly clock: Clock;
   readonly random: () => number;

@@ -8,10 +8,13 @@ import type { DispatcherClient, StreamFrame, StreamRequest, StreamResult } from 
 import type { ImageService } from "../images/image-service.ts";
 import type { PodService } from "../pods/pod-service.ts";
 import type { StatsCollector } from "../stats/stats-collector.ts";
+import { serveImageRequest, type ImageRequestContext } from "./image-requests.ts";
 
 export interface StreamServerOptions {
-  readonly pods: Pick<PodService, "logs" | "exec">;
-  readonly images: Pick<ImageService, "load">;
+  readonly pods: Pick<PodService, "logs" | "exec" | "imageUsers" | "statuses">;
+  readonly images: ImageService;
+  /** What disk usage measures. */
+  readonly imageDirectories: ImageRequestContext["directories"];
   readonly stats?: Pick<StatsCollector, "follow">;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -95,7 +98,7 @@ async function* archiveOf(frames: AsyncIterable<StreamFrame>): AsyncGenerator<Ui
 /** The control plane's frames. Leaving the loop must not destroy the call: the result is still to be sent. */
 const framesOf = (call: Call): AsyncIterable<StreamFrame> => (call as unknown as Readable).iterator({ destroyOnReturn: false });
 
-const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images, stats }: StreamServerOptions): Promise<StreamResult> => {
+const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images, stats, clock, imageDirectories }: StreamServerOptions): Promise<StreamResult> => {
   const { signal } = answer.abort;
   switch (request.kind?.$case) {
     case "logs": {
@@ -119,6 +122,11 @@ const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods,
       call.resume();
       answer.accept(); // the first sample may take a second
       for await (const sample of stats.follow(request.kind.value, signal)) await answer.send({ frame: { $case: "stats", value: sample } });
+      return OK;
+    }
+    case "image": {
+      call.resume();
+      await serveImageRequest(request.kind.value, (frame) => answer.send(frame), signal, { images, pods, clock, directories: imageDirectories });
       return OK;
     }
     default:

@@ -172,6 +172,10 @@ export class FakePods implements PodService {
     return new Set();
   }
 
+  imageUsers(): readonly [] {
+    return [];
+  }
+
   async close(): Promise<void> {}
 }
 
@@ -181,7 +185,7 @@ export class FakeImages implements Pick<ImageService, "list" | "load"> {
 
   list(): ReturnType<ImageService["list"]> {
     return this.loaded.map(({ name, sizeBytes }) => ({
-      id: `sha256:${name}`, manifestDigest: "", names: [name], sizeBytes, architecture: "amd64", createdMs: 0, layers: [], layerDirs: [],
+      id: `sha256:${name}`, manifestDigest: "", names: [name], sizeBytes, architecture: "amd64", createdMs: 0, manifestBytes: 0, mediaType: "", layers: [], layerDirs: [],
       config: { entrypoint: [], cmd: [], env: [], workingDir: "", user: "", stopSignal: "", volumes: [], labels: {}, exposedPorts: [] },
     }));
   }
@@ -217,7 +221,7 @@ export const describeFakeNode = (nodeName: string, change: Partial<NodeDescripti
   const resources = { milliCpu: 4000, memoryBytes: 8 * 2 ** 30, ephemeralStorageBytes: 2 ** 34, pods: 250, extended: {} };
   return {
     hostname: nodeName, addresses: ["127.0.0.1"], machineId: nodeName, bootId: "boot", kernelVersion: "6.18", osImage: "Fake", architecture: "amd64", agentVersion: "v0.1.0",
-    runtimeVersion: "fake://1.0.0", capacity: resources, allocatable: resources, labels: {}, taints: [], cgroupNotes: ["none"], images: [], ...change,
+    runtimeVersion: "fake://1.0.0", capacity: resources, allocatable: resources, labels: {}, taints: [], cgroupNotes: ["none"], images: [], peerPort: 0, ...change,
   };
 };
 
@@ -230,7 +234,7 @@ export const startFakeAgent = ({ target, nodeName, credentials, description, pod
   const [images, metrics, networks] = [new FakeImages(), new Metrics(), [] as ClusterNetwork[]];
   const network = { configure: async (next: ClusterNetwork) => void networks.push(next) } as Partial<PodNetwork> as PodNetwork;
   const session = createSession({
-    controlPlanes: [target].flat(), credentials, describe: () => describeFakeNode(nodeName, description), pods, images: images as Partial<ImageService> as ImageService, network,
+    controlPlanes: [target].flat(), credentials, describe: () => describeFakeNode(nodeName, description), pods, images: images as Partial<ImageService> as ImageService, network, imageDirectories: { containers: "", volumes: "" },
     clock: new SystemClock(), random: Math.random, logger, metrics,
   });
   session.start();

@@ -75,6 +75,8 @@ export interface NodeDescription {
   cgroupNotes: string[];
   /** Images on the node, for locality scoring: at most 50, the largest first. */
   images: NodeImage[];
+  /** Where other nodes' agents get image blobs of this one (HTTPS with node certificates, at addresses[0]); 0: nowhere. */
+  peerPort: number;
 }
 
 export interface NodeDescription_LabelsEntry {
@@ -149,6 +151,8 @@ export interface NodeRoute {
   nodeName: string;
   podCidr: string;
   via: string;
+  /** Of its agent, for image blobs; 0: none. The address is `via`. */
+  peerPort: number;
 }
 
 export interface HeartbeatRequest {
@@ -580,6 +584,9 @@ export interface StreamRequest {
     | { $case: "attach"; value: AttachRequest }
     | { $case: "portForward"; value: PortForwardRequest }
     | { $case: "stats"; value: StatsRequest }
+    | //
+    /** What the agent sends: `image_progress`, `image_report`, and for save the archive as `stdout`. */
+    { $case: "image"; value: ImageRequest }
     | undefined;
 }
 
@@ -636,6 +643,155 @@ export interface LoadImageRequest {
   name: string;
 }
 
+/** Something to do with this node's images. Names are as users write them; the agent normalizes them. */
+export interface ImageRequest {
+  action:
+    | //
+    /** Answered by a report of `images`. */
+    { $case: "list"; value: ImageListRequest }
+    | { $case: "pull"; value: ImagePullRequest }
+    | { $case: "push"; value: ImagePushRequest }
+    | //
+    /** Gives `source` (a name or an ID) the name `target`. */
+    { $case: "tag"; value: ImageTagRequest }
+    | { $case: "remove"; value: ImageRemoveRequest }
+    | { $case: "save"; value: ImageSaveRequest }
+    | { $case: "inspect"; value: ImageInspectRequest }
+    | { $case: "prune"; value: ImagePruneRequest }
+    | //
+    /** Answered by a report of `usage`. */
+    { $case: "usage"; value: ImageUsageRequest }
+    | //
+    /** Gets an image that another node has, from it and other peers. */
+    { $case: "receive"; value: ImageReceiveRequest }
+    | undefined;
+}
+
+export interface ImageListRequest {
+}
+
+export interface ImagePullRequest {
+  reference: string;
+  credentials: RegistryCredential[];
+}
+
+export interface ImagePushRequest {
+  reference: string;
+  credentials: RegistryCredential[];
+  /** Every tag of the repository. */
+  allTags: boolean;
+}
+
+export interface ImageTagRequest {
+  source: string;
+  target: string;
+}
+
+export interface ImageRemoveRequest {
+  references: string[];
+  /** Also what has several names (when given by ID) or is used by a container. */
+  force: boolean;
+  /** Only takes names away. */
+  noPrune: boolean;
+}
+
+export interface ImageSaveRequest {
+  references: string[];
+}
+
+export interface ImageInspectRequest {
+  reference: string;
+}
+
+export interface ImagePruneRequest {
+  /** Also images with a name that no container uses. */
+  all: boolean;
+  /** Only what was made before; 0: whatever its age. */
+  untilMs: number;
+  /** KEY or KEY=VALUE; with ! in front: those without. */
+  labels: string[];
+}
+
+export interface ImageUsageRequest {
+}
+
+export interface ImageReceiveRequest {
+  names: string[];
+  manifestDigest: string;
+  manifestBytes: number;
+  mediaType: string;
+  /** A node that has it. */
+  fromNode: string;
+}
+
+/** How far a pull or push is: one for each change of a layer's state, and some in between. */
+export interface ImageProgress {
+  /** Digest of the blob; "": of the whole. */
+  id: string;
+  /** In docker's words: Pulling fs layer, Downloading, Extracting, Pull complete, Already exists, Pushing, Pushed, ... */
+  status: string;
+  currentBytes: number;
+  totalBytes: number;
+}
+
+export interface ImageReport {
+  images: ImageRecord[];
+  /** Of remove and prune. */
+  untagged: string[];
+  deleted: string[];
+  freedBytes: number;
+  usage:
+    | ImageUsage
+    | undefined;
+  /** Of inspect: the OCI image config, JSON. */
+  config: Buffer;
+}
+
+export interface ImageRecord {
+  id: string;
+  manifestDigest: string;
+  names: string[];
+  /** Of the blobs, as they are transferred. */
+  sizeBytes: number;
+  createdMs: number;
+  architecture: string;
+  labels: { [key: string]: string };
+  /** Containers of this node that use it: NAMESPACE/POD/CONTAINER. */
+  usedBy: string[];
+  layers: ImageLayerRecord[];
+  mediaType: string;
+  manifestBytes: number;
+}
+
+export interface ImageRecord_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+export interface ImageLayerRecord {
+  digest: string;
+  diffId: string;
+  sizeBytes: number;
+  /** Unpacked. */
+  diskBytes: number;
+}
+
+export interface ImageUsage {
+  images: number;
+  activeImages: number;
+  /** Blobs and unpacked layers, each once however many images share it. */
+  bytes: number;
+  reclaimableBytes: number;
+  containers: number;
+  activeContainers: number;
+  containerBytes: number;
+  reclaimableContainerBytes: number;
+  volumes: number;
+  activeVolumes: number;
+  volumeBytes: number;
+  buildCacheBytes: number;
+}
+
 /** One frame of a stream, either way. Frames of data are at most 64 KiB. */
 export interface StreamFrame {
   frame:
@@ -656,6 +812,8 @@ export interface StreamFrame {
     /** The agent's first, instead of `accept`: it can't serve the stream, and says why. */
     { $case: "refuse"; value: StreamRefusal }
     | { $case: "stats"; value: StatsSample }
+    | { $case: "imageProgress"; value: ImageProgress }
+    | { $case: "imageReport"; value: ImageReport }
     | undefined;
 }
 
@@ -1051,6 +1209,7 @@ function createBaseNodeDescription(): NodeDescription {
     taints: [],
     cgroupNotes: [],
     images: [],
+    peerPort: 0,
   };
 }
 
@@ -1100,6 +1259,9 @@ export const NodeDescription: MessageFns<NodeDescription> = {
     }
     for (const v of message.images) {
       NodeImage.encode(v!, writer.uint32(122).fork()).join();
+    }
+    if (message.peerPort !== 0) {
+      writer.uint32(240).int32(message.peerPort);
     }
     return writer;
   },
@@ -1240,6 +1402,14 @@ export const NodeDescription: MessageFns<NodeDescription> = {
             message.images.push(NodeImage.decode(reader, reader.uint32()));
             continue;
           }
+          case 30: {
+            if (tag !== 240) {
+              break;
+            }
+
+            message.peerPort = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1284,6 +1454,7 @@ export const NodeDescription: MessageFns<NodeDescription> = {
     message.taints = object.taints?.map((e) => Taint.fromPartial(e)) || [];
     message.cgroupNotes = object.cgroupNotes?.map((e) => e) || [];
     message.images = object.images?.map((e) => NodeImage.fromPartial(e)) || [];
+    message.peerPort = object.peerPort ?? 0;
     return message;
   },
 };
@@ -2085,7 +2256,7 @@ export const ClusterNetwork: MessageFns<ClusterNetwork> = {
 };
 
 function createBaseNodeRoute(): NodeRoute {
-  return { nodeName: "", podCidr: "", via: "" };
+  return { nodeName: "", podCidr: "", via: "", peerPort: 0 };
 }
 
 export const NodeRoute: MessageFns<NodeRoute> = {
@@ -2098,6 +2269,9 @@ export const NodeRoute: MessageFns<NodeRoute> = {
     }
     if (message.via !== "") {
       writer.uint32(26).string(message.via);
+    }
+    if (message.peerPort !== 0) {
+      writer.uint32(240).int32(message.peerPort);
     }
     return writer;
   },
@@ -2139,6 +2313,14 @@ export const NodeRoute: MessageFns<NodeRoute> = {
             message.via = reader.string();
             continue;
           }
+          case 30: {
+            if (tag !== 240) {
+              break;
+            }
+
+            message.peerPort = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2159,6 +2341,7 @@ export const NodeRoute: MessageFns<NodeRoute> = {
     message.nodeName = object.nodeName ?? "";
     message.podCidr = object.podCidr ?? "";
     message.via = object.via ?? "";
+    message.peerPort = object.peerPort ?? 0;
     return message;
   },
 };
@@ -6838,6 +7021,9 @@ export const StreamRequest: MessageFns<StreamRequest> = {
       case "stats":
         StatsRequest.encode(message.kind.value, writer.uint32(482).fork()).join();
         break;
+      case "image":
+        ImageRequest.encode(message.kind.value, writer.uint32(242).fork()).join();
+        break;
     }
     return writer;
   },
@@ -6911,6 +7097,14 @@ export const StreamRequest: MessageFns<StreamRequest> = {
             message.kind = { $case: "stats", value: StatsRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.kind = { $case: "image", value: ImageRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6963,6 +7157,12 @@ export const StreamRequest: MessageFns<StreamRequest> = {
       case "stats": {
         if (object.kind?.value !== undefined && object.kind?.value !== null) {
           message.kind = { $case: "stats", value: StatsRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "image": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "image", value: ImageRequest.fromPartial(object.kind.value) };
         }
         break;
       }
@@ -7562,6 +7762,1657 @@ export const LoadImageRequest: MessageFns<LoadImageRequest> = {
   },
 };
 
+function createBaseImageRequest(): ImageRequest {
+  return { action: undefined };
+}
+
+export const ImageRequest: MessageFns<ImageRequest> = {
+  encode(message: ImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.action?.$case) {
+      case "list":
+        ImageListRequest.encode(message.action.value, writer.uint32(10).fork()).join();
+        break;
+      case "pull":
+        ImagePullRequest.encode(message.action.value, writer.uint32(18).fork()).join();
+        break;
+      case "push":
+        ImagePushRequest.encode(message.action.value, writer.uint32(26).fork()).join();
+        break;
+      case "tag":
+        ImageTagRequest.encode(message.action.value, writer.uint32(34).fork()).join();
+        break;
+      case "remove":
+        ImageRemoveRequest.encode(message.action.value, writer.uint32(42).fork()).join();
+        break;
+      case "save":
+        ImageSaveRequest.encode(message.action.value, writer.uint32(50).fork()).join();
+        break;
+      case "inspect":
+        ImageInspectRequest.encode(message.action.value, writer.uint32(58).fork()).join();
+        break;
+      case "prune":
+        ImagePruneRequest.encode(message.action.value, writer.uint32(66).fork()).join();
+        break;
+      case "usage":
+        ImageUsageRequest.encode(message.action.value, writer.uint32(74).fork()).join();
+        break;
+      case "receive":
+        ImageReceiveRequest.encode(message.action.value, writer.uint32(82).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.action = { $case: "list", value: ImageListRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.action = { $case: "pull", value: ImagePullRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.action = { $case: "push", value: ImagePushRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.action = { $case: "tag", value: ImageTagRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.action = { $case: "remove", value: ImageRemoveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.action = { $case: "save", value: ImageSaveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.action = { $case: "inspect", value: ImageInspectRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.action = { $case: "prune", value: ImagePruneRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.action = { $case: "usage", value: ImageUsageRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.action = { $case: "receive", value: ImageReceiveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageRequest>, I>>(base?: I): ImageRequest {
+    return ImageRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageRequest>, I>>(object: I): ImageRequest {
+    const message = createBaseImageRequest();
+    switch (object.action?.$case) {
+      case "list": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "list", value: ImageListRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "pull": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "pull", value: ImagePullRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "push": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "push", value: ImagePushRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "tag": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "tag", value: ImageTagRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "remove": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "remove", value: ImageRemoveRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "save": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "save", value: ImageSaveRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "inspect": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "inspect", value: ImageInspectRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "prune": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "prune", value: ImagePruneRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "usage": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "usage", value: ImageUsageRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "receive": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "receive", value: ImageReceiveRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseImageListRequest(): ImageListRequest {
+  return {};
+}
+
+export const ImageListRequest: MessageFns<ImageListRequest> = {
+  encode(_: ImageListRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageListRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageListRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageListRequest>, I>>(base?: I): ImageListRequest {
+    return ImageListRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageListRequest>, I>>(_: I): ImageListRequest {
+    const message = createBaseImageListRequest();
+    return message;
+  },
+};
+
+function createBaseImagePullRequest(): ImagePullRequest {
+  return { reference: "", credentials: [] };
+}
+
+export const ImagePullRequest: MessageFns<ImagePullRequest> = {
+  encode(message: ImagePullRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reference !== "") {
+      writer.uint32(10).string(message.reference);
+    }
+    for (const v of message.credentials) {
+      RegistryCredential.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImagePullRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImagePullRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reference = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.credentials.push(RegistryCredential.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImagePullRequest>, I>>(base?: I): ImagePullRequest {
+    return ImagePullRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImagePullRequest>, I>>(object: I): ImagePullRequest {
+    const message = createBaseImagePullRequest();
+    message.reference = object.reference ?? "";
+    message.credentials = object.credentials?.map((e) => RegistryCredential.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseImagePushRequest(): ImagePushRequest {
+  return { reference: "", credentials: [], allTags: false };
+}
+
+export const ImagePushRequest: MessageFns<ImagePushRequest> = {
+  encode(message: ImagePushRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reference !== "") {
+      writer.uint32(10).string(message.reference);
+    }
+    for (const v of message.credentials) {
+      RegistryCredential.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.allTags !== false) {
+      writer.uint32(24).bool(message.allTags);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImagePushRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImagePushRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reference = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.credentials.push(RegistryCredential.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.allTags = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImagePushRequest>, I>>(base?: I): ImagePushRequest {
+    return ImagePushRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImagePushRequest>, I>>(object: I): ImagePushRequest {
+    const message = createBaseImagePushRequest();
+    message.reference = object.reference ?? "";
+    message.credentials = object.credentials?.map((e) => RegistryCredential.fromPartial(e)) || [];
+    message.allTags = object.allTags ?? false;
+    return message;
+  },
+};
+
+function createBaseImageTagRequest(): ImageTagRequest {
+  return { source: "", target: "" };
+}
+
+export const ImageTagRequest: MessageFns<ImageTagRequest> = {
+  encode(message: ImageTagRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.source !== "") {
+      writer.uint32(10).string(message.source);
+    }
+    if (message.target !== "") {
+      writer.uint32(18).string(message.target);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageTagRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageTagRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageTagRequest>, I>>(base?: I): ImageTagRequest {
+    return ImageTagRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageTagRequest>, I>>(object: I): ImageTagRequest {
+    const message = createBaseImageTagRequest();
+    message.source = object.source ?? "";
+    message.target = object.target ?? "";
+    return message;
+  },
+};
+
+function createBaseImageRemoveRequest(): ImageRemoveRequest {
+  return { references: [], force: false, noPrune: false };
+}
+
+export const ImageRemoveRequest: MessageFns<ImageRemoveRequest> = {
+  encode(message: ImageRemoveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.references) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.force !== false) {
+      writer.uint32(16).bool(message.force);
+    }
+    if (message.noPrune !== false) {
+      writer.uint32(24).bool(message.noPrune);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageRemoveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageRemoveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.references.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.force = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.noPrune = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageRemoveRequest>, I>>(base?: I): ImageRemoveRequest {
+    return ImageRemoveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageRemoveRequest>, I>>(object: I): ImageRemoveRequest {
+    const message = createBaseImageRemoveRequest();
+    message.references = object.references?.map((e) => e) || [];
+    message.force = object.force ?? false;
+    message.noPrune = object.noPrune ?? false;
+    return message;
+  },
+};
+
+function createBaseImageSaveRequest(): ImageSaveRequest {
+  return { references: [] };
+}
+
+export const ImageSaveRequest: MessageFns<ImageSaveRequest> = {
+  encode(message: ImageSaveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.references) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageSaveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageSaveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.references.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageSaveRequest>, I>>(base?: I): ImageSaveRequest {
+    return ImageSaveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageSaveRequest>, I>>(object: I): ImageSaveRequest {
+    const message = createBaseImageSaveRequest();
+    message.references = object.references?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseImageInspectRequest(): ImageInspectRequest {
+  return { reference: "" };
+}
+
+export const ImageInspectRequest: MessageFns<ImageInspectRequest> = {
+  encode(message: ImageInspectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reference !== "") {
+      writer.uint32(10).string(message.reference);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageInspectRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageInspectRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reference = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageInspectRequest>, I>>(base?: I): ImageInspectRequest {
+    return ImageInspectRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageInspectRequest>, I>>(object: I): ImageInspectRequest {
+    const message = createBaseImageInspectRequest();
+    message.reference = object.reference ?? "";
+    return message;
+  },
+};
+
+function createBaseImagePruneRequest(): ImagePruneRequest {
+  return { all: false, untilMs: 0, labels: [] };
+}
+
+export const ImagePruneRequest: MessageFns<ImagePruneRequest> = {
+  encode(message: ImagePruneRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.all !== false) {
+      writer.uint32(8).bool(message.all);
+    }
+    if (message.untilMs !== 0) {
+      writer.uint32(16).int64(message.untilMs);
+    }
+    for (const v of message.labels) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImagePruneRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImagePruneRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.all = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.untilMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.labels.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImagePruneRequest>, I>>(base?: I): ImagePruneRequest {
+    return ImagePruneRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImagePruneRequest>, I>>(object: I): ImagePruneRequest {
+    const message = createBaseImagePruneRequest();
+    message.all = object.all ?? false;
+    message.untilMs = object.untilMs ?? 0;
+    message.labels = object.labels?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseImageUsageRequest(): ImageUsageRequest {
+  return {};
+}
+
+export const ImageUsageRequest: MessageFns<ImageUsageRequest> = {
+  encode(_: ImageUsageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageUsageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageUsageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageUsageRequest>, I>>(base?: I): ImageUsageRequest {
+    return ImageUsageRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageUsageRequest>, I>>(_: I): ImageUsageRequest {
+    const message = createBaseImageUsageRequest();
+    return message;
+  },
+};
+
+function createBaseImageReceiveRequest(): ImageReceiveRequest {
+  return { names: [], manifestDigest: "", manifestBytes: 0, mediaType: "", fromNode: "" };
+}
+
+export const ImageReceiveRequest: MessageFns<ImageReceiveRequest> = {
+  encode(message: ImageReceiveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.names) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.manifestDigest !== "") {
+      writer.uint32(18).string(message.manifestDigest);
+    }
+    if (message.manifestBytes !== 0) {
+      writer.uint32(24).int64(message.manifestBytes);
+    }
+    if (message.mediaType !== "") {
+      writer.uint32(34).string(message.mediaType);
+    }
+    if (message.fromNode !== "") {
+      writer.uint32(42).string(message.fromNode);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageReceiveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageReceiveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.names.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.manifestDigest = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.manifestBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.mediaType = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.fromNode = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageReceiveRequest>, I>>(base?: I): ImageReceiveRequest {
+    return ImageReceiveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageReceiveRequest>, I>>(object: I): ImageReceiveRequest {
+    const message = createBaseImageReceiveRequest();
+    message.names = object.names?.map((e) => e) || [];
+    message.manifestDigest = object.manifestDigest ?? "";
+    message.manifestBytes = object.manifestBytes ?? 0;
+    message.mediaType = object.mediaType ?? "";
+    message.fromNode = object.fromNode ?? "";
+    return message;
+  },
+};
+
+function createBaseImageProgress(): ImageProgress {
+  return { id: "", status: "", currentBytes: 0, totalBytes: 0 };
+}
+
+export const ImageProgress: MessageFns<ImageProgress> = {
+  encode(message: ImageProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.status !== "") {
+      writer.uint32(18).string(message.status);
+    }
+    if (message.currentBytes !== 0) {
+      writer.uint32(24).int64(message.currentBytes);
+    }
+    if (message.totalBytes !== 0) {
+      writer.uint32(32).int64(message.totalBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.status = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.currentBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageProgress>, I>>(base?: I): ImageProgress {
+    return ImageProgress.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageProgress>, I>>(object: I): ImageProgress {
+    const message = createBaseImageProgress();
+    message.id = object.id ?? "";
+    message.status = object.status ?? "";
+    message.currentBytes = object.currentBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseImageReport(): ImageReport {
+  return { images: [], untagged: [], deleted: [], freedBytes: 0, usage: undefined, config: Buffer.alloc(0) };
+}
+
+export const ImageReport: MessageFns<ImageReport> = {
+  encode(message: ImageReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.images) {
+      ImageRecord.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.untagged) {
+      writer.uint32(18).string(v!);
+    }
+    for (const v of message.deleted) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.freedBytes !== 0) {
+      writer.uint32(32).int64(message.freedBytes);
+    }
+    if (message.usage !== undefined) {
+      ImageUsage.encode(message.usage, writer.uint32(42).fork()).join();
+    }
+    if (message.config.length !== 0) {
+      writer.uint32(50).bytes(message.config);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.images.push(ImageRecord.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.untagged.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.deleted.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.freedBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.usage = ImageUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.config = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageReport>, I>>(base?: I): ImageReport {
+    return ImageReport.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageReport>, I>>(object: I): ImageReport {
+    const message = createBaseImageReport();
+    message.images = object.images?.map((e) => ImageRecord.fromPartial(e)) || [];
+    message.untagged = object.untagged?.map((e) => e) || [];
+    message.deleted = object.deleted?.map((e) => e) || [];
+    message.freedBytes = object.freedBytes ?? 0;
+    message.usage = (object.usage !== undefined && object.usage !== null)
+      ? ImageUsage.fromPartial(object.usage)
+      : undefined;
+    message.config = object.config ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseImageRecord(): ImageRecord {
+  return {
+    id: "",
+    manifestDigest: "",
+    names: [],
+    sizeBytes: 0,
+    createdMs: 0,
+    architecture: "",
+    labels: {},
+    usedBy: [],
+    layers: [],
+    mediaType: "",
+    manifestBytes: 0,
+  };
+}
+
+export const ImageRecord: MessageFns<ImageRecord> = {
+  encode(message: ImageRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.manifestDigest !== "") {
+      writer.uint32(18).string(message.manifestDigest);
+    }
+    for (const v of message.names) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(32).int64(message.sizeBytes);
+    }
+    if (message.createdMs !== 0) {
+      writer.uint32(40).int64(message.createdMs);
+    }
+    if (message.architecture !== "") {
+      writer.uint32(50).string(message.architecture);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      ImageRecord_LabelsEntry.encode({ key: key as any, value }, writer.uint32(58).fork()).join();
+    });
+    for (const v of message.usedBy) {
+      writer.uint32(66).string(v!);
+    }
+    for (const v of message.layers) {
+      ImageLayerRecord.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.mediaType !== "") {
+      writer.uint32(82).string(message.mediaType);
+    }
+    if (message.manifestBytes !== 0) {
+      writer.uint32(88).int64(message.manifestBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.manifestDigest = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.names.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.createdMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.architecture = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            const entry7 = ImageRecord_LabelsEntry.decode(reader, reader.uint32());
+            if (entry7.value !== undefined) {
+              message.labels[entry7.key] = entry7.value;
+            }
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.usedBy.push(reader.string());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.layers.push(ImageLayerRecord.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.mediaType = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.manifestBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageRecord>, I>>(base?: I): ImageRecord {
+    return ImageRecord.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageRecord>, I>>(object: I): ImageRecord {
+    const message = createBaseImageRecord();
+    message.id = object.id ?? "";
+    message.manifestDigest = object.manifestDigest ?? "";
+    message.names = object.names?.map((e) => e) || [];
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.createdMs = object.createdMs ?? 0;
+    message.architecture = object.architecture ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.usedBy = object.usedBy?.map((e) => e) || [];
+    message.layers = object.layers?.map((e) => ImageLayerRecord.fromPartial(e)) || [];
+    message.mediaType = object.mediaType ?? "";
+    message.manifestBytes = object.manifestBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseImageRecord_LabelsEntry(): ImageRecord_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const ImageRecord_LabelsEntry: MessageFns<ImageRecord_LabelsEntry> = {
+  encode(message: ImageRecord_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageRecord_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageRecord_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageRecord_LabelsEntry>, I>>(base?: I): ImageRecord_LabelsEntry {
+    return ImageRecord_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageRecord_LabelsEntry>, I>>(object: I): ImageRecord_LabelsEntry {
+    const message = createBaseImageRecord_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseImageLayerRecord(): ImageLayerRecord {
+  return { digest: "", diffId: "", sizeBytes: 0, diskBytes: 0 };
+}
+
+export const ImageLayerRecord: MessageFns<ImageLayerRecord> = {
+  encode(message: ImageLayerRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    if (message.diffId !== "") {
+      writer.uint32(18).string(message.diffId);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(24).int64(message.sizeBytes);
+    }
+    if (message.diskBytes !== 0) {
+      writer.uint32(32).int64(message.diskBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageLayerRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageLayerRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.diffId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.diskBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageLayerRecord>, I>>(base?: I): ImageLayerRecord {
+    return ImageLayerRecord.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageLayerRecord>, I>>(object: I): ImageLayerRecord {
+    const message = createBaseImageLayerRecord();
+    message.digest = object.digest ?? "";
+    message.diffId = object.diffId ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.diskBytes = object.diskBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseImageUsage(): ImageUsage {
+  return {
+    images: 0,
+    activeImages: 0,
+    bytes: 0,
+    reclaimableBytes: 0,
+    containers: 0,
+    activeContainers: 0,
+    containerBytes: 0,
+    reclaimableContainerBytes: 0,
+    volumes: 0,
+    activeVolumes: 0,
+    volumeBytes: 0,
+    buildCacheBytes: 0,
+  };
+}
+
+export const ImageUsage: MessageFns<ImageUsage> = {
+  encode(message: ImageUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.images !== 0) {
+      writer.uint32(8).int64(message.images);
+    }
+    if (message.activeImages !== 0) {
+      writer.uint32(16).int64(message.activeImages);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(24).int64(message.bytes);
+    }
+    if (message.reclaimableBytes !== 0) {
+      writer.uint32(32).int64(message.reclaimableBytes);
+    }
+    if (message.containers !== 0) {
+      writer.uint32(40).int64(message.containers);
+    }
+    if (message.activeContainers !== 0) {
+      writer.uint32(48).int64(message.activeContainers);
+    }
+    if (message.containerBytes !== 0) {
+      writer.uint32(56).int64(message.containerBytes);
+    }
+    if (message.reclaimableContainerBytes !== 0) {
+      writer.uint32(64).int64(message.reclaimableContainerBytes);
+    }
+    if (message.volumes !== 0) {
+      writer.uint32(72).int64(message.volumes);
+    }
+    if (message.activeVolumes !== 0) {
+      writer.uint32(80).int64(message.activeVolumes);
+    }
+    if (message.volumeBytes !== 0) {
+      writer.uint32(88).int64(message.volumeBytes);
+    }
+    if (message.buildCacheBytes !== 0) {
+      writer.uint32(96).int64(message.buildCacheBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.images = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.activeImages = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.reclaimableBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.containers = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.activeContainers = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.containerBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.reclaimableContainerBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.volumes = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.activeVolumes = longToNumber(reader.int64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.volumeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.buildCacheBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageUsage>, I>>(base?: I): ImageUsage {
+    return ImageUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageUsage>, I>>(object: I): ImageUsage {
+    const message = createBaseImageUsage();
+    message.images = object.images ?? 0;
+    message.activeImages = object.activeImages ?? 0;
+    message.bytes = object.bytes ?? 0;
+    message.reclaimableBytes = object.reclaimableBytes ?? 0;
+    message.containers = object.containers ?? 0;
+    message.activeContainers = object.activeContainers ?? 0;
+    message.containerBytes = object.containerBytes ?? 0;
+    message.reclaimableContainerBytes = object.reclaimableContainerBytes ?? 0;
+    message.volumes = object.volumes ?? 0;
+    message.activeVolumes = object.activeVolumes ?? 0;
+    message.volumeBytes = object.volumeBytes ?? 0;
+    message.buildCacheBytes = object.buildCacheBytes ?? 0;
+    return message;
+  },
+};
+
 function createBaseStreamFrame(): StreamFrame {
   return { frame: undefined };
 }
@@ -7595,6 +9446,12 @@ export const StreamFrame: MessageFns<StreamFrame> = {
         break;
       case "stats":
         StatsSample.encode(message.frame.value, writer.uint32(482).fork()).join();
+        break;
+      case "imageProgress":
+        ImageProgress.encode(message.frame.value, writer.uint32(242).fork()).join();
+        break;
+      case "imageReport":
+        ImageReport.encode(message.frame.value, writer.uint32(250).fork()).join();
         break;
     }
     return writer;
@@ -7685,6 +9542,22 @@ export const StreamFrame: MessageFns<StreamFrame> = {
             message.frame = { $case: "stats", value: StatsSample.decode(reader, reader.uint32()) };
             continue;
           }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.frame = { $case: "imageProgress", value: ImageProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 31: {
+            if (tag !== 250) {
+              break;
+            }
+
+            message.frame = { $case: "imageReport", value: ImageReport.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7754,6 +9627,18 @@ export const StreamFrame: MessageFns<StreamFrame> = {
       case "stats": {
         if (object.frame?.value !== undefined && object.frame?.value !== null) {
           message.frame = { $case: "stats", value: StatsSample.fromPartial(object.frame.value) };
+        }
+        break;
+      }
+      case "imageProgress": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "imageProgress", value: ImageProgress.fromPartial(object.frame.value) };
+        }
+        break;
+      }
+      case "imageReport": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "imageReport", value: ImageReport.fromPartial(object.frame.value) };
         }
         break;
       }
