@@ -54,8 +54,11 @@ export class Writes {
     for (let current: T | undefined = object; current !== undefined && stillSo(current);) {
       const mark: T | undefined = toMark(type, current, nowMs, how);
       if (mark) {
-        await this.update(type, current, (latest) => (stillSo(latest) && (latest.metadata.deletionTimestamp === undefined || how.dropFinalizer) ? toMark(type, latest, nowMs, how) : undefined));
-        return;
+        const after: T | undefined = await this.update(type, current, (latest) => (stillSo(latest) && (latest.metadata.deletionTimestamp === undefined || how.dropFinalizer) ? toMark(type, latest, nowMs, how) : undefined));
+        if (after === undefined || after.metadata.deletionTimestamp !== undefined) return;
+        // What kept it has gone meanwhile: now it can be deleted outright.
+        current = after;
+        continue;
       }
       try {
         // With the version: a pod that is bound after all since we looked must be stopped by its agent, not forgotten.

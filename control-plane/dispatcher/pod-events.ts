@@ -10,6 +10,8 @@ export interface PodTrouble {
 
 /** Waiting for what takes its time. With a message, the sandbox failed. */
 const NORMAL = new Set(["ContainerCreating", "PodInitializing"]);
+/** Its message says for what it waits, and nothing is wrong. */
+const STAGED = "Staged";
 
 export const podTroubles = (before: PodStatus | undefined, after: PodStatus): readonly PodTrouble[] => {
   const statuses = (status: PodStatus | undefined) => [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
@@ -17,7 +19,7 @@ export const podTroubles = (before: PodStatus | undefined, after: PodStatus): re
   const troubles = new Map<string, PodTrouble>();
   for (const { name, state, restartCount } of statuses(after)) {
     const { reason = "", message = "" } = state?.waiting ?? {};
-    if (reason === "" || (NORMAL.has(reason) && message === "")) continue;
+    if (reason === "" || reason === STAGED || (NORMAL.has(reason) && message === "")) continue;
     const was = earlier.get(name);
     // A container that crashed again waits as it did before, but longer.
     if (was?.state?.waiting?.reason === reason && was.state.waiting.message === message && was.restartCount === restartCount) continue;

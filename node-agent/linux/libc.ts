@@ -106,6 +106,10 @@ export const spawnAttributes = {
   setSignalMask: bindDirect("posix_spawnattr_setsigmask", "int posix_spawnattr_setsigmask(_Inout_ void *attributes, const void *signals)"),
 } as const;
 
+/** `parameters` is struct sched_param: one int, the priority. */
+export const schedSetscheduler: (pid: number, policy: number, parameters: Uint8Array) => number =
+  bind("sched_setscheduler", "int sched_setscheduler(int pid, int policy, const void *parameters)");
+
 export const mknod: (path: string, mode: number, device: bigint) => number = bind("mknod", "int mknod(const char *path, uint32_t mode, uint64_t device)");
 export const lsetxattr: (path: string, name: string, value: Uint8Array, sizeBytes: number, flags: number) => number =
   bind("lsetxattr", "int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)");

@@ -19,6 +19,7 @@ import type { ContainerPhase, ContainerRuntime } from "../runtime/container-runt
 import { Permits } from "../runtime/permits.ts";
 import type { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
+import { Bursts } from "./bursts.ts";
 import { ATTEMPT_LABEL, ContainerSteps, KEEP_LABEL } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
@@ -74,6 +75,7 @@ class LocalPodService implements PodService {
   readonly #steps: ContainerSteps;
   readonly #sandboxes: Sandboxes;
   readonly #context: WorkerContext;
+  readonly #bursts: Bursts;
   readonly #workers = new Map<string, PodWorker>();
   readonly #handlers = new Set<(status: PodStatus) => void>();
   readonly #dirty = new Set<PodWorker>();
@@ -97,7 +99,9 @@ class LocalPodService implements PodService {
       gauge.reset();
       for (const worker of this.#workers.values()) gauge.inc({ phase: worker.status().phase });
     });
+    this.#bursts = new Bursts({ clock, logger, metrics });
     this.#context = {
+      bursts: this.#bursts,
       clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), hostIp,
       save: (worker) => this.#saveSoon(worker),
       flush: () => this.#flush(),
@@ -254,6 +258,7 @@ class LocalPodService implements PodService {
     this.#exits[Symbol.dispose]();
     this.#logTimer?.[Symbol.dispose]();
     for (const worker of this.#workers.values()) worker.close();
+    this.#bursts[Symbol.dispose]();
     this.#flush();
     this.#closed = true;
     await Promise.resolve();

@@ -527,3 +527,68 @@ test("kept files of a pod that nobody knows any more are removed", async (t) => 
   await b.rest();
   t.deepEqual([...b.machine.layers], [b.id()]);
 });
+
+test("staged pods: made ahead, shown as Staged, started together at their instant; the books follow", async (t) => {
+  const b = await open(t);
+  const atMs = b.clock.nowMs() + 60_000;
+  const pods = ["u", "v", "w"].map((uid) => pod({ uid, name: uid, startAtMs: atMs, restartPolicy: "Never", containers: [{}, { name: "side" }] }));
+  await b.run(...pods);
+  t.true(b.last().staged);
+  t.is(show(b.last("v").containers[0]!.state), "waiting Staged");
+  await b.clock.advance(59_999);
+  await b.rest();
+  t.false(b.runtime.calls.some((c) => c.startsWith("start")));
+  const reports = b.reports.length;
+  await b.clock.advance(1);
+  t.is(b.runtime.calls.filter((c) => c.startsWith("start")).length, 6, "all in one turn");
+  t.is(b.reports.length, reports);
+  await b.clock.advance(200);
+  await b.rest();
+  t.is(b.reports.length, reports + 3);
+  t.like(b.last("w"), { phase: "Running", staged: false });
+  const started = b.last("w").containers[0]!.state?.state;
+  t.is(started?.$case === "running" ? started.value.startedAtMs : 0, atMs);
+});
+
+test("staged pods survive their agent: what is due when it comes back starts at once, what was deleted never does", async (t) => {
+  const b = await open(t);
+  const atMs = b.clock.nowMs() + 60_000;
+  const [late, gone] = ["u", "v"].map((uid) => pod({ uid, name: uid, startAtMs: atMs }));
+  await b.run(late!, gone!);
+  await b.run(deleted(gone!, 0));
+  t.true(b.last("v").gone);
+  t.is(b.machine.containers.size, 1);
+  await b.restart();
+  t.is(b.machine.containers.size, 1, "adopted, not made anew");
+  t.true(b.last("u").staged);
+  b.clock.stepWall(90_000);
+  await b.restart();
+  await b.clock.advance(200);
+  await b.rest();
+  t.is(b.last("u").phase, "Running");
+  t.false(b.runtime.calls.includes(`start ${b.id("main", 0, "v")}`));
+});
+
+test("a staged command that can't run is said ahead, and ends the pod only at its instant", async (t) => {
+  const b = await open(t);
+  await b.run(pod({ restartPolicy: "Never", startAtMs: b.clock.nowMs() + 60_000, containers: [{ command: ["nonsense"] }] }));
+  t.is(show(b.last().containers[0]!.state), "waiting CreateContainerError");
+  t.is(b.last().phase, "Pending");
+  await b.clock.advance(61_000);
+  await b.rest();
+  t.is(show(b.last().containers[0]!.state), "terminated StartError 128");
+  t.is(b.last().phase, "Failed");
+});
+
+test("the wall clock steps: the start follows it", async (t) => {
+  const b = await open(t);
+  const atMs = b.clock.nowMs() + 60_000;
+  await b.run(pod({ startAtMs: atMs }));
+  b.clock.stepWall(-30_000);
+  await b.clock.advance(60_000);
+  await b.rest();
+  t.true(b.last().staged);
+  await b.clock.advance(30_200);
+  await b.rest();
+  t.is(b.last().phase, "Running");
+});

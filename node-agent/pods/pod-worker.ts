@@ -7,6 +7,7 @@ import type { Container, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime } from "../runtime/container-runtime.ts";
 import type { Permits } from "../runtime/permits.ts";
 import type { Assignment } from "./assignment.ts";
+import { BOOKS_AFTER_MS, type Bursts, type Staged } from "./bursts.ts";
 import type { ContainerSteps } from "./container-steps.ts";
 import { runHandler } from "./handlers.ts";
 import { crashesAfter, nextStep, type Step } from "./next-step.ts";
@@ -23,6 +24,7 @@ export interface WorkerContext {
   readonly steps: ContainerSteps;
   /** Pods between sandbox and start: finishing one beats beginning all. */
   readonly lane: Permits;
+  readonly bursts: Bursts;
   readonly hostIp: () => string;
   /** Soon, together with what others save. */
   save(worker: PodWorker): void;
@@ -40,7 +42,7 @@ const IN_LANE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "creat
 
 const CLEARS_FAILURE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "release", "pause", "unpause"] as const);
 
-export class PodWorker {
+export class PodWorker implements Staged {
   assignment: Assignment;
   readonly record: PodRecord;
   /** A new assignment for the uid came when this pod was on its way out. */
@@ -50,6 +52,8 @@ export class PodWorker {
   readonly #probes = new Map<string, ContainerProbes>();
   readonly #exitListeners = new Map<string, Set<() => void>>();
   readonly #ids = new Map<string, { readonly attempt: number; readonly id: string }>();
+  /** By a burst, and not in the books yet. */
+  readonly #justStarted: { readonly container: Container; readonly attempt: number }[] = [];
   #unassigned = false;
   #running = false;
   #rung = false;
@@ -185,6 +189,7 @@ export class PodWorker {
 
   close(): void {
     this.#closed = true;
+    this.#context.bursts.forget(this);
     this.#timer?.[Symbol.dispose]();
     this.#quiet?.[Symbol.dispose]();
     for (const probes of this.#probes.values()) probes[Symbol.dispose]();
@@ -206,7 +211,7 @@ export class PodWorker {
         const step = this.#held(nextStep(this.assignment, this.record, { nowMs: this.#context.clock.nowMs(), unassigned: this.#unassigned }));
         if (step.kind === "wait" || this.#closed) {
           this.#publish();
-          if (step.kind === "wait" && step.untilMs !== undefined) this.#timer = this.#context.clock.setTimer(Math.max(0, step.untilMs - this.#context.clock.nowMs()), () => this.ring());
+          if (step.kind === "wait") this.#sleep(step.untilMs);
           return;
         }
         if (IN_LANE.has(step.kind)) {
@@ -222,6 +227,7 @@ export class PodWorker {
         this.#context.save(this);
         if (step.kind === "finish" && this.record.stop?.reason === "unassigned") {
           this.#closed = true;
+          this.#context.bursts.forget(this);
           this.#context.forget(this);
           return;
         }
@@ -235,6 +241,50 @@ export class PodWorker {
       this.#running = false;
       if (this.#rung) this.ring();
     }
+  }
+
+  #sleep(untilMs: number | undefined): void {
+    const { clock, bursts } = this.#context;
+    const { startAtMs } = this.assignment;
+    const isStaged = startAtMs > clock.nowMs() && !this.record.stop && Object.values(this.record.containers).some((own) => own.phase === "created");
+    if (isStaged) bursts.expect(this, startAtMs);
+    else bursts.forget(this);
+    // Its instant itself is the burst's; what that leaves over is done after the others' books.
+    const wakeMs = isStaged && untilMs === startAtMs ? startAtMs + BOOKS_AFTER_MS : untilMs;
+    if (wakeMs !== undefined) this.#timer = clock.setTimer(Math.max(0, wakeMs - clock.nowMs()), () => this.ring());
+  }
+
+  /** See bursts.ts. In the midst of a step nothing is started here: the worker comes to it by itself. */
+  startDue(): number {
+    if (this.#running || this.#closed) return 0;
+    const { clock, runtime } = this.#context;
+    let count = 0;
+    for (;;) {
+      const step = this.#held(nextStep(this.assignment, this.record, { nowMs: clock.nowMs(), unassigned: this.#unassigned }));
+      if (step.kind !== "start") return count;
+      try {
+        const begun = runtime.startAtOnce(this.instanceId(step.container.name));
+        if (!begun) return count;
+        const own = this.record.containers[step.container.name]!;
+        this.#begin(step.container, own, begun.startedAtMs);
+        this.record.stagesMs["started"] ??= begun.startedAtMs;
+        this.#justStarted.push({ container: step.container, attempt: own.attempt });
+      } catch {
+        return count; // the usual way finds out why, and says so
+      }
+      count++;
+    }
+  }
+
+  settle(): void {
+    if (this.#closed) return;
+    for (const { container, attempt } of this.#justStarted.splice(0)) {
+      const own = this.record.containers[container.name]!;
+      // It may have ended already, and run anew.
+      if (own.phase === "running" && own.attempt === attempt) this.#afterStart(container, own).catch((error: unknown) => this.#logger.error("what comes after a start failed", { container: container.name, err: error }));
+    }
+    this.#context.save(this);
+    this.ring();
   }
 
   /** After a failed step nothing but a stop is tried before its time. */
@@ -354,7 +404,10 @@ export class PodWorker {
       delete own.failure;
       this.#reach("created");
     } catch (error) {
-      if (steps.isStartError(error)) {
+      if (steps.isStartError(error) && this.assignment.startAtMs > clock.nowMs()) {
+        // Before its instant nothing of it has run, so nothing has ended either: said now, tried once more at the instant.
+        this.#fail(own, "CreateContainerError", error, this.assignment.startAtMs);
+      } else if (steps.isStartError(error)) {
         const nowMs = clock.nowMs();
         this.#end(own, { containerId: this.instanceId(container.name), exitCode: 128, signal: 0, reason: "StartError", message: describeError(error), startedAtMs: 0, finishedAtMs: nowMs });
         own.collected = true;
@@ -382,6 +435,12 @@ export class PodWorker {
     }
     this.#begin(container, own, startedAtMs);
     this.#reach("started");
+    await this.#afterStart(container, own);
+  }
+
+  async #afterStart(container: Container, own: ContainerRecord): Promise<void> {
+    const { runtime } = this.#context;
+    const id = this.instanceId(container.name);
     if (container.postStart) await this.#postStart(container, own, id);
     // It may have ended within the same breath.
     const state = runtime.inspect(id);
@@ -561,11 +620,12 @@ export class PodWorker {
     Object.assign(own, { phase: "ended", end, collected: false, ready: false, started: false, signalled: false, paused: false } satisfies Partial<ContainerRecord>);
   }
 
-  #fail(own: ContainerRecord, reason: string, error: unknown): void {
+  #fail(own: ContainerRecord, reason: string, error: unknown, againAtMs?: number): void {
     const nowMs = this.#context.clock.nowMs();
     const count = (own.failure?.count ?? 0) + 1;
-    own.failure = { reason, message: describeError(error), atMs: nowMs, retryAtMs: nowMs + retryDelayMs(count), count } satisfies Failure;
-    this.#logger.warn("a container can't be started", { reason, err: error, retryMs: retryDelayMs(count) });
+    const retryAtMs = againAtMs ?? nowMs + retryDelayMs(count);
+    own.failure = { reason, message: describeError(error), atMs: nowMs, retryAtMs, count } satisfies Failure;
+    this.#logger.warn("a container can't be started", { reason, err: error, retryMs: retryAtMs - nowMs });
     this.#publish();
   }
 

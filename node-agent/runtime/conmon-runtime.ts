@@ -26,7 +26,7 @@ import type { ContainerCgroups } from "./container-cgroups.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
-import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
+import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
 import { Permits } from "./permits.ts";
 import { resolveUserIn } from "./user.ts";
 
@@ -156,15 +156,28 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   async start(id: string): Promise<{ readonly startedAtMs: number }> {
+    const container = this.#toStart(id);
+    await startContainer(this.#oci, id);
+    return this.#noteStart(container);
+  }
+
+  startAtOnce(id: string): { readonly startedAtMs: number } | undefined {
+    const container = this.#toStart(id);
+    return startAtOnce(this.#oci, id) ? this.#noteStart(container) : undefined;
+  }
+
+  #toStart(id: string): Container {
     const container = this.#get(id);
     if (container.state.phase !== "created") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}, not created`);
-    const { pid } = container.state;
-    await startContainer(this.#oci, id);
+    return container;
+  }
+
+  #noteStart(container: Container): { readonly startedAtMs: number } {
     const startedAtMs = this.#options.clock.nowMs();
-    writeFileSync(join(this.#bundle(id), "started"), String(startedAtMs));
+    writeFileSync(join(this.#bundle(container.id), "started"), String(startedAtMs));
     // With runc, which takes a while, the exit may have been noted before this line.
-    const now = container.state as ContainerPhase;
-    container.state = now.phase === "exited" ? { ...now, startedAtMs } : { phase: "running", pid, startedAtMs };
+    const now = container.state;
+    container.state = now.phase === "exited" ? { ...now, startedAtMs } : { phase: "running", pid: container.pid, startedAtMs };
     return { startedAtMs };
   }
 

@@ -84,6 +84,8 @@ export interface ContainerRuntime {
   create(spec: ContainerSpec): Promise<{ readonly pid: number }>;
   /** OCI start. "FailedPrecondition" when it is not in phase created. */
   start(id: string): Promise<{ readonly startedAtMs: number }>;
+  /** The same within this very turn, for starts that must be on time; undefined when this OCI runtime needs its command for it. */
+  startAtOnce(id: string): { readonly startedAtMs: number } | undefined;
   /** "NotFound" when there is no such container; no error when it has ended already. */
   kill(id: string, signal: number): Promise<void>;
   /** Freezes every process of a running container, or lets them go on. Idempotent; "FailedPrecondition" when it does not run. */

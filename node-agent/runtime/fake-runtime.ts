@@ -58,6 +58,15 @@ export class FakeRuntime implements ContainerRuntime {
 
   async start(id: string): Promise<{ readonly startedAtMs: number }> {
     await this.#call("start", id);
+    return this.#start(id);
+  }
+
+  startAtOnce(id: string): { readonly startedAtMs: number } {
+    this.calls.push(`start ${id}`);
+    return this.#start(id);
+  }
+
+  #start(id: string): { readonly startedAtMs: number } {
     const container = this.#get(id);
     const { state } = container;
     if (state.phase !== "created") throw new GantryError("FailedPrecondition", `container ${id} is ${state.phase}, not created`);
