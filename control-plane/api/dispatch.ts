@@ -13,6 +13,7 @@ import type { RequestInfo, Verb } from "./router.ts";
 import { isTrue } from "./router.ts";
 import { isReadOnly, servedDefinition } from "./served.ts";
 import { StatusError, noSuchResource } from "./status.ts";
+import { serveKill, serveTop } from "./streams/container-commands.ts";
 import { serveImageLoad } from "./streams/images.ts";
 import { serveLogs } from "./streams/logs.ts";
 import { serveStats } from "./streams/stats.ts";
@@ -31,7 +32,7 @@ const methodNotAllowed = (): GantryError => new StatusError("MethodNotAllowed", 
 
 /** Requests that end only when somebody wants them to: they are not counted against the limit of requests in flight. */
 export const isLongRunning = ({ isResource, verb, group, resource, subresource, query }: RequestInfo): boolean =>
-  isResource && (verb === "watch" || subresource === "exec" || (subresource === "log" && isTrue(query.get("follow"))) || (group === GANTRY_GROUP && (resource === "images" || subresource === "stats")));
+  isResource && (verb === "watch" || subresource === "exec" || subresource === "attach" || subresource === "portforward" || (subresource === "log" && isTrue(query.get("follow"))) || (group === GANTRY_GROUP && (resource === "images" || subresource === "stats")));
 
 /** For metrics: bounded, whatever clients ask for. */
 export const metricResource = ({ isResource, group, version, resource, subresource, path }: RequestInfo): string => {
@@ -106,8 +107,8 @@ export class Dispatch {
       case "finalize": return verb === "update" ? viewHandlers(finalizeView(definition)).update : undefined;
       case "binding": return verb === "create" ? bind : undefined;
       case "log": return verb === "get" ? (request) => serveLogs(request, this.#options.streams) : undefined;
-      // Only an upgraded connection can carry it: server.ts sends those to streams/exec.ts.
-      case "exec": return () => Promise.reject(new GantryError("BadRequest", "Upgrade request required"));
+      // Only an upgraded connection can carry it: server.ts sends those to streams/upgrade.ts.
+      case "exec": case "attach": case "portforward": return () => Promise.reject(new GantryError("BadRequest", "Upgrade request required"));
       default: return undefined;
     }
   }
@@ -129,9 +130,22 @@ export class Dispatch {
       if (info.verb !== "get") throw methodNotAllowed();
       return serveStats(exchange, this.#options.context, this.#options.streams);
     }
+    const command = info.resource === "pods" && info.namespace !== "" && info.name !== "" ? CONTAINER_COMMANDS[info.subresource] : undefined;
+    if (command) {
+      const serve = command[info.verb];
+      if (!serve) throw methodNotAllowed();
+      return serve(exchange, this.#options.context, this.#options.streams);
+    }
     throw noSuchResource();
   }
 }
+
+type ContainerCommand = (exchange: Exchange, context: ApiContext, streams: NodeStreams) => Promise<void>;
+
+/** By subresource and verb. */
+const CONTAINER_COMMANDS: Readonly<Record<string, Readonly<Partial<Record<Verb, ContainerCommand>>>>> = {
+  kill: { create: serveKill }, top: { get: serveTop },
+};
 
 const viewHandlers = (view: View): Readonly<Partial<Record<Verb, Handler>>> => ({
   get: (request) => getShown(request, (object) => view.show(object)), update: (request) => update(request, view), patch: (request) => patch(request, view),

@@ -71,6 +71,9 @@ export const ioctl: (fd: number, request: number, argument: Uint8Array) => numbe
   bind("ioctl", "int ioctl(int fd, unsigned long request, _Inout_ void *argument)");
 
 export const socket: (domain: number, type: number, protocol: number) => number = bind("socket", "int socket(int domain, int type, int protocol)");
+export const connect: (fd: number, address: Uint8Array, lengthBytes: number) => number = bind("connect", "int connect(int fd, const void *address, uint32_t length)");
+/** `to` becomes another name of what `from` is; what it was before is closed. */
+export const dup3: (from: number, to: number, flags: number) => number = bind("dup3", "int dup3(int from, int to, int flags)");
 export const setsockopt: (fd: number, level: number, name: number, value: Uint8Array, lengthBytes: number) => number =
   bind("setsockopt", "int setsockopt(int fd, int level, int name, const void *value, uint32_t length)");
 export const send: (fd: number, data: Uint8Array, lengthBytes: number, flags: number) => number =

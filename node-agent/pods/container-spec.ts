@@ -106,7 +106,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
       ...[...sandbox.files].filter(([destination]) => !mounted.has(destination)).map(([destination, source]): RuntimeMount => ({ source, destination, type: "bind", options: security?.readOnlyRoot ? ["ro"] : ["rw"] })),
       ...input.volumeMounts,
     ],
-    tty: container.tty, stdin: container.stdin, readOnlyRoot: security?.readOnlyRoot ?? false, privileged: security?.privileged ?? false,
+    tty: container.tty, stdin: container.stdin, stdinOnce: container.stdinOnce, readOnlyRoot: security?.readOnlyRoot ?? false, privileged: security?.privileged ?? false,
     // Allowing escalation is Kubernetes' default for its own sake; Gantry's is not to, unless the pod says so.
     noNewPrivileges: !(security?.privileged ?? false) && security?.allowPrivilegeEscalation !== true,
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],

@@ -20,6 +20,7 @@ import { Permits } from "../runtime/permits.ts";
 import type { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
 import { Bursts } from "./bursts.ts";
+import { ContainerCommands } from "./container-commands.ts";
 import { ATTEMPT_LABEL, ContainerSteps, KEEP_LABEL } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
@@ -71,6 +72,7 @@ interface Found {
 export const createPodService = (options: PodServiceOptions): PodService => new LocalPodService(options);
 
 class LocalPodService implements PodService {
+  readonly commands: ContainerCommands;
   readonly #options: PodServiceOptions;
   readonly #steps: ContainerSteps;
   readonly #sandboxes: Sandboxes;
@@ -93,6 +95,7 @@ class LocalPodService implements PodService {
     const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit } = options.options;
     this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? linuxNamespaces, mounts: options.mounts ?? linuxMounts, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
     this.#steps = new ContainerSteps({ runtime, images, volumes, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit });
+    this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, find: (uid, container) => this.#find(uid, container) });
     const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
     const restarts = metrics.counter("gantry_container_exits_total", "Containers that ended, by reason", ["reason"]);
     metrics.gauge("gantry_pods", "Pods on this node by phase", ["phase"], (gauge) => {

@@ -271,5 +271,5 @@ test("a deletion without grace kills once and then waits: not again and again wi
   const p = pod({ deletion: { requestedMs: NOW, graceMs: 0 } });
   t.is(step(p, record(p, { main: running })), "stop deleted 0");
   t.is(step(p, record(p, { main: running }, { stop: { reason: "deleted", deadlineMs: NOW } })), "kill main");
-  t.is(step(p, record(p, { main: running }, { stop: { reason: "deleted", deadlineMs: NOW, killedAtMs: NOW } })), "wait 10000");
+  t.is(step(p, record(p, { main: { ...running, signalled: true } }, { stop: { reason: "deleted", deadlineMs: NOW, killedAtMs: NOW } })), "wait 10000");
 });

@@ -353,7 +353,7 @@ test("exec and logs: frames go through, and wrong requests say what there is", a
   const b = await open(t);
   await b.run(pod());
   const frames: StreamFrame[] = [];
-  const request = { podUid: "u", container: "", command: ["sh", "-c", "cat; exit 2"], stdin: true, stdout: true, stderr: true, tty: false };
+  const request = { podUid: "u", container: "", command: ["sh", "-c", "cat; exit 2"], stdin: true, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false };
   const input = (async function* (): AsyncIterable<StreamFrame> {
     yield await Promise.resolve({ frame: { $case: "stdin" as const, value: Buffer.from("hello") } });
     yield { frame: { $case: "stdinClosed" as const, value: true } };
@@ -484,7 +484,7 @@ test("paused it is frozen, not ready, found so by the next agent, and can still 
   t.like(b.last(), { phase: "Running", reason: "Paused" });
   t.like(b.last().containers[0], { ready: false, started: true });
   const none = (async function* () { yield* [] as StreamFrame[]; })();
-  t.true(isCode(await t.throwsAsync(b.service.exec({ podUid: "u", container: "", command: ["sh"], stdin: false, stdout: true, stderr: true, tty: false }, none, async () => undefined, new AbortController().signal)), "BadRequest"));
+  t.true(isCode(await t.throwsAsync(b.service.exec({ podUid: "u", container: "", command: ["sh"], stdin: false, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false }, none, async () => undefined, new AbortController().signal)), "BadRequest"));
   await b.restart();
   t.is(b.last().reason, "Paused");
   await b.run(changed(p, 3, {}));
@@ -591,4 +591,50 @@ test("the wall clock steps: the start follows it", async (t) => {
   await b.clock.advance(30_200);
   await b.rest();
   t.is(b.last().phase, "Running");
+});
+
+test("attach: what is typed reaches the container, what it writes from now on comes back, until it ends", async (t) => {
+  const b = await open(t);
+  const p = pod({ desiredState: "created", containers: [{ stdin: true, tty: true }] });
+  await b.run(p);
+  const log = b.machine.containers.get(b.id())!.spec.logPath;
+  mkdirSync(join(log, ".."), { recursive: true });
+  const line = (text: string, tag = "F"): void => writeFileSync(log, `2026-01-01T00:00:00.000000001Z stdout ${tag} ${text}\n`, { flag: "a" });
+  line("before");
+  const inputs: ((frame: StreamFrame | undefined) => void)[] = [];
+  const sent: StreamFrame[] = [{ frame: { $case: "resize", value: { width: 80, height: 24 } } }, { frame: { $case: "stdin", value: Buffer.from("ls\n") } }];
+  const input = (async function* (): AsyncIterable<StreamFrame> {
+    yield* sent;
+    await new Promise<void>((resolve) => inputs.push(() => resolve()));
+  })();
+  let out = "";
+  const all = Promise.withResolvers<void>();
+  const request = { podUid: "u", container: "main", stdin: true, stdout: true, stderr: true, tty: true, fromStart: false };
+  const attached = b.service.commands.attach(request, input, async ({ frame }) => {
+    if (frame?.$case === "stdout") out += frame.value.toString();
+    if (out.endsWith("file\n")) all.resolve();
+  }, new AbortController().signal);
+  await b.run(changed(p, 2, {}));
+  line("$ ", "P");
+  line("file");
+  await all.promise;
+  t.is(out, "$ file\n");
+  t.deepEqual(b.machine.inputs.get(b.id()), ["ls\n"]);
+  b.runtime.end(b.id(), 0);
+  await attached;
+  await t.throwsAsync(b.service.commands.attach({ ...request, podUid: "none" }, input, async () => undefined, new AbortController().signal), { message: /no pod none/ });
+});
+
+test("kill and top are for what runs; a paused container is only killed for good", async (t) => {
+  const b = await open(t);
+  await b.run(pod());
+  await b.service.commands.kill({ podUid: "u", container: "", signal: 12 });
+  t.true(b.runtime.calls.includes(`kill ${b.id()} 12`));
+  t.deepEqual(b.service.commands.top({ podUid: "u", container: "main" }).processes.map((p) => p.pid).filter((pid) => pid !== 100), []);
+  await b.run(changed(pod(), 2, { desiredState: "paused" }));
+  t.true(isCode(await t.throwsAsync(b.service.commands.kill({ podUid: "u", container: "", signal: 15 })), "Conflict"));
+  await b.run(changed(pod({ restartPolicy: "Never" }), 3, { desiredState: "stopped", stopGraceMs: 0 }));
+  await b.rest();
+  t.true(isCode(await t.throwsAsync(b.service.commands.kill({ podUid: "u", container: "", signal: 9 })), "Conflict"));
+  t.true(isCode(t.throws(() => b.service.commands.top({ podUid: "u", container: "" })), "Conflict"));
 });

@@ -1,5 +1,6 @@
 // The contract between the session (which brings assignments and carries statuses away) and the pods of this node.
 import type { Assignment } from "./assignment.ts";
+import type { ContainerCommands } from "./container-commands.ts";
 import type { ExecRequest, LogsRequest, PodStatus, StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 
 export interface RunningContainer {
@@ -39,6 +40,7 @@ export interface PodService {
   exec(request: ExecRequest, input: AsyncIterable<StreamFrame>, output: (frame: StreamFrame) => Promise<void>, signal: AbortSignal): Promise<{ readonly exitCode: number }>;
   /** For measuring: what is here and uses something. */
   running(): readonly RunningPod[];
+  readonly commands: Pick<ContainerCommands, keyof ContainerCommands>;
   /** Image ids that pods use or are about to. */
   imagesInUse(): ReadonlySet<string>;
   /** Which container uses which image, or is about to: for those who want to remove one. */

@@ -183,7 +183,8 @@ export class PodWorker implements Staged {
     const listeners = this.#exitListeners.get(name) ?? new Set();
     this.#exitListeners.set(name, listeners);
     listeners.add(abort);
-    if (this.record.containers[name]?.phase !== "running") abort();
+    const phase = this.record.containers[name]?.phase;
+    if (phase !== "running" && phase !== "created") abort();
     return { signal: controller.signal, [Symbol.dispose]: () => void listeners.delete(abort) };
   }
 

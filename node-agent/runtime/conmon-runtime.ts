@@ -19,9 +19,10 @@ import type { Metrics } from "../../base/metrics.ts";
 import { isErrno } from "../linux/libc.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
+import { openInput, type ContainerInput } from "./attach.ts";
 import { buildConfig, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
-import { createUnderConmon, reopenLog } from "./conmon.ts";
+import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
 import { execInContainer } from "./exec.ts";
@@ -56,6 +57,8 @@ interface Saved {
   readonly pid: number;
   readonly startTicks: number;
   readonly process: OciProcess;
+  /** Absent in files of older agents. */
+  readonly stdin?: boolean;
 }
 
 interface Container extends Saved {
@@ -142,7 +145,7 @@ export class ConmonRuntime implements ContainerRuntime {
       const bundle = this.#bundle(spec.id);
       const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, this.#oci);
       this.#keepFilter(spec);
-      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process };
+      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin };
       writeFileSync(join(bundle, "container.json"), JSON.stringify(saved));
       this.#containers.set(spec.id, { ...saved, id: spec.id, state: { phase: "created", pid } });
       return { pid };
@@ -227,6 +230,23 @@ export class ConmonRuntime implements ContainerRuntime {
     const container = this.#get(id);
     if (container.state.phase !== "running") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}: commands can only be run in a running one`);
     return execInContainer(this.#oci, { id, process: container.process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+  }
+
+  openInput(id: string): ContainerInput {
+    const container = this.#get(id);
+    if (container.state.phase === "exited") throw new GantryError("FailedPrecondition", `container ${id} has ended`);
+    if (!container.stdin) throw new GantryError("FailedPrecondition", `container ${id} was made without standard input (stdin: true)`);
+    return openInput(join(this.#options.runRoot, "attach"), id);
+  }
+
+  resizeTerminal(id: string, size: { readonly width: number; readonly height: number }): void {
+    this.#get(id);
+    resizeTerminal(this.#bundle(id), size);
+  }
+
+  processes(id: string): readonly number[] {
+    const container = this.#get(id);
+    return container.state.phase === "exited" ? [] : this.#options.cgroups.processes(container.cgroupPath);
   }
 
   inspect(id: string): ContainerPhase | undefined {

@@ -1,6 +1,8 @@
 // The contract of the container runtime: OCI bundles, an OCI runtime, conmon. Implementations: conmon-runtime.ts (Linux) and
 // fake-runtime.ts (tests); runtime-contract.ts is run on both. A container is known by its id; nothing here knows pods.
 
+import type { ContainerInput } from "./attach.ts";
+
 export interface RuntimeMount {
   readonly source: string;
   readonly destination: string;
@@ -35,6 +37,8 @@ export interface ContainerSpec {
   readonly mounts: readonly RuntimeMount[];
   readonly tty: boolean;
   readonly stdin: boolean;
+  /** stdin ends with the first client that attaches and leaves. */
+  readonly stdinOnce?: boolean;
   readonly readOnlyRoot: boolean;
   readonly privileged: boolean;
   readonly noNewPrivileges: boolean;
@@ -97,6 +101,11 @@ export interface ContainerRuntime {
   /** Ids whose writable layers were kept, whether or not there is a container now. */
   keptLayers(): readonly string[];
   exec(id: string, options: ExecOptions): Promise<{ readonly exitCode: number }>;
+  /** Its standard input. "FailedPrecondition" when it does not run or was made without one. */
+  openInput(id: string): ContainerInput;
+  resizeTerminal(id: string, size: { readonly width: number; readonly height: number }): void;
+  /** Pids, on the node, of all its processes. */
+  processes(id: string): readonly number[];
   inspect(id: string): ContainerPhase | undefined;
   /** Called once for each exit that happens from now on, and, for exits that happened while nobody was listening, by recover(). */
   onExit(handler: (exit: ContainerExit) => void): Disposable;

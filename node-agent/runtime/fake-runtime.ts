@@ -3,6 +3,7 @@
 // runtime that made it, as real containers survive the agent.
 import type { Clock } from "../../base/clock.ts";
 import { GantryError } from "../../base/errors.ts";
+import type { ContainerInput } from "./attach.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
 
 interface FakeContainer {
@@ -16,6 +17,8 @@ export class FakeMachine {
   readonly containers = new Map<string, FakeContainer>();
   /** Kept writable layers, by container id. */
   readonly layers = new Set<string>();
+  /** What was written to standard input. */
+  readonly inputs = new Map<string, string[]>();
   readonly frozen = new Set<string>();
   nextPid = 100;
   /** The runtime that listens now. */
@@ -131,6 +134,26 @@ export class FakeRuntime implements ContainerRuntime {
       if (exit) return { exitCode: Number(exit[1]) };
     }
     return { exitCode: 0 };
+  }
+
+  openInput(id: string): ContainerInput {
+    const { spec } = this.#get(id);
+    if (!spec.stdin) throw new GantryError("FailedPrecondition", `container ${id} was made without standard input`);
+    const input = this.machine.inputs.get(id) ?? [];
+    this.machine.inputs.set(id, input);
+    return {
+      write: async (data) => void input.push(Buffer.from(data).toString()),
+      end: () => void input.push("END"), [Symbol.dispose]: () => undefined,
+    };
+  }
+
+  resizeTerminal(id: string, { width, height }: { readonly width: number; readonly height: number }): void {
+    this.calls.push(`resize ${id} ${width}x${height}`);
+  }
+
+  processes(id: string): readonly number[] {
+    const { state } = this.#get(id);
+    return state.phase === "running" ? [state.pid] : [];
   }
 
   inspect(id: string): ContainerPhase | undefined {

@@ -11,7 +11,7 @@ import type { StatsCollector } from "../stats/stats-collector.ts";
 import { serveImageRequest, type ImageRequestContext } from "./image-requests.ts";
 
 export interface StreamServerOptions {
-  readonly pods: Pick<PodService, "logs" | "exec" | "imageUsers" | "statuses">;
+  readonly pods: Pick<PodService, "logs" | "exec" | "commands" | "imageUsers" | "statuses">;
   readonly images: ImageService;
   /** What disk usage measures. */
   readonly imageDirectories: ImageRequestContext["directories"];
@@ -98,6 +98,8 @@ async function* archiveOf(frames: AsyncIterable<StreamFrame>): AsyncGenerator<Ui
 /** The control plane's frames. Leaving the loop must not destroy the call: the result is still to be sent. */
 const framesOf = (call: Call): AsyncIterable<StreamFrame> => (call as unknown as Readable).iterator({ destroyOnReturn: false });
 
+const asJson = (value: unknown): StreamFrame => ({ frame: { $case: "stdout", value: Buffer.from(JSON.stringify(value)) } });
+
 const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images, stats, clock, imageDirectories }: StreamServerOptions): Promise<StreamResult> => {
   const { signal } = answer.abort;
   switch (request.kind?.$case) {
@@ -129,6 +131,18 @@ const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods,
       await serveImageRequest(request.kind.value, (frame) => answer.send(frame), signal, { images, pods, clock, directories: imageDirectories });
       return OK;
     }
+    case "attach":
+      await pods.commands.attach(request.kind.value, framesOf(call), (frame) => answer.send(frame), signal);
+      return OK;
+    case "portForward":
+      await pods.commands.portForward(request.kind.value, framesOf(call), (frame) => answer.send(frame), signal);
+      return OK;
+    case "kill":
+      await pods.commands.kill(request.kind.value);
+      return OK;
+    case "top":
+      await answer.send(asJson(pods.commands.top(request.kind.value)));
+      return OK;
     default:
       throw new GantryError("MethodNotAllowed", `this node does not serve ${request.kind?.$case ?? "such"} streams yet`);
   }

@@ -25,7 +25,7 @@ import { newCredentials } from "../../node-agent/session/credentials.ts";
 import type { CredentialStore, NodeCredentials } from "../../node-agent/session/credentials.ts";
 import { createSession } from "../../node-agent/session/session.ts";
 import type { AgentSession } from "../../node-agent/session/session.ts";
-import type { ClusterNetwork, ContainerState, NodeDescription, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
+import type { ClusterNetwork, ContainerState, NodeDescription, PodStatus, StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -78,6 +78,14 @@ export const startTestDispatcher = async (options: Partial<DispatcherOptions> & 
   };
 };
 
+const echo = async (input: AsyncIterable<StreamFrame>, output: (frame: StreamFrame) => Promise<void>): Promise<void> => {
+  for await (const { frame } of input) {
+    if (frame?.$case === "stdinClosed") return;
+    if (frame?.$case === "stdin") await output({ frame: { $case: "stdout", value: frame.value } });
+    if (frame?.$case === "resize") await output({ frame: { $case: "stdout", value: Buffer.from(`${frame.value.width}x${frame.value.height}`) } });
+  }
+};
+
 /** "Runs" what it is told at once: a pod is Running a turn after it was assigned and gone a turn after it was deleted. */
 export class FakePods implements PodService {
   readonly assignments = new Map<string, Assignment>();
@@ -88,6 +96,15 @@ export class FakePods implements PodService {
   completeSets = 0;
   /** Log lines by pod uid and container name, for `logs`. */
   readonly logLines = new Map<string, readonly string[]>();
+
+  /** Attach and port-forward echo; signals are kept. */
+  readonly signals: number[] = [];
+  readonly commands: PodService["commands"] = {
+    attach: (_, input, output) => echo(input, output),
+    portForward: ({ port }, input, output) => (port === 1 ? Promise.reject(new GantryError("ServiceUnavailable", "nobody listens on port 1 in the pod")) : echo(input, output)),
+    kill: async ({ signal }) => void this.signals.push(signal),
+    top: () => ({ processes: [] }),
+  };
 
   constructor(podIp: (assignment: Assignment) => string = () => "10.64.0.2") {
     this.#podIp = podIp;

@@ -16,7 +16,7 @@ import type { FakeAgent, TestDispatcher } from "../helpers/fake-agent.ts";
 const logsOf = (podUid: string, change: Partial<LogsRequest> = {}): StreamRequest =>
   ({ id: "", kind: { $case: "logs", value: { podUid, container: "main", follow: false, previous: false, timestamps: false, tailLines: undefined, sinceMs: undefined, limitBytes: undefined, ...change } } });
 const execOf = (podUid: string, stdin: boolean): StreamRequest =>
-  ({ id: "", kind: { $case: "exec", value: { podUid, container: "main", command: ["echo", "hello"], stdin, stdout: true, stderr: true, tty: false } } });
+  ({ id: "", kind: { $case: "exec", value: { podUid, container: "main", command: ["echo", "hello"], stdin, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false } } });
 
 const start = async (t: ExecutionContext, options: Parameters<typeof startTestDispatcher>[0] = {}): Promise<{ readonly cluster: TestDispatcher; readonly agent: FakeAgent; readonly uid: string }> => {
   const cluster = await startTestDispatcher(options);

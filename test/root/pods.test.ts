@@ -112,7 +112,7 @@ const logsOf = async (node: Node, uid: string, changes: { readonly follow?: bool
 const execIn = async (node: Node, uid: string, script: string): Promise<string> => {
   let text = "";
   const input = async function* (): AsyncIterable<StreamFrame> { yield* []; };
-  await node.pods.exec({ podUid: uid, container: "main", command: ["sh", "-c", script], stdin: false, stdout: true, stderr: true, tty: false }, input(), async ({ frame }) => {
+  await node.pods.exec({ podUid: uid, container: "main", command: ["sh", "-c", script], stdin: false, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false }, input(), async ({ frame }) => {
     if (frame?.$case === "stdout" || frame?.$case === "stderr") text += frame.value.toString();
   }, new AbortController().signal);
   return text;

@@ -55,6 +55,8 @@ export const POD: ResourceDefinition<Pod> = {
     status: true,
     custom: [
       { name: "binding", verbs: ["create"], kind: { group: "", version: "v1", kind: "Binding" } },
+      { name: "attach", verbs: ["create", "get"], kind: streamOptions("PodAttachOptions") },
+      { name: "portforward", verbs: ["create", "get"], kind: streamOptions("PodPortForwardOptions") },
       { name: "exec", verbs: ["create", "get"], kind: streamOptions("PodExecOptions") },
       { name: "log", verbs: ["get"], kind: streamOptions("Pod") },
     ],

@@ -65,3 +65,18 @@ export const checkRuns = (pod: Pod, container: string): void => {
   if ((pod.spec?.nodeName ?? "") === "") throw new GantryError("BadRequest", `pod ${name} does not have a host assigned`);
   if (!statusOf(pod, container)?.state?.running) throw new GantryError("NotFound", `container not found ("${container}"): it is not running in the pod ${namespace}/${name}`);
 };
+
+/** As checkRuns; a container that is only created can be attached to as well, ahead of its start. */
+export const checkAttachable = (pod: Pod, container: string): void => {
+  if (pod.spec?.nodeName && statusOf(pod, container)?.state?.waiting?.reason === "Created") return;
+  const { name, namespace, phase } = { ...pod.metadata, phase: pod.status?.phase };
+  if (phase === "Succeeded" || phase === "Failed") throw new GantryError("BadRequest", `cannot attach a container in a completed pod; current phase is ${phase}`);
+  if (!statusOf(pod, container)?.state?.running) throw new GantryError("NotFound", `container not found ("${container}"): it is not running in the pod ${namespace}/${name}`);
+};
+
+/** Throws BadRequest when no port of the pod can be reached. */
+export const checkForwards = (pod: Pod): void => {
+  const { name, namespace } = pod.metadata;
+  const phase = pod.status?.phase ?? "Pending";
+  if (!pod.spec?.nodeName || phase !== "Running") throw new GantryError("BadRequest", `unable to forward port because pod is not running. Current status=${phase} (pod ${namespace}/${name})`);
+};

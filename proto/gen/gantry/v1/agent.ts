@@ -587,7 +587,69 @@ export interface StreamRequest {
     | //
     /** What the agent sends: `image_progress`, `image_report`, and for save the archive as `stdout`. */
     { $case: "image"; value: ImageRequest }
+    | { $case: "kill"; value: KillRequest }
+    | { $case: "top"; value: TopRequest }
+    | { $case: "readArchive"; value: ReadArchiveRequest }
+    | { $case: "writeArchive"; value: WriteArchiveRequest }
+    | { $case: "diff"; value: DiffRequest }
+    | { $case: "commit"; value: CommitRequest }
     | undefined;
+}
+
+/** Sends a signal to the first process of a running container. */
+export interface KillRequest {
+  podUid: string;
+  container: string;
+  signal: number;
+}
+
+/** The processes of a running container: one `stdout` frame of JSON, { processes: [...] } (node-agent/pods/process-list.ts). */
+export interface TopRequest {
+  podUid: string;
+  container: string;
+}
+
+/**
+ * A file or directory of a container as `stdout` frames of a tar, whose only top-level entry has the path's last name. The first frame is
+ * JSON of what it is (node-agent/pods/archive.ts). Paths are resolved as the container would; none leads out of it.
+ */
+export interface ReadArchiveRequest {
+  podUid: string;
+  container: string;
+  path: string;
+  /** A symbolic link at the end of the path is followed. */
+  follow: boolean;
+  /** Only the first frame. */
+  statOnly: boolean;
+}
+
+/** The frames to the agent are a tar, unpacked into the directory `path` of the container. */
+export interface WriteArchiveRequest {
+  podUid: string;
+  container: string;
+  path: string;
+  /** Owners as the archive says; otherwise everything belongs to root. */
+  keepOwners: boolean;
+}
+
+/** What a container changed: one `stdout` frame of JSON, [{ kind: "A" | "C" | "D", path }]. */
+export interface DiffRequest {
+  podUid: string;
+  container: string;
+}
+
+/** Makes an image of a container. The `result`'s names: the image's id, and its reference where one was given. */
+export interface CommitRequest {
+  podUid: string;
+  container: string;
+  /** "": untagged */
+  reference: string;
+  author: string;
+  message: string;
+  /** Dockerfile instructions: CMD ["a"], ENV A=b, ... */
+  changes: string[];
+  /** Freeze the container meanwhile. */
+  pause: boolean;
 }
 
 /** What pods and the node use: `stats` frames, one for each sample. */
@@ -622,8 +684,17 @@ export interface ExecRequest {
   stdout: boolean;
   stderr: boolean;
   tty: boolean;
+  /** NAME=value, added to the container's environment. */
+  env: string[];
+  /** As USER of a Dockerfile; "": the container's. */
+  user: string;
+  /** "": the container's */
+  workingDir: string;
+  /** Answer as soon as the command runs; it goes on without streams. */
+  detach: boolean;
 }
 
+/** Standard input goes to the container's first process; `stdout` and `stderr` frames are what it writes from now on. Ends with it. */
 export interface AttachRequest {
   podUid: string;
   container: string;
@@ -631,8 +702,11 @@ export interface AttachRequest {
   stdout: boolean;
   stderr: boolean;
   tty: boolean;
+  /** With all that the present instance wrote before. */
+  fromStart: boolean;
 }
 
+/** `stdin` and `stdout` frames carry one TCP connection to the port inside of the pod's network namespace. */
 export interface PortForwardRequest {
   podUid: string;
   port: number;
@@ -7024,6 +7098,24 @@ export const StreamRequest: MessageFns<StreamRequest> = {
       case "image":
         ImageRequest.encode(message.kind.value, writer.uint32(242).fork()).join();
         break;
+      case "kill":
+        KillRequest.encode(message.kind.value, writer.uint32(562).fork()).join();
+        break;
+      case "top":
+        TopRequest.encode(message.kind.value, writer.uint32(570).fork()).join();
+        break;
+      case "readArchive":
+        ReadArchiveRequest.encode(message.kind.value, writer.uint32(578).fork()).join();
+        break;
+      case "writeArchive":
+        WriteArchiveRequest.encode(message.kind.value, writer.uint32(586).fork()).join();
+        break;
+      case "diff":
+        DiffRequest.encode(message.kind.value, writer.uint32(594).fork()).join();
+        break;
+      case "commit":
+        CommitRequest.encode(message.kind.value, writer.uint32(602).fork()).join();
+        break;
     }
     return writer;
   },
@@ -7105,6 +7197,54 @@ export const StreamRequest: MessageFns<StreamRequest> = {
             message.kind = { $case: "image", value: ImageRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.kind = { $case: "kill", value: KillRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 71: {
+            if (tag !== 570) {
+              break;
+            }
+
+            message.kind = { $case: "top", value: TopRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 72: {
+            if (tag !== 578) {
+              break;
+            }
+
+            message.kind = { $case: "readArchive", value: ReadArchiveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 73: {
+            if (tag !== 586) {
+              break;
+            }
+
+            message.kind = { $case: "writeArchive", value: WriteArchiveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 74: {
+            if (tag !== 594) {
+              break;
+            }
+
+            message.kind = { $case: "diff", value: DiffRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 75: {
+            if (tag !== 602) {
+              break;
+            }
+
+            message.kind = { $case: "commit", value: CommitRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7166,7 +7306,577 @@ export const StreamRequest: MessageFns<StreamRequest> = {
         }
         break;
       }
+      case "kill": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "kill", value: KillRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "top": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "top", value: TopRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "readArchive": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "readArchive", value: ReadArchiveRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "writeArchive": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "writeArchive", value: WriteArchiveRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "diff": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "diff", value: DiffRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "commit": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "commit", value: CommitRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseKillRequest(): KillRequest {
+  return { podUid: "", container: "", signal: 0 };
+}
+
+export const KillRequest: MessageFns<KillRequest> = {
+  encode(message: KillRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    if (message.signal !== 0) {
+      writer.uint32(24).int32(message.signal);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KillRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKillRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.signal = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<KillRequest>, I>>(base?: I): KillRequest {
+    return KillRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<KillRequest>, I>>(object: I): KillRequest {
+    const message = createBaseKillRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    message.signal = object.signal ?? 0;
+    return message;
+  },
+};
+
+function createBaseTopRequest(): TopRequest {
+  return { podUid: "", container: "" };
+}
+
+export const TopRequest: MessageFns<TopRequest> = {
+  encode(message: TopRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TopRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTopRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TopRequest>, I>>(base?: I): TopRequest {
+    return TopRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TopRequest>, I>>(object: I): TopRequest {
+    const message = createBaseTopRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    return message;
+  },
+};
+
+function createBaseReadArchiveRequest(): ReadArchiveRequest {
+  return { podUid: "", container: "", path: "", follow: false, statOnly: false };
+}
+
+export const ReadArchiveRequest: MessageFns<ReadArchiveRequest> = {
+  encode(message: ReadArchiveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    if (message.path !== "") {
+      writer.uint32(26).string(message.path);
+    }
+    if (message.follow !== false) {
+      writer.uint32(32).bool(message.follow);
+    }
+    if (message.statOnly !== false) {
+      writer.uint32(40).bool(message.statOnly);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadArchiveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadArchiveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.follow = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.statOnly = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ReadArchiveRequest>, I>>(base?: I): ReadArchiveRequest {
+    return ReadArchiveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ReadArchiveRequest>, I>>(object: I): ReadArchiveRequest {
+    const message = createBaseReadArchiveRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    message.path = object.path ?? "";
+    message.follow = object.follow ?? false;
+    message.statOnly = object.statOnly ?? false;
+    return message;
+  },
+};
+
+function createBaseWriteArchiveRequest(): WriteArchiveRequest {
+  return { podUid: "", container: "", path: "", keepOwners: false };
+}
+
+export const WriteArchiveRequest: MessageFns<WriteArchiveRequest> = {
+  encode(message: WriteArchiveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    if (message.path !== "") {
+      writer.uint32(26).string(message.path);
+    }
+    if (message.keepOwners !== false) {
+      writer.uint32(32).bool(message.keepOwners);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WriteArchiveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWriteArchiveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.keepOwners = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WriteArchiveRequest>, I>>(base?: I): WriteArchiveRequest {
+    return WriteArchiveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WriteArchiveRequest>, I>>(object: I): WriteArchiveRequest {
+    const message = createBaseWriteArchiveRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    message.path = object.path ?? "";
+    message.keepOwners = object.keepOwners ?? false;
+    return message;
+  },
+};
+
+function createBaseDiffRequest(): DiffRequest {
+  return { podUid: "", container: "" };
+}
+
+export const DiffRequest: MessageFns<DiffRequest> = {
+  encode(message: DiffRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DiffRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDiffRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<DiffRequest>, I>>(base?: I): DiffRequest {
+    return DiffRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DiffRequest>, I>>(object: I): DiffRequest {
+    const message = createBaseDiffRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    return message;
+  },
+};
+
+function createBaseCommitRequest(): CommitRequest {
+  return { podUid: "", container: "", reference: "", author: "", message: "", changes: [], pause: false };
+}
+
+export const CommitRequest: MessageFns<CommitRequest> = {
+  encode(message: CommitRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    if (message.reference !== "") {
+      writer.uint32(26).string(message.reference);
+    }
+    if (message.author !== "") {
+      writer.uint32(34).string(message.author);
+    }
+    if (message.message !== "") {
+      writer.uint32(42).string(message.message);
+    }
+    for (const v of message.changes) {
+      writer.uint32(50).string(v!);
+    }
+    if (message.pause !== false) {
+      writer.uint32(56).bool(message.pause);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CommitRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCommitRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reference = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.author = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.changes.push(reader.string());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.pause = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CommitRequest>, I>>(base?: I): CommitRequest {
+    return CommitRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CommitRequest>, I>>(object: I): CommitRequest {
+    const message = createBaseCommitRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    message.reference = object.reference ?? "";
+    message.author = object.author ?? "";
+    message.message = object.message ?? "";
+    message.changes = object.changes?.map((e) => e) || [];
+    message.pause = object.pause ?? false;
     return message;
   },
 };
@@ -7399,7 +8109,19 @@ export const LogsRequest: MessageFns<LogsRequest> = {
 };
 
 function createBaseExecRequest(): ExecRequest {
-  return { podUid: "", container: "", command: [], stdin: false, stdout: false, stderr: false, tty: false };
+  return {
+    podUid: "",
+    container: "",
+    command: [],
+    stdin: false,
+    stdout: false,
+    stderr: false,
+    tty: false,
+    env: [],
+    user: "",
+    workingDir: "",
+    detach: false,
+  };
 }
 
 export const ExecRequest: MessageFns<ExecRequest> = {
@@ -7424,6 +8146,18 @@ export const ExecRequest: MessageFns<ExecRequest> = {
     }
     if (message.tty !== false) {
       writer.uint32(56).bool(message.tty);
+    }
+    for (const v of message.env) {
+      writer.uint32(562).string(v!);
+    }
+    if (message.user !== "") {
+      writer.uint32(570).string(message.user);
+    }
+    if (message.workingDir !== "") {
+      writer.uint32(578).string(message.workingDir);
+    }
+    if (message.detach !== false) {
+      writer.uint32(584).bool(message.detach);
     }
     return writer;
   },
@@ -7497,6 +8231,38 @@ export const ExecRequest: MessageFns<ExecRequest> = {
             message.tty = reader.bool();
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.env.push(reader.string());
+            continue;
+          }
+          case 71: {
+            if (tag !== 570) {
+              break;
+            }
+
+            message.user = reader.string();
+            continue;
+          }
+          case 72: {
+            if (tag !== 578) {
+              break;
+            }
+
+            message.workingDir = reader.string();
+            continue;
+          }
+          case 73: {
+            if (tag !== 584) {
+              break;
+            }
+
+            message.detach = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7521,12 +8287,16 @@ export const ExecRequest: MessageFns<ExecRequest> = {
     message.stdout = object.stdout ?? false;
     message.stderr = object.stderr ?? false;
     message.tty = object.tty ?? false;
+    message.env = object.env?.map((e) => e) || [];
+    message.user = object.user ?? "";
+    message.workingDir = object.workingDir ?? "";
+    message.detach = object.detach ?? false;
     return message;
   },
 };
 
 function createBaseAttachRequest(): AttachRequest {
-  return { podUid: "", container: "", stdin: false, stdout: false, stderr: false, tty: false };
+  return { podUid: "", container: "", stdin: false, stdout: false, stderr: false, tty: false, fromStart: false };
 }
 
 export const AttachRequest: MessageFns<AttachRequest> = {
@@ -7548,6 +8318,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     }
     if (message.tty !== false) {
       writer.uint32(48).bool(message.tty);
+    }
+    if (message.fromStart !== false) {
+      writer.uint32(560).bool(message.fromStart);
     }
     return writer;
   },
@@ -7613,6 +8386,14 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.tty = reader.bool();
             continue;
           }
+          case 70: {
+            if (tag !== 560) {
+              break;
+            }
+
+            message.fromStart = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7636,6 +8417,7 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     message.stdout = object.stdout ?? false;
     message.stderr = object.stderr ?? false;
     message.tty = object.tty ?? false;
+    message.fromStart = object.fromStart ?? false;
     return message;
   },
 };

@@ -1,0 +1,140 @@
+// start, stop, restart, kill, pause, unpause, wait, top: docker's words for what becomes of containers that are there.
+import { numberOption, stringOption } from "../../base/config.ts";
+import { GantryError, describeError } from "../../base/errors.ts";
+import { signalNumber } from "../../base/signals.ts";
+import type { Pod } from "../../base/kube/types.gen.ts";
+import type { ApiClient } from "../api-client.ts";
+import { command, type Command } from "../command.ts";
+import { defaultContainer } from "../default-container.ts";
+import { NAMESPACED_OPTIONS, connect, namespaceOf } from "./client.ts";
+
+export const containerOption = stringOption("Which container of the pod", "", { short: "c", placeholder: "NAME" });
+const timeOption = numberOption("Seconds between the stop signal and SIGKILL; -1: the pod's own", -1, { short: "t", least: -1, most: 86_400 });
+const stopSignalOption = stringOption("Signal to stop with (default: the image's STOPSIGNAL)", "", { short: "s", placeholder: "SIGNAL" });
+
+const namesNeeded = (name: string, words: readonly string[]): void => {
+  if (words.length === 0) throw new GantryError("BadRequest", `gantry ${name} needs the name of a pod, or the beginning of a container's id`);
+};
+
+const checkSignal = (name: string): string => {
+  if (name !== "" && signalNumber(name) === undefined) throw new GantryError("BadRequest", `--signal: ${JSON.stringify(name)} is no signal: give a name or a number, such as SIGTERM, TERM or 15`);
+  return name;
+};
+
+type Found = { readonly pod: Pod; readonly container?: string };
+
+/** All at once; prints what each gives in the order of the words, and goes on when one fails. */
+export const eachPod = async (client: ApiClient, namespace: string, words: readonly string[], step: (found: Found, word: string) => Promise<string>): Promise<number> => {
+  const { findPod } = await import("../lifecycle/pods.ts");
+  const steps = words.map(async (word) => step(await findPod(client, namespace, word), word));
+  let failed = false;
+  for (const outcome of steps.map((s) => s.then((text) => ({ text }), (error: unknown) => ({ error })))) {
+    const result = await outcome;
+    if ("text" in result) {
+      if (result.text !== "") console.log(result.text);
+    } else {
+      failed = true;
+      console.error(`gantry: ${describeError(result.error)}`);
+    }
+  }
+  return failed ? 1 : 0;
+};
+
+const stopOptions = (values: { readonly time: number; readonly signal: string }): { readonly graceSeconds: number | undefined; readonly signal: string } =>
+  ({ graceSeconds: values.time < 0 ? undefined : values.time, signal: checkSignal(values.signal) });
+
+export const LIFECYCLE_COMMANDS: readonly Command[] = [
+  command({
+    name: "start", aliases: ["container start"], usage: "POD...", group: "containers", summary: "Start containers that were stopped, created, or have ended", options: { ...NAMESPACED_OPTIONS },
+    run: async ({ values, positionals }) => {
+      namesNeeded("start", positionals);
+      using client = connect(values);
+      const { start } = await import("../lifecycle/changes.ts");
+      return await eachPod(client, namespaceOf(client, values), positionals, async ({ pod }, word) => {
+        await start(client, pod);
+        return word;
+      });
+    },
+  }),
+  command({
+    name: "stop", aliases: ["container stop"], usage: "POD...", group: "containers", summary: "Stop containers; they stay, and can be started again",
+    details: "Containers get their stop signal, and SIGKILL after the grace period.\n\nExamples:\n  gantry stop web\n  gantry stop -t 1 web db",
+    options: { ...NAMESPACED_OPTIONS, time: timeOption, signal: stopSignalOption },
+    run: async ({ values, positionals }) => {
+      namesNeeded("stop", positionals);
+      const options = stopOptions(values);
+      using client = connect(values);
+      const { stop } = await import("../lifecycle/changes.ts");
+      return await eachPod(client, namespaceOf(client, values), positionals, async ({ pod }, word) => {
+        await stop(client, pod, options);
+        return word;
+      });
+    },
+  }),
+  command({
+    name: "restart", aliases: ["container restart"], usage: "POD...", group: "containers", summary: "Stop containers and start them again", options: { ...NAMESPACED_OPTIONS, time: timeOption, signal: stopSignalOption },
+    run: async ({ values, positionals }) => {
+      namesNeeded("restart", positionals);
+      const options = stopOptions(values);
+      using client = connect(values);
+      const { restart } = await import("../lifecycle/changes.ts");
+      return await eachPod(client, namespaceOf(client, values), positionals, async ({ pod }, word) => {
+        await restart(client, pod, options);
+        return word;
+      });
+    },
+  }),
+  command({
+    name: "kill", aliases: ["container kill"], usage: "POD...", group: "containers", summary: "Send a signal to containers: SIGKILL, unless another is given",
+    details: "A container of gantry run that is killed stays down; those of other pods come back by their restart policy.",
+    options: { ...NAMESPACED_OPTIONS, container: containerOption, signal: stringOption("Which signal", "KILL", { short: "s", placeholder: "SIGNAL" }) },
+    run: async ({ values, positionals }) => {
+      namesNeeded("kill", positionals);
+      const signal = checkSignal(values.signal);
+      using client = connect(values);
+      const { kill } = await import("../lifecycle/changes.ts");
+      return await eachPod(client, namespaceOf(client, values), positionals, async ({ pod, container }, word) => {
+        await kill(client, pod, values.container || container, signal || "KILL");
+        return word;
+      });
+    },
+  }),
+  ...(["pause", "unpause"] as const).map((name) => command({
+    name, aliases: [`container ${name}`], usage: "POD...", group: "containers", summary: name === "pause" ? "Freeze all processes of containers" : "Let paused containers go on", options: { ...NAMESPACED_OPTIONS },
+    run: async ({ values, positionals }) => {
+      namesNeeded(name, positionals);
+      using client = connect(values);
+      const changes = await import("../lifecycle/changes.ts");
+      return await eachPod(client, namespaceOf(client, values), positionals, async ({ pod }, word) => {
+        await changes[name](client, pod);
+        return word;
+      });
+    },
+  })),
+  command({
+    name: "wait", aliases: ["container wait"], usage: "POD...", group: "containers", summary: "Wait until containers have ended, and print their exit codes",
+    options: { ...NAMESPACED_OPTIONS, container: containerOption, condition: stringOption("What to wait for", "not-running", { choices: ["not-running", "next-exit", "removed"] }) },
+    run: async ({ values, positionals }) => {
+      namesNeeded("wait", positionals);
+      using client = connect(values);
+      const { waitForEnd } = await import("../lifecycle/wait.ts");
+      return await eachPod(client, namespaceOf(client, values), positionals, async ({ pod, container }) =>
+        String(await waitForEnd(client, pod, values.container || (container ?? defaultContainer(pod).container), values.condition as "not-running")));
+    },
+  }),
+  command({
+    name: "top", aliases: ["container top"], usage: "POD [ps OPTIONS]", group: "containers", summary: "List the processes of a container", stopAtPositional: 1,
+    details: "Columns as those of `ps -ef`; with `aux`, of `ps aux`; with `-o pid,args` and the like, the ones that are named. Process ids are the node's.",
+    options: { ...NAMESPACED_OPTIONS, container: containerOption },
+    run: async ({ values, positionals, rest }) => {
+      const [word, ...more] = positionals;
+      if (word === undefined) throw new GantryError("BadRequest", "gantry top needs the name of a pod");
+      using client = connect(values);
+      const { printTop } = await import("../lifecycle/top.ts");
+      const { findPod } = await import("../lifecycle/pods.ts");
+      const { pod, container } = await findPod(client, namespaceOf(client, values), word);
+      console.log(await printTop(client, pod, values.container || (container ?? defaultContainer(pod).container), [...more, ...rest]));
+      return 0;
+    },
+  }),
+];
