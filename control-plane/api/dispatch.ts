@@ -14,6 +14,7 @@ import { isTrue } from "./router.ts";
 import { isReadOnly, servedDefinition } from "./served.ts";
 import { StatusError, noSuchResource } from "./status.ts";
 import { serveKill, serveTop } from "./streams/container-commands.ts";
+import { imageOperation, isImageOperation } from "./streams/image-operations.ts";
 import { serveImageLoad } from "./streams/images.ts";
 import { serveLogs } from "./streams/logs.ts";
 import { serveStats } from "./streams/stats.ts";
@@ -116,9 +117,13 @@ export class Dispatch {
   async #gantry(exchange: Exchange): Promise<void> {
     const { info } = exchange;
     if (info.version !== "v1") throw noSuchResource();
-    if (info.resource === "images" && info.name === "" && info.namespace === "") {
-      if (info.verb !== "create") throw methodNotAllowed();
-      return serveImageLoad(exchange, this.#options.streams);
+    if (info.resource === "images" && info.namespace === "" && info.subresource === "" && isImageOperation(info.name)) {
+      const isPost = info.verb === "create";
+      if (!isPost && info.verb !== "get" && info.verb !== "list") throw methodNotAllowed();
+      if (isPost && info.name === "") return serveImageLoad(exchange, this.#options.streams);
+      const operation = imageOperation(info.name, isPost);
+      if (!operation) throw methodNotAllowed();
+      return operation(exchange, this.#options.streams);
     }
     if (info.resource === "pods" && info.subresource === "why" && info.namespace !== "") {
       if (info.verb !== "get") throw methodNotAllowed();

@@ -15,6 +15,8 @@ export interface ExtractLimits {
   readonly maxEntries: number;
   /** Of file contents, unpacked. */
   readonly maxBytes: number;
+  /** Bytes that one byte of the compressed layer may unpack to, once it is more than a GiB; 0: any. */
+  readonly maxRatio: number;
 }
 
 /** The calls that node:fs lacks; replaceable for tests without root. */

@@ -37,6 +37,8 @@ interface LayerRecord {
 const SETTLED_AFTER_MS = 120_000;
 /** Unpacking is bound by the processor and the disk: more at once would only take memory and turns from the event loop. */
 const UNPACK_AT_ONCE = 2;
+/** Smaller ones may unpack as they like: they can do no harm. */
+const RATIO_FROM_BYTES = 1024 ** 3;
 
 export class LayerStore {
   readonly #options: LayerStoreOptions;
@@ -88,16 +90,23 @@ export class LayerStore {
     const temporary = join(this.#root, `.${newId()}`);
     await mkdir(join(temporary, "fs"), { recursive: true, mode: 0o700 });
     const hash = hashFor(diffId);
+    const freeBytes = await content.freeBytes();
+    const ratioBytes = limits.maxRatio === 0 ? Number.POSITIVE_INFINITY : Math.max(RATIO_FROM_BYTES, limits.maxRatio * content.sizeBytes(blob));
+    let unpackedBytes = 0;
     const hashed = async function* (): AsyncGenerator<Uint8Array, void> {
       for await (const chunk of decompressed(content.stream(blob), what)) {
         throwIfAborted(signal);
+        // Of all that comes out, not of the files alone: headers and what follows the archive cost time, too.
+        unpackedBytes += chunk.length;
+        if (unpackedBytes > ratioBytes) {
+          throw new GantryError("RequestEntityTooLarge", `${what} unpacks to more than ${limits.maxRatio} times its ${content.sizeBytes(blob)} bytes: it looks like an archive made to fill disks (--image-max-ratio allows more)`);
+        }
         hash.update(chunk);
         yield chunk;
       }
     };
     const tar = new TarReader(hashed(), what);
     try {
-      const freeBytes = await content.freeBytes();
       const extracted = await extractLayer(tar, join(temporary, "fs"), { ...limits, maxBytes: Math.min(limits.maxBytes, freeBytes) }, what, this.#options.calls)
         .catch((error: unknown) => {
           if (error instanceof GantryError && error.code === "RequestEntityTooLarge" && freeBytes < limits.maxBytes) {

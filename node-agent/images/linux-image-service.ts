@@ -49,7 +49,7 @@ export interface ImageServiceOptions {
 }
 
 /** Far above real images (the largest public ones have about a million files and 40 GB); below what would hurt a node for long. */
-const DEFAULT_LIMITS: ExtractLimits = { maxEntries: 2_000_000, maxBytes: 128 * 1024 ** 3 };
+const DEFAULT_LIMITS: ExtractLimits = { maxEntries: 2_000_000, maxBytes: 128 * 1024 ** 3, maxRatio: 250 };
 const DEFAULT_DOWNLOADS_AT_ONCE = 6;
 const DEFAULT_IDLE_TIMEOUT_MS = 30_000;
 

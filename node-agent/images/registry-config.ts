@@ -1,4 +1,5 @@
 // How to reach image registries that are not simply https://HOST. Pure.
+import { BlockList, isIP } from "node:net";
 import { GantryError, type FieldCause } from "../../base/errors.ts";
 
 export interface RegistrySettings {
@@ -18,7 +19,7 @@ export interface RegistrySettings {
   readonly mirrors?: readonly string[];
 }
 
-/** By HOST[:PORT], as it stands in image names: "docker.io", "registry.example:5000". */
+/** By HOST[:PORT], as it stands in image names ("docker.io", "registry.example:5000"), or by network ("10.0.0.0/8") for registries that are named by address. */
 export type RegistryConfig = Readonly<Record<string, RegistrySettings>>;
 
 const FIELDS: Readonly<Record<keyof RegistrySettings, string>> = { http: "boolean", skipTlsVerify: "boolean", insecure: "boolean", caPem: "string", caFile: "string", proxy: "string", mirrors: "list" };
@@ -33,7 +34,7 @@ export const parseRegistryConfig = (value: unknown, field = "registries", readFi
   } else {
     for (const [host, settings] of Object.entries(value)) {
       const path = `${field}[${JSON.stringify(host)}]`;
-      if (host.includes("/") || host === "") wrong(path, "must be HOST or HOST:PORT, as in image names, without a scheme or path");
+      if ((host.includes("/") || host === "") && networkOf(host) === undefined) wrong(path, "must be HOST or HOST:PORT, as in image names, without a scheme or path; or a network such as 10.0.0.0/8");
       if (!isObject(settings)) {
         wrong(path, `must be an object with ${Object.keys(FIELDS).join(", ")}`, "FieldValueTypeInvalid");
         continue;
@@ -80,8 +81,27 @@ const DOCKER_HUB = "registry-1.docker.io";
 
 export const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/.test(host);
 
+/** "10.0.0.0/8" as something that can be asked; undefined when it is no network. */
+const networkOf = (text: string): BlockList | undefined => {
+  const [address = "", bits = ""] = text.split("/");
+  const family = isIP(address);
+  if (family === 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128)) return undefined;
+  const list = new BlockList();
+  list.addSubnet(address, Number(bits), family === 4 ? "ipv4" : "ipv6");
+  return list;
+};
+
+const settingsFor = (config: RegistryConfig, host: string): RegistrySettings => {
+  const own = config[host];
+  if (own !== undefined) return own;
+  const address = host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
+  const family = isIP(address);
+  if (family === 0) return {};
+  return Object.entries(config).find(([key]) => networkOf(key)?.check(address, family === 4 ? "ipv4" : "ipv6") === true)?.[1] ?? {};
+};
+
 const endpoints = (config: RegistryConfig, host: string, repository: string, isMirror: boolean): readonly Endpoint[] => {
-  const settings = config[host] ?? {};
+  const settings = settingsFor(config, host);
   const at = host === "docker.io" ? DOCKER_HUB : host;
   const of = (scheme: string, more: RegistrySettings): Endpoint => ({ origin: `${scheme}://${at}`, host, repository, settings: { ...settings, ...more }, isMirror });
   if (settings.insecure === true && settings.http === undefined) return [of("https", { skipTlsVerify: true }), of("http", {})];
@@ -90,7 +110,7 @@ const endpoints = (config: RegistryConfig, host: string, repository: string, isM
 
 /** Where to ask for a repository: its mirrors in their order, then the registry itself. */
 export const endpointsFor = (config: RegistryConfig, registry: string, repository: string): readonly Endpoint[] => [
-  ...(config[registry]?.mirrors ?? []).flatMap((mirror) => {
+  ...(settingsFor(config, registry).mirrors ?? []).flatMap((mirror) => {
     const slash = mirror.indexOf("/");
     const [host, prefix] = slash < 0 ? [mirror, ""] : [mirror.slice(0, slash), `${mirror.slice(slash + 1).replace(/\/+$/, "")}/`];
     return endpoints(config, host, prefix + repository, true);
