@@ -10,6 +10,7 @@ import { commitChange } from "./commit.ts";
 import { readNewest } from "./context.ts";
 import type { ResourceRequest } from "./context.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
+import { POD_BEING_DEBUGGED } from "./resources/pod.ts";
 import { conflict, invalid, notFound, successStatus } from "./status.ts";
 import { expectedKindOf, finishUpdate, isDryRun } from "./write.ts";
 import type { View } from "./write.ts";
@@ -66,6 +67,17 @@ export const scaleView = (definition: ResourceDefinition): View => {
     },
   };
 };
+
+/** Containers for debugging, added to a pod that exists: `kubectl debug`. */
+export const ephemeralView = (definition: ResourceDefinition): View => ({
+  expected: expectedKindOf(definition),
+  show: (object) => object,
+  merge: (edited, current, request) => {
+    const pod = current as Pod;
+    const next: Pod = { ...pod, spec: { ...pod.spec!, ephemeralContainers: (edited as Pod).spec?.ephemeralContainers } };
+    return finishUpdate({ ...request, definition: POD_BEING_DEBUGGED }, next, current);
+  },
+});
 
 const condition = (pod: Pod, nowMs: number): PodCondition[] => [
   ...(pod.status?.conditions ?? []).filter((c) => c.type !== "PodScheduled"),

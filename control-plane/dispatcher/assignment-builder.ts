@@ -129,7 +129,7 @@ const toContainer = (pod: Pod, container: KubeContainer, context: AssignmentCont
   env: toEnv(pod, container, context, (message) => void (unresolved[container.name] ??= message)),
   requests: toResources(container.resources?.requests), limits: toResources(container.resources?.limits),
   mounts: (container.volumeMounts ?? []).map((m) => ({
-    volume: m.name, path: m.mountPath, readOnly: m.readOnly ?? false, subPath: m.subPath ?? m.subPathExpr ?? "", propagation: m.mountPropagation ?? "None",
+    volume: m.name, path: m.mountPath, readOnly: m.readOnly ?? false, subPath: m.subPath ?? "", subPathExpr: m.subPathExpr ?? "", propagation: m.mountPropagation ?? "None",
   })),
   ports: (container.ports ?? []).map((p) => ({ name: p.name ?? "", containerPort: p.containerPort, hostPort: p.hostPort ?? 0, hostIp: p.hostIP ?? "", protocol: p.protocol ?? "TCP" })),
   security: toContainerSecurity(container),
@@ -138,7 +138,7 @@ const toContainer = (pod: Pod, container: KubeContainer, context: AssignmentCont
   preStop: container.lifecycle?.preStop && toHandler(container, container.lifecycle.preStop),
   stdin: container.stdin ?? false, stdinOnce: container.stdinOnce ?? false, tty: container.tty ?? false,
   terminationMessagePath: container.terminationMessagePath ?? "/dev/termination-log", terminationMessagePolicy: container.terminationMessagePolicy ?? "File",
-  restartPolicy: container.restartPolicy ?? "", pidsLimit: 0,
+  restartPolicy: container.restartPolicy ?? "", pidsLimit: 0, targetContainer: "",
 });
 
 type DockerAuths = Readonly<Record<string, { readonly auth?: string; readonly username?: string; readonly password?: string; readonly identitytoken?: string }>>;
@@ -186,6 +186,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
     restartPolicy: spec.restartPolicy ?? "Always", terminationGraceMs: (spec.terminationGracePeriodSeconds ?? 30) * 1000, activeDeadlineMs: (spec.activeDeadlineSeconds ?? 0) * 1000,
     initContainers: (spec.initContainers ?? []).map((c) => toContainer(pod, c, context, unresolved)),
     containers: spec.containers.map((c) => toContainer(pod, c, context, unresolved)),
+    ephemeralContainers: (spec.ephemeralContainers ?? []).map((c) => ({ ...toContainer(pod, c, context, unresolved), targetContainer: c.targetContainerName ?? "" })),
     volumes: (spec.volumes ?? []).map((v) => toVolume(pod, v, context, context.allocatable, (message) => void (unresolved[""] ??= message))),
     credentials: (spec.imagePullSecrets ?? []).flatMap((ref) => {
       const secret = context.secret(ref.name ?? "");
@@ -198,7 +199,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
       options: (spec.dnsConfig?.options ?? []).map((o) => (o.value === undefined ? (o.name ?? "") : `${o.name ?? ""}:${o.value}`)),
     },
     runtimeClass: spec.runtimeClassName ?? "", qosClass: qosClassOf(spec), startAtMs: startAtMs(pod),
-    unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
+    fqdn: "", unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
     desiredState, stopGraceMs: stopGraceSeconds === undefined ? undefined : stopGraceSeconds * 1000, stopSignal, restartRequest, keepWritableLayer,
   };
 };

@@ -44,7 +44,7 @@ export const encodeSet = ({ kind, appliesTo, resultsIn, upsert, generation, remo
       size += bytes.length;
     }
     const more = next < upsert.length;
-    const rest = AssignmentSet.encode({ kind, appliesTo, resultsIn, upsert: [], remove: more ? [] : [...remove], more }).finish();
+    const rest = AssignmentSet.encode({ kind, appliesTo, resultsIn, upsert: [], remove: more ? [] : [...remove], more, removeVolumes: [] }).finish();
     messages.push(Buffer.concat([rest, pods.finish()]));
   }
   return messages;

@@ -14,7 +14,7 @@ const NORMAL = new Set(["ContainerCreating", "PodInitializing"]);
 const STAGED = "Staged";
 
 export const podTroubles = (before: PodStatus | undefined, after: PodStatus): readonly PodTrouble[] => {
-  const statuses = (status: PodStatus | undefined) => [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
+  const statuses = (status: PodStatus | undefined) => [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? []), ...(status?.ephemeralContainerStatuses ?? [])];
   const earlier = new Map(statuses(before).map((c) => [c.name, c]));
   const troubles = new Map<string, PodTrouble>();
   for (const { name, state, restartCount } of statuses(after)) {

@@ -86,6 +86,7 @@ export const toPodStatus = (report: PodStatus, pod: Pod, nowMs: number): KubePod
     startTime: toTime(report.startTimeMs) ?? current.startTime,
     initContainerStatuses: report.initContainers.length > 0 ? report.initContainers.map(toContainerStatus) : undefined,
     containerStatuses: report.containers.length > 0 ? report.containers.map(toContainerStatus) : undefined,
+    ephemeralContainerStatuses: report.ephemeralContainers.length > 0 ? report.ephemeralContainers.map(toContainerStatus) : undefined,
     qosClass: current.qosClass ?? (pod.spec && qosClassOf(pod.spec)),
     nominatedNodeName: undefined,
     observedGeneration: pod.metadata.generation,

@@ -14,7 +14,8 @@ import type { ContainerRuntime, RuntimeMount } from "../runtime/container-runtim
 import { withSubPath, type VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
 import { buildContainerSpec, nodeField } from "./container-spec.ts";
-import { allContainers, instanceIdOf, type ContainerRecord } from "./pod-record.ts";
+import { INIT_NAME, buildInitSpec } from "./init-container.ts";
+import { allContainers, containerId, instanceIdOf, type ContainerRecord } from "./pod-record.ts";
 import type { Sandboxes } from "./sandbox.ts";
 
 export interface ContainerStepsOptions {
@@ -26,7 +27,11 @@ export interface ContainerStepsOptions {
   readonly logRoot: string;
   readonly nodeMemoryBytes: number;
   readonly defaultPidsLimit: number;
+  /** A root filesystem that holds only /init (init-container.ts). */
+  readonly initLayer: () => string;
 }
+
+const initId = (pod: Assignment): string => containerId(pod.uid, INIT_NAME, 0);
 
 export const ATTEMPT_LABEL = "io.gantry.container.attempt";
 /** On containers whose id is that of their first instance. */
@@ -80,10 +85,11 @@ export class ContainerSteps {
     return error instanceof ImageError ? error.reason : "ErrImagePull";
   }
 
-  makeSandbox(pod: Assignment): string {
-    if (pod.shareProcessNamespace) throw new GantryError("Invalid", "shareProcessNamespace is not supported by this agent: leave it out");
+  async makeSandbox(pod: Assignment): Promise<string> {
     if (pod.security?.userNamespace) throw new GantryError("Invalid", "hostUsers: false (a user namespace) is not supported by this agent: leave it out");
-    return this.#options.sandboxes.make(pod);
+    const ip = this.#options.sandboxes.make(pod);
+    await this.#options.sandboxes.publish(pod, ip);
+    return ip;
   }
 
   prepareVolumes(pod: Assignment, ip: string): void {
@@ -93,15 +99,17 @@ export class ContainerSteps {
   }
 
   /** OCI create. */
-  async create(pod: Assignment, container: Container, own: ContainerRecord, ip: string): Promise<"created" | "image is gone"> {
+  async create(pod: Assignment, container: Container, own: ContainerRecord, ip: string, targetId?: string): Promise<"created" | "image is gone"> {
     const { images, sandboxes, runtime, nodeMemoryBytes, defaultPidsLimit } = this.#options;
     const image = images.resolve(own.imageId);
     if (!image) return "image is gone";
     const id = instanceIdOf(pod, container.name, own.attempt);
     const logPath = this.logPath(pod, container.name, own.attempt);
+    const pid = await this.#processNamespace(pod, container, targetId);
+    const facts = sandboxes.facts(pod, ip);
     let spec;
     try {
-      spec = buildContainerSpec({ id, pod, container, image, sandbox: sandboxes.facts(pod, ip), volumeMounts: this.#mounts(pod, container, own.attempt, ip), logPath, nodeMemoryBytes, defaultPidsLimit });
+      spec = buildContainerSpec({ id, pod, container, image, sandbox: pid === undefined ? facts : { ...facts, namespaces: { ...facts.namespaces, pid } }, volumeMounts: this.#mounts(pod, container, own.attempt, ip), logPath, nodeMemoryBytes, defaultPidsLimit });
     } catch (error) {
       throw new ConfigError("Invalid", (error as Error).message, { cause: (error as Error).cause });
     }
@@ -109,6 +117,31 @@ export class ContainerSteps {
     if (runtime.inspect(id)) await runtime.remove(id, { keepLayer }); // a step that was cut short
     await runtime.create({ ...spec, keepLayer, labels: { ...spec.labels, [ATTEMPT_LABEL]: String(own.attempt), ...(keepLayer ? { [KEEP_LABEL]: "true" } : {}) } });
     return "created";
+  }
+
+  /** Of another process that the container is to see: the pod's init, or the container that it is to debug. undefined: one of its own, or the node's. */
+  async #processNamespace(pod: Assignment, container: Container, targetId: string | undefined): Promise<string | undefined> {
+    if (pod.hostPid) return undefined;
+    if (pod.shareProcessNamespace) return `/proc/${await this.#ensureInit(pod)}/ns/pid`;
+    if (targetId === undefined) return undefined;
+    const target = this.#options.runtime.inspect(targetId);
+    if (target?.phase !== "running") throw new GantryError("FailedPrecondition", `container ${container.name} is to join the processes of ${container.targetContainer}, which does not run`, { retryable: true });
+    return `/proc/${target.pid}/ns/pid`;
+  }
+
+  /**
+   * The first process of a shared process namespace. It is a container of its own, so that it outlives the agent and is found again like
+   * the others. Should it die, they die with it; the next one to be created makes it anew.
+   */
+  async #ensureInit(pod: Assignment): Promise<number> {
+    const { runtime, sandboxes } = this.#options;
+    const id = initId(pod);
+    const present = runtime.inspect(id);
+    if (present?.phase === "running") return present.pid;
+    if (present) await runtime.remove(id);
+    const { pid } = await runtime.create(buildInitSpec({ id, pod, sandbox: sandboxes.facts(pod, ""), layerDir: this.#options.initLayer(), logPath: join(sandboxes.directory(pod.uid), "init.log") }));
+    await runtime.start(id);
+    return pid;
   }
 
   createFailureReason(error: unknown): string {
@@ -169,6 +202,7 @@ export class ContainerSteps {
 
   /** Volumes and sandbox; the containers are gone already. Logs stay. */
   async release(pod: Assignment, { keepVolumes }: { readonly keepVolumes: boolean }): Promise<void> {
+    if (pod.shareProcessNamespace) await this.#options.runtime.remove(initId(pod));
     if (!keepVolumes) await this.#options.volumes.remove(pod.uid);
     await this.#options.sandboxes.remove(pod);
   }

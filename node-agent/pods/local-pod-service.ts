@@ -2,6 +2,7 @@
 // commands; looks after the size of logs.
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
@@ -23,16 +24,17 @@ import { Bursts } from "./bursts.ts";
 import { ContainerCommands } from "./container-commands.ts";
 import { ATTEMPT_LABEL, ContainerSteps, KEEP_LABEL } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
+import { ensureInitLayer } from "./init-container.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
 import type { ImageUser, PodService, RunningPod } from "./pod-service.ts";
 import { PodWorker, type WorkerContext } from "./pod-worker.ts";
-import { Sandboxes, type SandboxOptions } from "./sandbox.ts";
+import { Sandboxes, publishedPod, type SandboxOptions } from "./sandbox.ts";
 
 export interface PodServiceOptions {
   readonly state: LocalState;
   readonly runtime: ContainerRuntime;
   readonly images: Pick<ImageService, "resolve" | "pull">;
-  readonly network: Pick<PodNetwork, "attach" | "detach" | "reconcile">;
+  readonly network: Pick<PodNetwork, "attach" | "detach" | "reconcile" | "publish" | "withdraw" | "restorePublished">;
   readonly volumes: VolumeService;
   readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
   /** Default: the machine's own. */
@@ -94,7 +96,7 @@ class LocalPodService implements PodService {
     const { clock, random, logger, runtime, images, volumes, network, cgroups, metrics } = options;
     const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit } = options.options;
     this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? linuxNamespaces, mounts: options.mounts ?? linuxMounts, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
-    this.#steps = new ContainerSteps({ runtime, images, volumes, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit });
+    this.#steps = new ContainerSteps({ runtime, images, volumes, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
     this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, find: (uid, container) => this.#find(uid, container) });
     const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
     const restarts = metrics.counter("gantry_container_exits_total", "Containers that ended, by reason", ["reason"]);
@@ -149,10 +151,21 @@ class LocalPodService implements PodService {
     }
     for (const uid of this.#sandboxes.present()) if (!this.#workers.has(uid) && !found.has(uid)) found.set(uid, { labels: {}, containers: new Map() });
     this.#orphans = found;
+    await this.#restorePorts();
     network.reconcile(new Set([...this.#workers.keys(), ...found.keys()]));
     logger.info("pods of this node recovered", { pods: this.#workers.size, containersWithoutRecord: found.size });
     for (const worker of this.#workers.values()) worker.ring();
     this.#watchLogs();
+  }
+
+  async #restorePorts(): Promise<void> {
+    const published = [...this.#workers.values()].filter((w) => w.record.sandbox).map((w) => [w.uid, publishedPod(w.assignment, w.record.ip)] as const);
+    try {
+      await this.#options.network.restorePublished(new Map(published.filter(([, pod]) => pod.ports.length > 0)));
+    } catch (error) {
+      // Pods go on; the next change of a host port brings all of them in.
+      this.#options.logger.error("can't restore the host ports of pods", { err: error });
+    }
   }
 
   setAll(assignments: readonly Assignment[]): void {
@@ -177,6 +190,7 @@ class LocalPodService implements PodService {
         this.#orphans.delete(assignment.uid);
         added.record.sandbox = this.#sandboxes.isIntact(assignment);
         added.adopt(orphan.containers, added.record.sandbox);
+        if (added.record.sandbox && added.record.ip !== "") this.#sandboxes.publish(assignment, added.record.ip).catch((error: unknown) => this.#options.logger.error("can't forward the host ports of a pod", { podUid: assignment.uid, err: error }));
       }
       this.#saveSoon(added);
       added.ring();
@@ -207,7 +221,7 @@ class LocalPodService implements PodService {
     const path = this.#steps.logPath(pod, name, attempt);
     if (request.previous && (attempt < 0 || partsOf(path).length === 0)) throw new GantryError("BadRequest", `previous terminated container ${JSON.stringify(name)} in pod ${JSON.stringify(pod.name)} not found`);
     if (!request.previous && own.phase === "none" && own.attempt === 0) {
-      const state = [...worker.status().initContainers, ...worker.status().containers].find((c) => c.name === name)?.state?.state;
+      const state = [...worker.status().initContainers, ...worker.status().containers, ...worker.status().ephemeralContainers].find((c) => c.name === name)?.state?.state;
       const why = state?.$case === "waiting" ? state.value.reason : "ContainerCreating";
       throw new GantryError("BadRequest", `container ${JSON.stringify(name)} in pod ${JSON.stringify(pod.name)} is waiting to start: ${why}`);
     }

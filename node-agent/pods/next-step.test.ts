@@ -273,3 +273,25 @@ test("a deletion without grace kills once and then waits: not again and again wi
   t.is(step(p, record(p, { main: running }, { stop: { reason: "deleted", deadlineMs: NOW } })), "kill main");
   t.is(step(p, record(p, { main: { ...running, signalled: true } }, { stop: { reason: "deleted", deadlineMs: NOW, killedAtMs: NOW } })), "wait 10000");
 });
+
+test("sidecars end after what they serve, one by one, the last one first", (t) => {
+  const p = pod({ initContainers: [{ name: "s1", restartPolicy: "Always" }, { name: "s2", restartPolicy: "Always" }], ephemeralContainers: [{ ...pod().containers[0]!, name: "debug" }] });
+  const stop = { stop: { reason: "deleted", deadlineMs: NOW + 5000 } } as const;
+  const asked: Partial<ContainerRecord> = { ...running, signalled: true };
+  const all = { s1: running, s2: running, main: running, debug: running };
+  t.is(step(p, record(p, all, stop)), "signal main,debug");
+  t.is(step(p, record(p, { ...all, main: asked, debug: asked }, stop)), "wait 5000");
+  t.is(step(p, record(p, { ...all, main: ended(0), debug: ended(0) }, stop)), "signal s2");
+  t.is(step(p, record(p, { s1: running, s2: asked, main: ended(0), debug: ended(0) }, stop)), "wait 5000");
+  t.is(step(p, record(p, { s1: running, s2: ended(0), main: ended(0), debug: ended(0) }, stop)), "signal s1");
+  t.is(step(p, record(p, all, { stop: { reason: "deleted", deadlineMs: NOW } })), "kill s1,s2,main,debug");
+});
+
+test("a container for debugging starts as soon as there is a sandbox, also before init containers are done; it is never restarted and doesn't hold the pod", (t) => {
+  const p = pod({ initContainers: [{ name: "init" }], ephemeralContainers: [{ ...pod().containers[0]!, name: "debug" }] });
+  t.is(step(p, record(p, { init: { imageId: "i" }, debug: { imageId: "i" } }, { sandbox: false })), "sandbox");
+  t.is(step(p, record(p, { init: running, debug: { imageId: "i" } })), "create debug");
+  t.is(step(p, record(p, { init: running, debug: ended(1, 3_600_000) })), "wait");
+  const done = pod({ restartPolicy: "Never", ephemeralContainers: p.ephemeralContainers });
+  t.is(outcome(done, record(done, { main: ended(0), debug: running })), "Succeeded");
+});

@@ -36,6 +36,7 @@ const waitUntil = (...times: readonly (number | undefined)[]): Step => {
 const exitedWell = (record: ContainerRecord): boolean => record.phase === "ended" && record.end?.exitCode === 0;
 
 export const restartPolicyOf = (assignment: Assignment, container: Container): string => {
+  if (assignment.ephemeralContainers.includes(container)) return "Never";
   if (!assignment.initContainers.includes(container)) return assignment.restartPolicy;
   // An init container that succeeded is done, whatever the policy.
   return isSidecar(container) ? "Always" : assignment.restartPolicy === "Never" ? "Never" : "OnFailure";
@@ -114,9 +115,9 @@ const endStep = (assignment: Assignment, record: PodRecord, deadlineMs: number, 
   const frozen = running.filter((c) => record.containers[c.name]!.paused);
   if (frozen.length > 0) return { kind: "unpause", containers: frozen };
   if (nowMs >= deadlineMs) return { kind: "kill", containers: running };
-  // Sidecars serve the others to the last.
-  const mains = running.filter((c) => assignment.containers.includes(c));
-  const unasked = (mains.length > 0 ? mains : running).filter((c) => !record.containers[c.name]!.signalled);
+  // Sidecars serve the others to the last, and end in the reverse order of their start.
+  const served = running.filter((c) => !(isSidecar(c) && assignment.initContainers.includes(c)));
+  const unasked = (served.length > 0 ? served : running.slice(-1)).filter((c) => !record.containers[c.name]!.signalled);
   return unasked.length > 0 ? { kind: "signal", containers: unasked, deadlineMs } : waitUntil(deadlineMs);
 };
 
@@ -202,6 +203,11 @@ export const nextStep = (assignment: Assignment, record: PodRecord, situation: S
     waits.push(step.untilMs);
     return undefined;
   };
+  // Also while an init container hangs: to see why is what they are for.
+  if (record.sandbox) for (const container of assignment.ephemeralContainers) {
+    const step = look(container);
+    if (step) return step;
+  }
   for (const container of assignment.initContainers) {
     const step = look(container);
     if (step) return step;

@@ -96,7 +96,11 @@ export const newPodRecord = (assignment: Assignment, nowMs: number): PodRecord =
   containers: Object.fromEntries(allContainers(assignment).map((c) => [c.name, newContainerRecord()])),
 });
 
-export const allContainers = (assignment: Assignment): readonly Container[] => [...assignment.initContainers, ...assignment.containers];
+/** Those that the pod was made with. */
+export const podContainers = (assignment: Assignment): readonly Container[] => [...assignment.initContainers, ...assignment.containers];
+
+/** Those, and the ones that were added for debugging. */
+export const allContainers = (assignment: Assignment): readonly Container[] => [...podContainers(assignment), ...assignment.ephemeralContainers];
 
 /** An init container that goes on beside the others (restartPolicy: Always). */
 export const isSidecar = (container: Container): boolean => container.restartPolicy === "Always";

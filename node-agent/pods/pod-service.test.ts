@@ -11,6 +11,7 @@ import type { ContainerState, PodStatus, StreamFrame } from "../../proto/gen/gan
 import type { Image } from "../images/image-service.ts";
 import { LocalState } from "../local-state.ts";
 import { FakeMachine, FakeRuntime } from "../runtime/fake-runtime.ts";
+import type { PublishedPod } from "../network/pod-network.ts";
 import { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
 import { createPodService } from "./local-pod-service.ts";
@@ -29,6 +30,7 @@ class Bench {
   readonly clock = new FakeClock();
   readonly machine = new FakeMachine();
   readonly attached = new Set<string>();
+  readonly published = new Map<string, PublishedPod>();
   readonly pinned = new Set<string>();
   readonly cgroups = new Set<string>();
   readonly images = new Map<string, Image>([["app:1", IMAGE], [IMAGE.id, IMAGE]]);
@@ -64,6 +66,11 @@ class Bench {
           return { ip: "10.1.2.3", gateway: "10.1.2.1", prefixLength: 24 };
         },
         detach: (uid) => void this.attached.delete(uid), reconcile: () => undefined,
+        publish: async (uid, pod) => void this.published.set(uid, pod), withdraw: async (uid) => void this.published.delete(uid),
+        restorePublished: async (pods) => {
+          this.published.clear();
+          for (const [uid, pod] of pods) this.published.set(uid, pod);
+        },
       },
       namespaces: {
         pinNamespaces: ({ net, ipc, uts }) => { for (const path of [net, ipc, uts]) if (path) this.pinned.add(path); },
@@ -213,7 +220,7 @@ test("what can't be run: StartError is an end, config errors and runtime errors 
   await b.run(pod({ restartPolicy: "Never", containers: [{ command: ["nope"] }] }));
   t.is(b.last().phase, "Failed");
   t.is(show(b.last().containers[0]!.state), "terminated StartError 128");
-  await b.run(pod({ uid: "v", containers: [{ mounts: [{ volume: "none", path: "/x", readOnly: false, subPath: "", propagation: "" }] }] }));
+  await b.run(pod({ uid: "v", containers: [{ mounts: [{ volume: "none", path: "/x", readOnly: false, subPath: "", subPathExpr: "", propagation: "" }] }] }));
   t.is(show(b.last("v").containers[0]!.state), "waiting CreateContainerConfigError");
   b.runtime.failNext.set("create", new GantryError("InternalError", "disk full"));
   await b.run(pod({ uid: "w" }));
@@ -637,4 +644,18 @@ test("kill and top are for what runs; a paused container is only killed for good
   await b.rest();
   t.true(isCode(await t.throwsAsync(b.service.commands.kill({ podUid: "u", container: "", signal: 9 })), "Conflict"));
   t.true(isCode(t.throws(() => b.service.commands.top({ podUid: "u", container: "" })), "Conflict"));
+});
+
+test("host ports come with the sandbox, survive the agent, and go with the pod", async (t) => {
+  const b = await open(t);
+  const ports = [{ name: "", containerPort: 80, hostPort: 8080, hostIp: "", protocol: "TCP" }, { name: "", containerPort: 81, hostPort: 0, hostIp: "", protocol: "TCP" }];
+  const p = pod({ containers: [{ command: ["sh", "-c", "trap"], ports }] });
+  await b.run(p, pod({ uid: "v", hostNetwork: true, containers: [{ ports }] }));
+  const expected = [["u", { name: "ns/p", ip: "10.1.2.3", ports: [{ port: 8080, hostIp: "", protocol: "TCP", containerPort: 80 }] }]];
+  t.deepEqual([...b.published], expected as never);
+  b.published.set("ghost", { name: "ns/ghost", ip: "10.1.2.9", ports: [] });
+  await b.restart();
+  t.deepEqual([...b.published], expected as never);
+  await b.run(deleted(p));
+  t.deepEqual([...b.published], []);
 });

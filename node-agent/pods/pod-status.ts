@@ -3,7 +3,7 @@
 import type { Container, ContainerState, ContainerStatus, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Assignment } from "./assignment.ts";
 import { SHOW_BACKOFF_AFTER_MS, crashesAfter, isInitialized, outcome, restartAtMs } from "./next-step.ts";
-import { instanceIdOf, type ContainerEnd, type ContainerRecord, type PodRecord } from "./pod-record.ts";
+import { allContainers, instanceIdOf, type ContainerEnd, type ContainerRecord, type PodRecord } from "./pod-record.ts";
 import { restartDelayMs } from "./restart-delay.ts";
 
 export interface StatusContext {
@@ -42,6 +42,7 @@ const waitingState = (assignment: Assignment, container: Container, own: Contain
     return waiting("ImagePullBackOff", `Back-off pulling image ${JSON.stringify(container.image)}: ${failure.reason}: ${failure.message}`);
   }
   if (failure) return waiting(failure.reason, failure.message);
+  if (assignment.ephemeralContainers.includes(container)) return waiting("ContainerCreating", record.failure?.message);
   if (own.phase === "created" && assignment.desiredState === "created") return waiting("Created");
   if (isStaged(assignment, record, nowMs)) return waiting("Staged", `starts at ${new Date(assignment.startAtMs).toISOString()}`);
   const isInit = assignment.initContainers.includes(container);
@@ -92,6 +93,7 @@ export const buildStatus = (assignment: Assignment, record: PodRecord, context: 
     hostIp: context.hostIp, startTimeMs: record.startTimeMs,
     initContainers: assignment.initContainers.map((c) => containerStatus(assignment, c, record, context)),
     containers: assignment.containers.map((c) => containerStatus(assignment, c, record, context)),
+    ephemeralContainers: assignment.ephemeralContainers.map((c) => containerStatus(assignment, c, record, context)),
     gone: record.gone, initialized: initialized || begun,
     staged: isStaged(assignment, record, context.nowMs),
     stagesMs: { ...record.stagesMs },
@@ -114,7 +116,7 @@ const toldReason = (assignment: Assignment, record: PodRecord, phase: string): {
 
 /** No container runs: a phase of Succeeded or Failed says that the pod uses nothing any more. */
 const allEnded = (assignment: Assignment, record: PodRecord): boolean =>
-  [...assignment.initContainers, ...assignment.containers].every((c) => record.containers[c.name]?.phase !== "running" && record.containers[c.name]?.phase !== "created");
+  allContainers(assignment).every((c) => record.containers[c.name]?.phase !== "running" && record.containers[c.name]?.phase !== "created");
 
 /** Nothing in it that anybody waits for: the pod is on its way, without a fault. */
 export const isMereProgress = (status: PodStatus): boolean =>

@@ -11,7 +11,7 @@ import { BOOKS_AFTER_MS, type Bursts, type Staged } from "./bursts.ts";
 import type { ContainerSteps } from "./container-steps.ts";
 import { runHandler } from "./handlers.ts";
 import { crashesAfter, nextStep, type Step } from "./next-step.ts";
-import { allContainers, instanceIdOf, isSidecar, newContainerRecord, newPodRecord, type ContainerRecord, type Failure, type PodRecord } from "./pod-record.ts";
+import { allContainers, instanceIdOf, isSidecar, newContainerRecord, newPodRecord, podContainers, type ContainerRecord, type Failure, type PodRecord } from "./pod-record.ts";
 import { buildStatus, isMereProgress, type StatusContext } from "./pod-status.ts";
 import { ContainerProbes, hasProbes } from "./probes.ts";
 import { retryDelayMs } from "./restart-delay.ts";
@@ -316,7 +316,7 @@ export class PodWorker implements Staged {
     switch (step.kind) {
       case "pull": return this.#pull(step.container);
       case "sandbox":
-        record.ip = steps.makeSandbox(assignment);
+        record.ip = await steps.makeSandbox(assignment);
         record.sandbox = true;
         this.#reach("sandboxed");
         return;
@@ -396,7 +396,8 @@ export class PodWorker implements Staged {
     const own = this.record.containers[container.name]!;
     const { steps, clock } = this.#context;
     try {
-      const made = await steps.create(this.assignment, container, own, this.record.ip);
+      const targetId = container.targetContainer === "" ? undefined : this.instanceId(container.targetContainer);
+      const made = await steps.create(this.assignment, container, own, this.record.ip, targetId);
       if (made === "image is gone") {
         own.imageId = "";
         return;
@@ -475,7 +476,7 @@ export class PodWorker implements Staged {
 
   /** Whatever has ended runs anew, without waiting, and counts as no crash. In one piece with the note that it is done. */
   #rerun(isMeant: (container: Container) => boolean): void {
-    for (const container of allContainers(this.assignment)) {
+    for (const container of podContainers(this.assignment)) {
       const own = this.record.containers[container.name]!;
       delete own.failure;
       const isDone = this.assignment.initContainers.includes(container) && !isSidecar(container) && own.end?.exitCode === 0;

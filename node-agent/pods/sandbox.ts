@@ -6,17 +6,17 @@ import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION, hostsNames } from "../../base/ku
 import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
 import type * as Mounts from "../linux/mount.ts";
 import type * as Namespaces from "../linux/namespaces.ts";
-import type { PodNetwork } from "../network/pod-network.ts";
+import type { HostPort, PodNetwork, PublishedPod } from "../network/pod-network.ts";
 import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { CgroupLimits, RuntimeMount } from "../runtime/container-runtime.ts";
 import type { Assignment } from "./assignment.ts";
 import { cpuShares, type SandboxFacts } from "./container-spec.ts";
 import { hostsFile, resolvConf } from "./pod-files.ts";
-import { allContainers } from "./pod-record.ts";
+import { podContainers } from "./pod-record.ts";
 
 export interface SandboxOptions {
   readonly runRoot: string;
-  readonly network: Pick<PodNetwork, "attach" | "detach">;
+  readonly network: Pick<PodNetwork, "attach" | "detach" | "publish" | "withdraw">;
   readonly namespaces: Pick<typeof Namespaces, "pinNamespaces" | "unpin" | "isPinned">;
   readonly mounts: Pick<typeof Mounts, "mountTmpfs" | "unmount">;
   readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
@@ -40,6 +40,12 @@ const podLimits = (pod: Assignment): CgroupLimits | undefined => {
 
 /** Linux takes at most 64 bytes, DNS 63 for one label; names of pods may be longer. Cut as kubelet does. */
 export const podHostname = (pod: Assignment): string => (pod.hostname || pod.name).slice(0, 63).replace(/[-.]+$/, "");
+
+/** Ports of the node that lead to the pod; on the host's network its ports are the node's already. */
+const hostPortsOf = (pod: Assignment): readonly HostPort[] =>
+  pod.hostNetwork ? [] : podContainers(pod).flatMap((c) => c.ports.filter((p) => p.hostPort > 0).map((p) => ({ port: p.hostPort, hostIp: p.hostIp, protocol: p.protocol || "TCP", containerPort: p.containerPort })));
+
+export const publishedPod = (pod: Assignment, ip: string): PublishedPod => ({ name: `${pod.namespace}/${pod.name}`, ip, ports: hostPortsOf(pod) });
 
 export class Sandboxes {
   readonly #options: SandboxOptions;
@@ -72,6 +78,12 @@ export class Sandboxes {
       this.#undo(pod.uid);
       throw error;
     }
+  }
+
+  /** Host ports, for the few pods that have some: it takes a process. */
+  async publish(pod: Assignment, ip: string): Promise<void> {
+    const published = publishedPod(pod, ip);
+    if (published.ports.length > 0) await this.#options.network.publish(pod.uid, published);
   }
 
   /** Still all there? Not after the machine was restarted. */
@@ -119,11 +131,12 @@ export class Sandboxes {
   /** POSIX shared memory is the pod's, not a container's; a pod of one container does with the container's own. */
   sharedMemory(pod: Assignment): RuntimeMount | undefined {
     if (pod.hostIpc) return { source: "/dev/shm", destination: "/dev/shm", type: "bind", options: ["rw"] };
-    return allContainers(pod).length > 1 ? { source: join(this.directory(pod.uid), "shm"), destination: "/dev/shm", type: "bind", options: ["rw"] } : undefined;
+    return podContainers(pod).length > 1 ? { source: join(this.directory(pod.uid), "shm"), destination: "/dev/shm", type: "bind", options: ["rw"] } : undefined;
   }
 
   /** Goes on when a step fails, and then throws the first error. */
   async remove(pod: Assignment): Promise<void> {
+    await this.#options.network.withdraw(pod.uid);
     this.#undo(pod.uid);
     // Of a pod whose record was lost the class is not known.
     for (const qosClass of pod.qosClass === "" ? ["Guaranteed", "Burstable", "BestEffort"] : [pod.qosClass]) await this.#options.cgroups.remove(podCgroupPath(qosClass, pod.uid));
@@ -167,7 +180,7 @@ export class Sandboxes {
     writeFileSync(join(directory, "hostname"), `${hostname}\n`);
     writeFileSync(join(directory, "resolv.conf"), resolvConf(pod.dns, { ...dns, namespace: pod.namespace }, nodeConf === undefined ? "" : readFileSync(nodeConf, "utf8")));
     const shm = join(directory, "shm");
-    if (allContainers(pod).length > 1 && !pod.hostIpc && !existsSync(shm)) {
+    if (podContainers(pod).length > 1 && !pod.hostIpc && !existsSync(shm)) {
       mkdirSync(shm);
       this.#options.mounts.mountTmpfs(shm, { mode: 0o1777, sizeBytes: SHM_BYTES });
     }

@@ -59,6 +59,8 @@ interface Saved {
   readonly process: OciProcess;
   /** Absent in files of older agents. */
   readonly stdin?: boolean;
+  /** Its first process doesn't take the others along: they are not in a process namespace of its own. */
+  readonly sharesPids?: boolean;
 }
 
 interface Container extends Saved {
@@ -145,7 +147,7 @@ export class ConmonRuntime implements ContainerRuntime {
       const bundle = this.#bundle(spec.id);
       const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, this.#oci);
       this.#keepFilter(spec);
-      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin };
+      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}) };
       writeFileSync(join(bundle, "container.json"), JSON.stringify(saved));
       this.#containers.set(spec.id, { ...saved, id: spec.id, state: { phase: "created", pid } });
       return { pid };
@@ -499,7 +501,8 @@ export class ConmonRuntime implements ContainerRuntime {
     const steps: (() => void | Promise<void>)[] = [
       async () => {
         if (cgroupPath === undefined) return;
-        if (!this.#containers.has(id)) await cgroups.kill(cgroupPath);
+        const container = this.#containers.get(id);
+        if (!container || container.sharesPids) await cgroups.kill(cgroupPath);
         await cgroups.remove(cgroupPath);
       },
       () => forgetContainer(this.#oci, id),

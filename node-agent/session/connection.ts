@@ -132,7 +132,7 @@ export class Connection {
     reporter.attach({
       signal: this.#abort.signal,
       send: async (batch) => (await this.#call<UpdateStatusResponse>((done, options) =>
-        this.#client.updateStatus({ sessionId: opened.sessionId, pods: [...batch] }, options.metadata, options, done), STATUS_TIMEOUT_MS)).unknown,
+        this.#client.updateStatus({ sessionId: opened.sessionId, pods: [...batch], removedVolumes: [] }, options.metadata, options, done), STATUS_TIMEOUT_MS)).unknown,
       onUnknown: (uid) => {
         if (this.#assigned.has(uid)) return;
         logger.info("the control plane does not know this pod; it goes", { podUid: uid });

@@ -177,7 +177,7 @@ const startScripted = async (t: ExecutionContext, assignments: (call: ServerWrit
 };
 
 const emptySet = (appliesTo: string, resultsIn: string, complete = false): AssignmentSet =>
-  ({ kind: complete ? AssignmentSet_Kind.KIND_COMPLETE : AssignmentSet_Kind.KIND_INCREMENTAL, appliesTo, resultsIn, upsert: [], remove: [], more: false });
+  ({ kind: complete ? AssignmentSet_Kind.KIND_COMPLETE : AssignmentSet_Kind.KIND_INCREMENTAL, appliesTo, resultsIn, upsert: [], remove: [], more: false, removeVolumes: [] });
 
 test("a missed assignment set makes the agent start over, within the same session", async (t) => {
   const { agent, sessions } = await startScripted(t, (call, attempt) => {

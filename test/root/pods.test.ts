@@ -129,8 +129,8 @@ test("a pod has an address, a name, hosts, resolv.conf, environment and volumes;
   }, {
     env: [{ name: "POD_IP", source: { $case: "fieldPath", value: "status.podIP" } }, { name: "URL", source: { $case: "value", value: "http://$(POD_IP)/$$(X)" } }],
     mounts: [
-      { volume: "config", path: "/config", readOnly: true, subPath: "", propagation: "" }, { volume: "scratch", path: "/scratch", readOnly: false, subPath: "", propagation: "" },
-      { volume: "config", path: "/one", readOnly: true, subPath: "one", propagation: "" },
+      { volume: "config", path: "/config", readOnly: true, subPath: "", subPathExpr: "", propagation: "" }, { volume: "scratch", path: "/scratch", readOnly: false, subPath: "", subPathExpr: "", propagation: "" },
+      { volume: "config", path: "/one", readOnly: true, subPath: "one", subPathExpr: "", propagation: "" },
     ],
   });
   node.pods.upsert(p);
@@ -206,7 +206,7 @@ test("restarts keep the previous log; a follower sees the end", async (t) => {
   const node = await makeNode(t);
   const p = pod("if [ -e /scratch/once ]; then echo second; sleep 0.3; echo last; exit 0; fi; touch /scratch/once; echo first; exit 1", {
     restartPolicy: "OnFailure", volumes: [{ name: "scratch", source: { $case: "emptyDir", value: { memory: true, sizeLimitBytes: 1 << 20 } } }],
-  }, { mounts: [{ volume: "scratch", path: "/scratch", readOnly: false, subPath: "", propagation: "" }] });
+  }, { mounts: [{ volume: "scratch", path: "/scratch", readOnly: false, subPath: "", subPathExpr: "", propagation: "" }] });
   node.pods.upsert(p);
   await node.until(p.uid, (s) => s.containers[0]!.restartCount === 1 && s.containers[0]!.ready);
   t.is(await logsOf(node, p.uid, { previous: true }), "first\n");

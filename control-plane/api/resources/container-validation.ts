@@ -141,6 +141,26 @@ const validateContainer = (path: string, c: Container, { volumes, hostNetwork, i
   ];
 };
 
+/** What would promise more than a container for debugging gets: nothing waits for it, and the scheduler has never heard of it. */
+const NOT_EPHEMERAL = ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy", "restartPolicy"] as const;
+
+const isSet = (value: unknown): boolean => value !== undefined && !(typeof value === "object" && value !== null && Object.keys(value).length === 0);
+
+const validateEphemeral = (path: string, spec: PodSpec, volumes: ReadonlySet<string>): FieldCause[] => {
+  const debuggable = new Set([...(spec.containers ?? []), ...(spec.initContainers ?? [])].map((c) => c.name));
+  return (spec.ephemeralContainers ?? []).flatMap((c, i) => {
+    const at = `${path}.ephemeralContainers[${i}]`;
+    const unfit = NOT_EPHEMERAL.filter((f) => isSet(c[f]));
+    const plain = { ...c, ...Object.fromEntries(NOT_EPHEMERAL.map((f) => [f, undefined])) };
+    return [
+      ...validateContainer(at, plain, { volumes, hostNetwork: false, init: false }),
+      ...unfit.map((f) => forbidden(`${at}.${f}`, "cannot be set for an Ephemeral Container")),
+      ...(c.volumeMounts ?? []).flatMap((m, j) => (["subPath", "subPathExpr"] as const).filter((f) => m[f]).map((f) => forbidden(`${at}.volumeMounts[${j}].${f}`, "cannot be set for an Ephemeral Container"))),
+      ...(c.targetContainerName && !debuggable.has(c.targetContainerName) ? [notFound(`${at}.targetContainerName`, c.targetContainerName)] : []),
+    ];
+  });
+};
+
 /** Two containers of one pod can't have the same port of the node. */
 const validateHostPorts = (path: string, containers: readonly Container[]): FieldCause[] => {
   const all = containers.flatMap((c, i) => (c.ports ?? []).flatMap((p, j) => (p.hostPort ? [{ at: `${path}[${i}].ports[${j}].hostPort`, key: `${p.protocol ?? "TCP"}/${p.hostIP ?? ""}/${p.hostPort}` }] : [])));
@@ -151,13 +171,14 @@ export const validateContainers = (path: string, spec: PodSpec, volumes: Readonl
   const hostNetwork = spec.hostNetwork === true;
   const containers = spec.containers ?? [];
   const init = spec.initContainers ?? [];
-  const named = [...containers.map((c, i) => ({ name: c.name, at: `${path}.containers[${i}].name` })), ...init.map((c, i) => ({ name: c.name, at: `${path}.initContainers[${i}].name` }))];
+  const named = [...containers.map((c, i) => ({ name: c.name, at: `${path}.containers[${i}].name` })), ...init.map((c, i) => ({ name: c.name, at: `${path}.initContainers[${i}].name` })),
+    ...(spec.ephemeralContainers ?? []).map((c, i) => ({ name: c.name, at: `${path}.ephemeralContainers[${i}].name` }))];
   return [
     ...(containers.length === 0 ? [required(`${path}.containers`)] : []),
     ...containers.flatMap((c, i) => validateContainer(`${path}.containers[${i}]`, c, { volumes, hostNetwork, init: false })),
     ...init.flatMap((c, i) => validateContainer(`${path}.initContainers[${i}]`, c, { volumes, hostNetwork, init: true })),
     ...duplicates(named.filter((n) => n.name), (n) => n.name, (i) => named.filter((n) => n.name)[i]!.at),
     ...validateHostPorts(`${path}.containers`, containers),
-    ...(spec.ephemeralContainers?.length ? [forbidden(`${path}.ephemeralContainers`, "cannot be set on create")] : []),
+    ...validateEphemeral(path, spec, volumes),
   ];
 };

@@ -22,7 +22,8 @@ export const containerOf = (pod: Pod, wanted: string | null): string => {
   const names = (pod.spec?.containers ?? []).map((c) => c.name);
   const initNames = (pod.spec?.initContainers ?? []).map((c) => c.name);
   if (wanted !== null && wanted !== "") {
-    if (![...names, ...initNames].includes(wanted)) throw new GantryError("BadRequest", `container ${wanted} is not valid for pod ${name}`);
+    const debugNames = (pod.spec?.ephemeralContainers ?? []).map((c) => c.name);
+    if (![...names, ...initNames, ...debugNames].includes(wanted)) throw new GantryError("BadRequest", `container ${wanted} is not valid for pod ${name}`);
     return wanted;
   }
   const preferred = pod.metadata.annotations?.[DEFAULT_CONTAINER];
@@ -33,7 +34,7 @@ export const containerOf = (pod: Pod, wanted: string | null): string => {
 };
 
 const statusOf = (pod: Pod, container: string): ContainerStatus | undefined =>
-  [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])].find((s) => s.name === container);
+  [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.ephemeralContainerStatuses ?? [])].find((s) => s.name === container);
 
 const WAITING_WORDS: Readonly<Record<string, string>> = {
   ErrImagePull: "image can't be pulled", ImagePullBackOff: "trying and failing to pull image",

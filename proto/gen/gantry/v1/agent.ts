@@ -191,6 +191,11 @@ export interface AssignmentSet {
   remove: string[];
   /** The set goes on in the next message, which repeats kind, applies_to and results_in. It counts only once it is whole. */
   more: boolean;
+  /**
+   * Ids of local volumes (LocalVolume.id) whose data is to be deleted. Said again with each new stream until the agent has
+   * reported them in UpdateStatusRequest.removed_volumes.
+   */
+  removeVolumes: string[];
 }
 
 export const AssignmentSet_Kind = {
@@ -255,6 +260,10 @@ export interface PodAssignment {
   unresolved: { [key: string]: string };
   serviceAccount: string;
   shareProcessNamespace: boolean;
+  /** Of debugging; may be added while the pod runs, never changed, never restarted. */
+  ephemeralContainers: Container[];
+  /** The pod's name in the cluster's DNS, HOSTNAME.SUBDOMAIN.NAMESPACE.svc.DOMAIN; "" without a subdomain. */
+  fqdn: string;
   /** What users ask of the containers: "" or running, stopped (ended, and kept for a later start), paused (frozen), created (not started yet). */
   desiredState: string;
   /** From the stop signal to SIGKILL when stopped or restarted by request; absent: termination_grace_ms. */
@@ -323,6 +332,8 @@ export interface Container {
   restartPolicy: string;
   /** 0: the node's default */
   pidsLimit: number;
+  /** On an ephemeral container: whose process namespace it joins; "" for one of its own. */
+  targetContainer: string;
 }
 
 export interface EnvVar {
@@ -347,6 +358,8 @@ export interface Mount {
   subPath: string;
   /** None, HostToContainer, Bidirectional */
   propagation: string;
+  /** A sub path with $(VAR) references, which the agent expands from the container's environment; in place of sub_path. */
+  subPathExpr: string;
 }
 
 export interface Volume {
@@ -498,6 +511,8 @@ export interface SleepAction {
 export interface UpdateStatusRequest {
   sessionId: string;
   pods: PodStatus[];
+  /** Local volumes of which nothing is left on the node. */
+  removedVolumes: string[];
 }
 
 export interface UpdateStatusResponse {
@@ -526,6 +541,7 @@ export interface PodStatus {
   staged: boolean;
   /** When each stage was reached on the node, for the pod start latency histograms. */
   stagesMs: { [key: string]: number };
+  ephemeralContainers: ContainerStatus[];
 }
 
 export interface PodStatus_StagesMsEntry {
@@ -2703,7 +2719,7 @@ export const AssignmentsRequest: MessageFns<AssignmentsRequest> = {
 };
 
 function createBaseAssignmentSet(): AssignmentSet {
-  return { kind: 0, appliesTo: "", resultsIn: "", upsert: [], remove: [], more: false };
+  return { kind: 0, appliesTo: "", resultsIn: "", upsert: [], remove: [], more: false, removeVolumes: [] };
 }
 
 export const AssignmentSet: MessageFns<AssignmentSet> = {
@@ -2725,6 +2741,9 @@ export const AssignmentSet: MessageFns<AssignmentSet> = {
     }
     if (message.more !== false) {
       writer.uint32(48).bool(message.more);
+    }
+    for (const v of message.removeVolumes) {
+      writer.uint32(402).string(v!);
     }
     return writer;
   },
@@ -2790,6 +2809,14 @@ export const AssignmentSet: MessageFns<AssignmentSet> = {
             message.more = reader.bool();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.removeVolumes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2813,6 +2840,7 @@ export const AssignmentSet: MessageFns<AssignmentSet> = {
     message.upsert = object.upsert?.map((e) => PodAssignment.fromPartial(e)) || [];
     message.remove = object.remove?.map((e) => e) || [];
     message.more = object.more ?? false;
+    message.removeVolumes = object.removeVolumes?.map((e) => e) || [];
     return message;
   },
 };
@@ -2846,6 +2874,8 @@ function createBasePodAssignment(): PodAssignment {
     unresolved: {},
     serviceAccount: "",
     shareProcessNamespace: false,
+    ephemeralContainers: [],
+    fqdn: "",
     desiredState: "",
     stopGraceMs: undefined,
     stopSignal: "",
@@ -2936,6 +2966,12 @@ export const PodAssignment: MessageFns<PodAssignment> = {
     }
     if (message.shareProcessNamespace !== false) {
       writer.uint32(216).bool(message.shareProcessNamespace);
+    }
+    for (const v of message.ephemeralContainers) {
+      Container.encode(v!, writer.uint32(402).fork()).join();
+    }
+    if (message.fqdn !== "") {
+      writer.uint32(410).string(message.fqdn);
     }
     if (message.desiredState !== "") {
       writer.uint32(562).string(message.desiredState);
@@ -3193,6 +3229,22 @@ export const PodAssignment: MessageFns<PodAssignment> = {
             message.shareProcessNamespace = reader.bool();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.ephemeralContainers.push(Container.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.fqdn = reader.string();
+            continue;
+          }
           case 70: {
             if (tag !== 562) {
               break;
@@ -3305,6 +3357,8 @@ export const PodAssignment: MessageFns<PodAssignment> = {
     );
     message.serviceAccount = object.serviceAccount ?? "";
     message.shareProcessNamespace = object.shareProcessNamespace ?? false;
+    message.ephemeralContainers = object.ephemeralContainers?.map((e) => Container.fromPartial(e)) || [];
+    message.fqdn = object.fqdn ?? "";
     message.desiredState = object.desiredState ?? "";
     message.stopGraceMs = object.stopGraceMs ?? undefined;
     message.stopSignal = object.stopSignal ?? "";
@@ -3612,6 +3666,7 @@ function createBaseContainer(): Container {
     terminationMessagePolicy: "",
     restartPolicy: "",
     pidsLimit: 0,
+    targetContainer: "",
   };
 }
 
@@ -3688,6 +3743,9 @@ export const Container: MessageFns<Container> = {
     }
     if (message.pidsLimit !== 0) {
       writer.uint32(192).int64(message.pidsLimit);
+    }
+    if (message.targetContainer !== "") {
+      writer.uint32(402).string(message.targetContainer);
     }
     return writer;
   },
@@ -3897,6 +3955,14 @@ export const Container: MessageFns<Container> = {
             message.pidsLimit = longToNumber(reader.int64());
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.targetContainer = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3954,6 +4020,7 @@ export const Container: MessageFns<Container> = {
     message.terminationMessagePolicy = object.terminationMessagePolicy ?? "";
     message.restartPolicy = object.restartPolicy ?? "";
     message.pidsLimit = object.pidsLimit ?? 0;
+    message.targetContainer = object.targetContainer ?? "";
     return message;
   },
 };
@@ -4155,7 +4222,7 @@ export const Port: MessageFns<Port> = {
 };
 
 function createBaseMount(): Mount {
-  return { volume: "", path: "", readOnly: false, subPath: "", propagation: "" };
+  return { volume: "", path: "", readOnly: false, subPath: "", propagation: "", subPathExpr: "" };
 }
 
 export const Mount: MessageFns<Mount> = {
@@ -4174,6 +4241,9 @@ export const Mount: MessageFns<Mount> = {
     }
     if (message.propagation !== "") {
       writer.uint32(42).string(message.propagation);
+    }
+    if (message.subPathExpr !== "") {
+      writer.uint32(402).string(message.subPathExpr);
     }
     return writer;
   },
@@ -4231,6 +4301,14 @@ export const Mount: MessageFns<Mount> = {
             message.propagation = reader.string();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.subPathExpr = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4253,6 +4331,7 @@ export const Mount: MessageFns<Mount> = {
     message.readOnly = object.readOnly ?? false;
     message.subPath = object.subPath ?? "";
     message.propagation = object.propagation ?? "";
+    message.subPathExpr = object.subPathExpr ?? "";
     return message;
   },
 };
@@ -6104,7 +6183,7 @@ export const SleepAction: MessageFns<SleepAction> = {
 };
 
 function createBaseUpdateStatusRequest(): UpdateStatusRequest {
-  return { sessionId: "", pods: [] };
+  return { sessionId: "", pods: [], removedVolumes: [] };
 }
 
 export const UpdateStatusRequest: MessageFns<UpdateStatusRequest> = {
@@ -6114,6 +6193,9 @@ export const UpdateStatusRequest: MessageFns<UpdateStatusRequest> = {
     }
     for (const v of message.pods) {
       PodStatus.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.removedVolumes) {
+      writer.uint32(402).string(v!);
     }
     return writer;
   },
@@ -6147,6 +6229,14 @@ export const UpdateStatusRequest: MessageFns<UpdateStatusRequest> = {
             message.pods.push(PodStatus.decode(reader, reader.uint32()));
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.removedVolumes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6166,6 +6256,7 @@ export const UpdateStatusRequest: MessageFns<UpdateStatusRequest> = {
     const message = createBaseUpdateStatusRequest();
     message.sessionId = object.sessionId ?? "";
     message.pods = object.pods?.map((e) => PodStatus.fromPartial(e)) || [];
+    message.removedVolumes = object.removedVolumes?.map((e) => e) || [];
     return message;
   },
 };
@@ -6243,6 +6334,7 @@ function createBasePodStatus(): PodStatus {
     initialized: false,
     staged: false,
     stagesMs: {},
+    ephemeralContainers: [],
   };
 }
 
@@ -6296,6 +6388,9 @@ export const PodStatus: MessageFns<PodStatus> = {
     globalThis.Object.entries(message.stagesMs).forEach(([key, value]: [string, number]) => {
       PodStatus_StagesMsEntry.encode({ key: key as any, value }, writer.uint32(130).fork()).join();
     });
+    for (const v of message.ephemeralContainers) {
+      ContainerStatus.encode(v!, writer.uint32(402).fork()).join();
+    }
     return writer;
   },
 
@@ -6443,6 +6538,14 @@ export const PodStatus: MessageFns<PodStatus> = {
             }
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.ephemeralContainers.push(ContainerStatus.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6484,6 +6587,7 @@ export const PodStatus: MessageFns<PodStatus> = {
       },
       {},
     );
+    message.ephemeralContainers = object.ephemeralContainers?.map((e) => ContainerStatus.fromPartial(e)) || [];
     return message;
   },
 };
