@@ -111,6 +111,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
 /** Other nodes are asked for image blobs where their routes say that they are. */
 const tellingPeers = (network: LinuxPodNetwork, peers: Peers): PodNetwork => ({
   attach: (...args) => network.attach(...args), detach: (...args) => network.detach(...args), reconcile: (...args) => network.reconcile(...args), destroy: () => network.destroy(),
+  publish: (...args) => network.publish(...args), withdraw: (...args) => network.withdraw(...args), restorePublished: (...args) => network.restorePublished(...args),
   configure: (cluster) => {
     peers.setPeers(cluster.routes.map((route) => ({ nodeName: route.nodeName, address: route.via, port: route.peerPort })));
     return network.configure(cluster);
