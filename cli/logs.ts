@@ -25,8 +25,10 @@ export const podsOf = async (client: ApiClient, namespace: string, target: { rea
   if (target.name !== undefined) {
     if (target.type.name === PODS.name) return [await client.get(PODS, namespace, target.name)];
     const workload: KubeObject & { readonly spec?: { readonly selector?: LabelSelector } } = await client.get(target.type, namespace, target.name);
-    if (!workload.spec?.selector) throw new GantryError("BadRequest", `${target.type.plural} have no pods: name a pod, or a deployment, replicaset or job`);
-    selector = formatSelector(fromLabelSelector(workload.spec.selector));
+    if (!workload.spec?.selector) throw new GantryError("BadRequest", `${target.type.plural} have no pods: name a pod, or a deployment, replicaset, statefulset, daemonset or job`);
+    // A replication controller's selector is labels alone.
+    const chosenBy = target.type.kind === "ReplicationController" ? { matchLabels: workload.spec.selector as Record<string, string> } : workload.spec.selector;
+    selector = formatSelector(fromLabelSelector(chosenBy));
   }
   const { items } = await client.list(PODS, namespace, { labelSelector: selector });
   if (items.length === 0) throw new GantryError("NotFound", `no pods in namespace ${namespace} have the labels ${selector}`);

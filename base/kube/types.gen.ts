@@ -1428,6 +1428,42 @@ export interface PodTemplateSpec {
   spec?: PodSpec | undefined;
 }
 
+/** core/v1.ReplicationController */
+export interface ReplicationController {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: ReplicationControllerSpec | undefined;
+  status?: ReplicationControllerStatus | undefined;
+}
+
+/** core/v1.ReplicationControllerSpec */
+export interface ReplicationControllerSpec {
+  replicas?: number | undefined;
+  minReadySeconds?: number | undefined;
+  selector?: Record<string, string> | undefined;
+  template?: PodTemplateSpec | undefined;
+}
+
+/** core/v1.ReplicationControllerStatus */
+export interface ReplicationControllerStatus {
+  replicas: number;
+  fullyLabeledReplicas?: number | undefined;
+  readyReplicas?: number | undefined;
+  availableReplicas?: number | undefined;
+  observedGeneration?: number | undefined;
+  conditions?: ReplicationControllerCondition[] | undefined;
+}
+
+/** core/v1.ReplicationControllerCondition */
+export interface ReplicationControllerCondition {
+  type: string;
+  status: string;
+  lastTransitionTime?: string | undefined;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
 /** apps/v1.Deployment */
 export interface Deployment {
   apiVersion: string;
@@ -1519,6 +1555,177 @@ export interface ReplicaSetCondition {
   lastTransitionTime?: string | undefined;
   reason?: string | undefined;
   message?: string | undefined;
+}
+
+/** apps/v1.DaemonSet */
+export interface DaemonSet {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: DaemonSetSpec | undefined;
+  status?: DaemonSetStatus | undefined;
+}
+
+/** apps/v1.DaemonSetSpec */
+export interface DaemonSetSpec {
+  selector: LabelSelector;
+  template: PodTemplateSpec;
+  updateStrategy?: DaemonSetUpdateStrategy | undefined;
+  minReadySeconds?: number | undefined;
+  revisionHistoryLimit?: number | undefined;
+}
+
+/** apps/v1.DaemonSetUpdateStrategy */
+export interface DaemonSetUpdateStrategy {
+  type?: string | undefined;
+  rollingUpdate?: RollingUpdateDaemonSet | undefined;
+}
+
+/** apps/v1.RollingUpdateDaemonSet */
+export interface RollingUpdateDaemonSet {
+  maxUnavailable?: number | string | undefined;
+  maxSurge?: number | string | undefined;
+}
+
+/** apps/v1.DaemonSetStatus */
+export interface DaemonSetStatus {
+  currentNumberScheduled: number;
+  numberMisscheduled: number;
+  desiredNumberScheduled: number;
+  numberReady: number;
+  observedGeneration?: number | undefined;
+  updatedNumberScheduled?: number | undefined;
+  numberAvailable?: number | undefined;
+  numberUnavailable?: number | undefined;
+  collisionCount?: number | undefined;
+  conditions?: DaemonSetCondition[] | undefined;
+}
+
+/** apps/v1.DaemonSetCondition */
+export interface DaemonSetCondition {
+  type: string;
+  status: string;
+  lastTransitionTime?: string | undefined;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
+/** apps/v1.StatefulSet */
+export interface StatefulSet {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: StatefulSetSpec | undefined;
+  status?: StatefulSetStatus | undefined;
+}
+
+/** apps/v1.StatefulSetSpec */
+export interface StatefulSetSpec {
+  replicas?: number | undefined;
+  selector: LabelSelector;
+  template: PodTemplateSpec;
+  volumeClaimTemplates?: PersistentVolumeClaim[] | undefined;
+  serviceName?: string | undefined;
+  podManagementPolicy?: string | undefined;
+  updateStrategy?: StatefulSetUpdateStrategy | undefined;
+  revisionHistoryLimit?: number | undefined;
+  minReadySeconds?: number | undefined;
+  persistentVolumeClaimRetentionPolicy?: StatefulSetPersistentVolumeClaimRetentionPolicy | undefined;
+  ordinals?: StatefulSetOrdinals | undefined;
+}
+
+/** core/v1.PersistentVolumeClaim */
+export interface PersistentVolumeClaim {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: PersistentVolumeClaimSpec | undefined;
+  status?: PersistentVolumeClaimStatus | undefined;
+}
+
+/** core/v1.PersistentVolumeClaimStatus */
+export interface PersistentVolumeClaimStatus {
+  phase?: string | undefined;
+  accessModes?: string[] | undefined;
+  capacity?: Record<string, Quantity> | undefined;
+  conditions?: PersistentVolumeClaimCondition[] | undefined;
+  allocatedResources?: Record<string, Quantity> | undefined;
+  allocatedResourceStatuses?: Record<string, string> | undefined;
+  currentVolumeAttributesClassName?: string | undefined;
+  modifyVolumeStatus?: ModifyVolumeStatus | undefined;
+  healthConditions?: VolumeHealthCondition[] | undefined;
+  lastTransitionTime?: string | undefined;
+}
+
+/** core/v1.PersistentVolumeClaimCondition */
+export interface PersistentVolumeClaimCondition {
+  type: string;
+  status: string;
+  lastProbeTime?: string | undefined;
+  lastTransitionTime?: string | undefined;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
+/** core/v1.ModifyVolumeStatus */
+export interface ModifyVolumeStatus {
+  targetVolumeAttributesClassName?: string | undefined;
+  status: string;
+}
+
+/** apps/v1.StatefulSetUpdateStrategy */
+export interface StatefulSetUpdateStrategy {
+  type?: string | undefined;
+  rollingUpdate?: RollingUpdateStatefulSetStrategy | undefined;
+}
+
+/** apps/v1.RollingUpdateStatefulSetStrategy */
+export interface RollingUpdateStatefulSetStrategy {
+  partition?: number | undefined;
+  maxUnavailable?: number | string | undefined;
+}
+
+/** apps/v1.StatefulSetPersistentVolumeClaimRetentionPolicy */
+export interface StatefulSetPersistentVolumeClaimRetentionPolicy {
+  whenDeleted?: string | undefined;
+  whenScaled?: string | undefined;
+}
+
+/** apps/v1.StatefulSetOrdinals */
+export interface StatefulSetOrdinals {
+  start?: number | undefined;
+}
+
+/** apps/v1.StatefulSetStatus */
+export interface StatefulSetStatus {
+  observedGeneration?: number | undefined;
+  replicas: number;
+  readyReplicas?: number | undefined;
+  currentReplicas?: number | undefined;
+  updatedReplicas?: number | undefined;
+  currentRevision?: string | undefined;
+  updateRevision?: string | undefined;
+  collisionCount?: number | undefined;
+  conditions?: StatefulSetCondition[] | undefined;
+  availableReplicas?: number | undefined;
+}
+
+/** apps/v1.StatefulSetCondition */
+export interface StatefulSetCondition {
+  type: string;
+  status: string;
+  lastTransitionTime?: string | undefined;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
+/** apps/v1.ControllerRevision */
+export interface ControllerRevision {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  data?: unknown | undefined;
+  revision: number;
 }
 
 /** batch/v1.Job */
@@ -1825,45 +2032,6 @@ export interface PersistentVolumeStatus {
   message?: string | undefined;
   reason?: string | undefined;
   lastPhaseTransitionTime?: string | undefined;
-}
-
-/** core/v1.PersistentVolumeClaim */
-export interface PersistentVolumeClaim {
-  apiVersion: string;
-  kind: string;
-  metadata: ObjectMeta;
-  spec?: PersistentVolumeClaimSpec | undefined;
-  status?: PersistentVolumeClaimStatus | undefined;
-}
-
-/** core/v1.PersistentVolumeClaimStatus */
-export interface PersistentVolumeClaimStatus {
-  phase?: string | undefined;
-  accessModes?: string[] | undefined;
-  capacity?: Record<string, Quantity> | undefined;
-  conditions?: PersistentVolumeClaimCondition[] | undefined;
-  allocatedResources?: Record<string, Quantity> | undefined;
-  allocatedResourceStatuses?: Record<string, string> | undefined;
-  currentVolumeAttributesClassName?: string | undefined;
-  modifyVolumeStatus?: ModifyVolumeStatus | undefined;
-  healthConditions?: VolumeHealthCondition[] | undefined;
-  lastTransitionTime?: string | undefined;
-}
-
-/** core/v1.PersistentVolumeClaimCondition */
-export interface PersistentVolumeClaimCondition {
-  type: string;
-  status: string;
-  lastProbeTime?: string | undefined;
-  lastTransitionTime?: string | undefined;
-  reason?: string | undefined;
-  message?: string | undefined;
-}
-
-/** core/v1.ModifyVolumeStatus */
-export interface ModifyVolumeStatus {
-  targetVolumeAttributesClassName?: string | undefined;
-  status: string;
 }
 
 /** storage/v1.StorageClass */

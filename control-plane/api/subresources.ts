@@ -41,7 +41,11 @@ const withAt = <T extends object>(object: T, path: string, value: unknown): T =>
 
 const selectorText = (selector: unknown): string => {
   if (selector === undefined) return "";
-  return typeof selector === "string" ? selector : formatSelector(fromLabelSelector(selector as LabelSelector));
+  if (typeof selector === "string") return selector;
+  // A ReplicationController's selector is labels alone.
+  const labels = selector as Record<string, unknown>;
+  if (Object.values(labels).every((value) => typeof value === "string")) return formatSelector(fromLabelSelector({ matchLabels: labels as Record<string, string> }));
+  return formatSelector(fromLabelSelector(selector as LabelSelector));
 };
 
 const SCALE = { schema: "autoscaling/v1.Scale", group: "autoscaling", version: "v1", kind: "Scale" } as const;

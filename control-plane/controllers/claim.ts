@@ -65,10 +65,15 @@ export const applyClaim = async <T extends KubeObject>(
 
 export const selectorOf = (selector: LabelSelector): Selector => fromLabelSelector(selector);
 
-/** Owners in the object's namespace that would adopt it, for an object without a controller. */
-export const adoptersOf = <O extends KubeObject & { spec?: { selector?: LabelSelector | undefined } | undefined }>(owners: ResourceCache<O>, object: KubeObject): readonly O[] => {
+const ownSelector = (owner: KubeObject): LabelSelector | undefined => (owner as { spec?: { selector?: LabelSelector } }).spec?.selector;
+
+/** Owners in the object's namespace that would adopt it, for an object without a controller. `selectorIn` where the kind's selector is of another form. */
+export const adoptersOf = <O extends KubeObject>(owners: ResourceCache<O>, object: KubeObject, selectorIn: (owner: O) => LabelSelector | undefined = ownSelector): readonly O[] => {
   if (controllerOf(object) || !object.metadata.labels) return [];
-  return Array.from(owners.list(object.metadata.namespace ?? ""), (o) => o.object).filter(({ spec }) => spec?.selector && selectorMatches(fromLabelSelector(spec.selector), object.metadata.labels));
+  return Array.from(owners.list(object.metadata.namespace ?? ""), (o) => o.object).filter((owner) => {
+    const selector = selectorIn(owner);
+    return selector !== undefined && selectorMatches(fromLabelSelector(selector), object.metadata.labels);
+  });
 };
 
 /** A namespace that is being emptied takes nothing new in; the API refuses it to users, controllers write past the API. */

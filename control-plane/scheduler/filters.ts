@@ -1,8 +1,8 @@
 // The checks that a node must pass to take a pod. The same functions decide, explain and re-check. Pure over the node table.
 // Order: cheap and telling first; all of them run when explaining.
 import { formatBytes, formatMilliCpu } from "../../base/kube/quantity.ts";
-import { requirementMatches, type Operator } from "../../base/kube/labels.ts";
-import type { Node, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration } from "../../base/kube/types.gen.ts";
+import { nodeTermMatches, tolerates } from "../../base/kube/node-match.ts";
+import type { Node, Taint } from "../../base/kube/types.gen.ts";
 import type { FailedCheck } from "../state/explain.ts";
 import type { NodeTable } from "./node-table.ts";
 import type { HostPort, PodClass } from "./pod-class.ts";
@@ -26,12 +26,6 @@ const nodeNameFilter: Filter = (pod, table, row) =>
   pod.nodeName === "" || pod.nodeName === table.nodeName(row) ? PASS
     : [{ check: "node-name", short: "node(s) didn't match the requested node name", message: `the pod asks for node ${pod.nodeName}`, fix: `remove spec.nodeName ${pod.nodeName}`, distance: 1 }];
 
-/** https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/ */
-export const tolerates = (toleration: Toleration, taint: Taint): boolean =>
-  (!toleration.effect || toleration.effect === taint.effect)
-  && (toleration.key ? toleration.key === taint.key : toleration.operator === "Exists")
-  && (toleration.operator === "Exists" || (toleration.value ?? "") === (taint.value ?? ""));
-
 /** Spec taints, and the ones that a node's state stands for although nobody has written them yet. */
 export const effectiveTaints = (node: Node): readonly Taint[] => {
   const taints = node.spec?.taints ?? [];
@@ -52,24 +46,13 @@ const taintFilter: Filter = (pod, table, row) => {
   return [{ check: "taints", short: `node(s) had untolerated taint ${describeTaint(unmet)}`, message: `the pod does not tolerate the taint ${unmet.key}=${unmet.value ?? ""}:${unmet.effect}`, fix: `tolerate the taint ${unmet.key}:${unmet.effect}, or remove it`, distance: 1 }];
 };
 
-const termMatches = (term: NodeSelectorTerm, node: Node): boolean => {
-  const expressions = term.matchExpressions ?? [];
-  const fields = term.matchFields ?? [];
-  if (expressions.length === 0 && fields.length === 0) return false; // upstream: an empty term matches nothing
-  const matches = (r: NodeSelectorRequirement, from: Record<string, string>): boolean =>
-    requirementMatches({ key: r.key, operator: r.operator as Operator, values: r.values ?? [] }, from);
-  return expressions.every((r) => matches(r, node.metadata.labels ?? {})) && fields.every((r) => matches(r, { "metadata.name": node.metadata.name ?? "" }));
-};
-
-export const nodeTermMatches = termMatches;
-
 const affinityFilter: Filter = (pod, table, row) => {
   const node = table.node(row);
   const labels = node.metadata.labels ?? {};
   const missing = Object.entries(pod.nodeSelector).find(([k, v]) => labels[k] !== v);
   const short = "node(s) didn't match Pod's node affinity/selector";
   if (missing) return [{ check: "node-selector", short, message: `nodeSelector wants ${missing[0]}=${missing[1]}, the node has ${labels[missing[0]] === undefined ? "no such label" : `${missing[0]}=${labels[missing[0]]!}`}`, fix: `label the node ${missing[0]}=${missing[1]}`, distance: 1 }];
-  if (pod.requiredTerms && !pod.requiredTerms.some((t) => termMatches(t, node))) return [{ check: "node-affinity", short, message: "none of the required node affinity terms matches the node's labels", fix: "label the node as the pod's node affinity wants", distance: 1 }];
+  if (pod.requiredTerms && !pod.requiredTerms.some((t) => nodeTermMatches(t, node))) return [{ check: "node-affinity", short, message: "none of the required node affinity terms matches the node's labels", fix: "label the node as the pod's node affinity wants", distance: 1 }];
   return PASS;
 };
 

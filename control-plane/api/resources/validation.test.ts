@@ -133,6 +133,18 @@ const CASES: readonly Case[] = [
     ['data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": must be valid JSON']],
   ["a namespace with a dot", ["v1", "Namespace"], { metadata: { name: "a.b" } }, [
     "metadata.name: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"]],
+  ["a daemon set with both bounds", ["apps/v1", "DaemonSet"], deployment({ updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 1, maxSurge: "150%" } } }), [
+    'spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: "150%": must not be greater than 100%', 'spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: "150%": may not be set when maxUnavailable is non-zero']],
+  ["a daemon set that surges with host ports", ["apps/v1", "DaemonSet"], deployment({ updateStrategy: { rollingUpdate: { maxSurge: 1 } }, template: template(withContainer({ ports: [{ containerPort: 80, hostPort: 80 }] })) }), [
+    "spec.template.spec.containers[0].ports[0].hostPort: Forbidden: may not be specified when daemonset.spec.updateStrategy.rollingUpdate.maxSurge is non-zero: two pods on one node can't share a host port"]],
+  ["a plain daemon set is fine", ["apps/v1", "DaemonSet"], deployment({ updateStrategy: { type: "OnDelete" } }), []],
+  ["a plain stateful set is fine", ["apps/v1", "StatefulSet"], deployment({ serviceName: "web", replicas: 3 }), []],
+  ["a stateful set full of mistakes", ["apps/v1", "StatefulSet"], deployment({ podManagementPolicy: "Chaos", updateStrategy: { type: "RollingUpdate", rollingUpdate: { partition: -1, maxUnavailable: 0 } }, ordinals: { start: -2 }, persistentVolumeClaimRetentionPolicy: { whenDeleted: "Burn" } }), [
+    "spec.updateStrategy.rollingUpdate.partition: Invalid value: -1: must be greater than or equal to 0", "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0",
+    'spec.podManagementPolicy: Unsupported value: "Chaos": supported values: "OrderedReady", "Parallel"', "spec.ordinals.start: Invalid value: -2: must be greater than or equal to 0",
+    'spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: "Burn": supported values: "Delete", "Retain"']],
+  ["a replication controller takes its selector from its template", ["v1", "ReplicationController"], { spec: { template: template() } }, []],
+  ["a revision without data", ["apps/v1", "ControllerRevision"], { revision: -1 }, ["revision: Invalid value: -1: must be greater than or equal to 0", "data: Required value"]],
   ["a lease of no time", ["coordination.k8s.io/v1", "Lease"], { spec: { leaseDurationSeconds: 0 } }, ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than zero"]],
   ["a taint of unknown effect", ["v1", "Node"], { spec: { taints: [{ key: "a", effect: "Frob" }] } }, ['spec.taints[0].effect: Unsupported value: "Frob": supported values: "NoExecute", "NoSchedule", "PreferNoSchedule"']],
   ["an event of another namespace", ["v1", "Event"], { involvedObject: { kind: "Pod", namespace: "blue", name: "p" } }, ['involvedObject.namespace: Invalid value: "blue": does not match event.namespace "default"']],
@@ -174,6 +186,12 @@ test("selectors, a job's template and an immutable config map stay", (t) => {
   t.regex(again({ managedBy: "acme.io/queue" })[0]!, /^spec\.managedBy: .*field is immutable$/);
   t.regex(again({ completions: 7 })[0]!, /^spec\.completions: Invalid value: 7: field is immutable$/);
   t.regex(again({ template: { spec: podSpec({ restartPolicy: "OnFailure" }) } }).join(), /spec\.template: .*field is immutable/);
+});
+
+test("of a stateful set only what its controller can follow may change", (t) => {
+  const kind = ["apps/v1", "StatefulSet"] as const;
+  t.deepEqual(updated(kind, deployment(), deployment({ replicas: 5, minReadySeconds: 3, template: template(withContainer({ image: "nginx:2" })), ordinals: { start: 2 } })), []);
+  t.regex(updated(kind, deployment(), deployment({ serviceName: "other" }))[0]!, /^spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', .* and 'minReadySeconds' are forbidden$/);
 });
 
 test("what the server set can't be changed, and a dying object gets no new finalizer", (t) => {

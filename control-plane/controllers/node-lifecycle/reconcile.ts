@@ -1,6 +1,7 @@
 // A node's condition, taints and evictions from what is known of its health. Pure. Taints and tolerations:
 // https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions
-import type { Node, NodeCondition, Pod, PodCondition, Taint, Toleration } from "../../../base/kube/types.gen.ts";
+import { tolerates } from "../../../base/kube/node-match.ts";
+import type { Node, NodeCondition, Pod, PodCondition, Taint } from "../../../base/kube/types.gen.ts";
 import { isTerminal, sameJson, timeMs, timestamp, withCondition } from "../objects.ts";
 import type { Liveness } from "./health.ts";
 
@@ -53,11 +54,6 @@ export const reconcileNode = (node: Node, liveness: Liveness, mayEvict: boolean,
   if (sameJson(taints, node.spec?.taints ?? [])) return judged;
   return { ...judged, spec: { ...judged.spec, taints: taints.length > 0 ? taints : undefined } };
 };
-
-const tolerates = (toleration: Toleration, taint: Taint): boolean =>
-  (!toleration.effect || toleration.effect === taint.effect) &&
-  (!toleration.key ? toleration.operator === "Exists" : toleration.key === taint.key) &&
-  (toleration.operator === "Exists" || (toleration.value ?? "") === (taint.value ?? ""));
 
 export interface EvictionInput {
   readonly taints: readonly Taint[];
