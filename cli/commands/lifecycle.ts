@@ -1,10 +1,11 @@
 // start, stop, restart, kill, pause, unpause, wait, top: docker's words for what becomes of containers that are there.
-import { numberOption, stringOption } from "../../base/config.ts";
+import { booleanOption, listOption, numberOption, stringOption } from "../../base/config.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import { signalNumber } from "../../base/signals.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
 import { command, type Command } from "../command.ts";
+import { DEFAULT_DETACH_KEYS, parseDetachKeys } from "../detach-keys.ts";
 import { defaultContainer } from "../default-container.ts";
 import { NAMESPACED_OPTIONS, connect, namespaceOf } from "./client.ts";
 
@@ -44,6 +45,38 @@ const stopOptions = (values: { readonly time: number; readonly signal: string })
   ({ graceSeconds: values.time < 0 ? undefined : values.time, signal: checkSignal(values.signal) });
 
 export const LIFECYCLE_COMMANDS: readonly Command[] = [
+  command({
+    name: "attach", aliases: ["container attach"], usage: "POD", group: "containers", summary: "Join this terminal to a container; its exit code is the container's",
+    details: "The detach keys leave the container running. Without a terminal, signals that come here go to the container.",
+    options: { ...NAMESPACED_OPTIONS, container: containerOption, noStdin: booleanOption("Do not pass standard input on"), sigProxy: { ...booleanOption("Pass signals on (--sig-proxy=false: don't)"), fallback: true }, detachKeys: stringOption("Keys that leave the container running", DEFAULT_DETACH_KEYS, { placeholder: "KEYS" }) },
+    run: async ({ values, positionals }) => {
+      const [word, ...more] = positionals;
+      if (word === undefined || more.length > 0) throw new GantryError("BadRequest", "gantry attach needs the name of one pod");
+      const detachKeys = parseDetachKeys(values.detachKeys);
+      using client = connect(values);
+      const [{ attach }, { findPod }] = await Promise.all([import("../lifecycle/attach.ts"), import("../lifecycle/pods.ts")]);
+      const { pod, container } = await findPod(client, namespaceOf(client, values), word);
+      const end = await attach(client, pod, { container: values.container || (container ?? defaultContainer(pod).container), stdin: !values.noStdin, detachKeys, sigProxy: values.sigProxy });
+      return end === "detached" ? 0 : end;
+    },
+  }),
+  command({
+    name: "port-forward", usage: "POD [LOCAL:]REMOTE...", group: "containers", summary: "Make ports of a pod reachable on this machine",
+    details: "Examples:\n  gantry port-forward web 8080:80\n  gantry port-forward web :80          # a free port of this machine\n  gantry port-forward --address 0.0.0.0 web http",
+    options: { ...NAMESPACED_OPTIONS, address: listOption("Where to listen", ["localhost"], { placeholder: "ADDRESS" }) },
+    run: async ({ values, positionals }) => {
+      const [word, ...ports] = positionals;
+      if (word === undefined || ports.length === 0) throw new GantryError("BadRequest", "gantry port-forward needs the name of a pod and ports: gantry port-forward POD 8080:80");
+      using client = connect(values);
+      const [{ forwardPorts, parsePortPair }, { findPod, statusesOf }] = await Promise.all([import("../lifecycle/port-forward.ts"), import("../lifecycle/pods.ts")]);
+      const { pod } = await findPod(client, namespaceOf(client, values), word);
+      if (!statusesOf(pod).some((c) => c.state?.running)) throw new GantryError("FailedPrecondition", `pod ${pod.metadata.name} is not running: no port of it can be reached`);
+      const stop = new AbortController();
+      for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+      await forwardPorts(client, pod, ports.map((p) => parsePortPair(p, pod)), values.address, stop.signal);
+      return 0;
+    },
+  }),
   command({
     name: "start", aliases: ["container start"], usage: "POD...", group: "containers", summary: "Start containers that were stopped, created, or have ended", options: { ...NAMESPACED_OPTIONS },
     run: async ({ values, positionals }) => {

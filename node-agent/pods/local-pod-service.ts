@@ -240,7 +240,7 @@ class LocalPodService implements PodService {
     const { stdin, resize, stop } = inputOf(input, signal);
     try {
       return await this.#options.runtime.exec(worker.instanceId(name), {
-        command: request.command, tty: request.tty, stdin: request.stdin ? stdin : undefined, resize, signal,
+        command: request.command, env: request.env, user: request.user, cwd: request.workingDir, detach: request.detach, tty: request.tty, stdin: request.stdin ? stdin : undefined, resize, signal,
         onStdout: outputTo("stdout", output), onStderr: outputTo("stderr", output),
       });
     } finally {

@@ -231,7 +231,13 @@ export class ConmonRuntime implements ContainerRuntime {
   async exec(id: string, options: ExecOptions): Promise<{ readonly exitCode: number }> {
     const container = this.#get(id);
     if (container.state.phase !== "running") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}: commands can only be run in a running one`);
-    return execInContainer(this.#oci, { id, process: container.process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+    const { env = [], user = "", cwd = "" } = options;
+    const replaced = new Set(env.map((e) => e.split("=")[0]));
+    const process: OciProcess = {
+      ...container.process, env: [...container.process.env.filter((e) => !replaced.has(e.split("=")[0])), ...env],
+      ...(user === "" ? {} : { user: resolveUserIn(join(this.#bundle(id), "rootfs"), user, []) }), ...(cwd === "" ? {} : { cwd }),
+    };
+    return execInContainer(this.#oci, { id, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
   }
 
   openInput(id: string): ContainerInput {

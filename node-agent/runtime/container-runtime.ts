@@ -73,6 +73,13 @@ export type ContainerPhase =
 
 export interface ExecOptions {
   readonly command: readonly string[];
+  /** NAME=value, in place of the container's of the same name. */
+  readonly env?: readonly string[];
+  /** "" or absent: the container's. Otherwise as in an image's config. */
+  readonly user?: string;
+  readonly cwd?: string;
+  /** Resolves as soon as the command runs; it has no streams and goes on by itself, whatever becomes of this agent. */
+  readonly detach?: boolean;
   readonly tty: boolean;
   readonly stdin: AsyncIterable<Uint8Array> | undefined;
   readonly onStdout: (data: Uint8Array) => Promise<void>;

@@ -1,11 +1,13 @@
 // What becomes of one container, with gantry's own words and kubectl's: stopped, started, paused, killed, waited for, attached to, copied
 // from, made an image of. One node; each test has pods of its own.
+import { PassThrough } from "node:stream";
+import { KubeConfig, PortForward } from "@kubernetes/client-node";
 import test from "ava";
 import { Annotation } from "../../base/kube/desired-state.ts";
 import { PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
-import { useCluster } from "../helpers/cluster.ts";
+import { useCluster, type Following } from "../helpers/cluster.ts";
 
 const cluster = useCluster(test, { nodes: 1 });
 
@@ -101,4 +103,77 @@ test("top lists the container's processes and no others", async (t) => {
   t.regex(lines[0]!, /^UID +PID +PPID +C +STIME +TTY +TIME +CMD$/);
   t.deepEqual(lines.slice(1).map((l) => l.slice(lines[0]!.indexOf("CMD"))).sort(), ["sleep 1000", "sleep 2000"]);
   await cluster().ok(["delete", "pod", "busy", "--now"]);
+});
+
+/** A web server on port 8080 that answers with its name. */
+const WEB = "mkdir -p /www && hostname > /www/index.html && exec httpd -f -p 8080 -h /www";
+
+test("attach: input and output of the first process, its exit code, several at once", async (t) => {
+  const script = "echo ready; while read line; do echo \"got $line\"; [ \"$line\" = end ] && exit 3; done; echo no more; exit 4";
+  await cluster().create(PODS, NS, podOf("talker", script, { container: { stdin: true } }));
+  await running("talker");
+  const other = cluster().follow(t, ["attach", "talker"]);
+  await other.until(/press.*enter|try pressing|command prompt/i).catch(() => undefined);
+  const ran = await cluster().gantry(["attach", "talker"], { input: "one\nend\n" });
+  t.like(ran, { code: 3, out: "got one\ngot end\n" });
+  t.regex(await other.until(/got end/), /got one/);
+  t.is(await other.ended, 0);
+  t.regex((await cluster().gantry(["attach", "talker"])).err, /completed pod/);
+
+  await cluster().create(PODS, NS, podOf("once", script, { container: { stdin: true, stdinOnce: true } }));
+  await running("once");
+  const end = await cluster().gantry(["attach", "once"], { input: "two\n" });
+  t.like(end, { code: 4, out: "got two\nno more\n" }, "the end of input reaches the container");
+  await cluster().ok(["delete", "pod", "talker", "once"]);
+});
+
+test("kubectl run -i --rm: from the first byte to the exit code", async (t) => {
+  const ran = await cluster().kubectl(["run", "oneshot", "-i", "--rm", "--restart=Never", "--image", EXAMPLE_IMAGE, "--image-pull-policy=IfNotPresent", "--command", "--", "sh", "-c", "read a; echo hello $a; exit 5"], { input: "world\n" });
+  t.is(ran.code, 5, ran.err);
+  t.regex(ran.out, /hello world/);
+});
+
+test("port-forward: gantry, kubectl's tunnel and the JavaScript client reach the pod's port; a closed one is said", async (t) => {
+  await cluster().create(PODS, NS, podOf("web", WEB));
+  await running("web");
+  const fetched = async (port: string): Promise<string> => (await (await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } })).text()).trim();
+  const reach = async (forwarding: Following): Promise<string> => {
+    const [, port] = /127\.0\.0\.1:(\d+) -> 8080/.exec(await forwarding.until(/-> 8080/))!;
+    return port!;
+  };
+  const own = cluster().followGantry(t, ["port-forward", "web", ":8080", ":9"]);
+  const port = await reach(own);
+  t.is(await fetched(port), "web");
+  t.deepEqual(await Promise.all(Array.from({ length: 5 }, () => fetched(port))), Array.from({ length: 5 }, () => "web"));
+  const [, closed] = /127\.0\.0\.1:(\d+) -> 9\b/.exec(await own.until(/-> 9\b/))!;
+  await t.throwsAsync(fetched(closed!));
+  t.regex(await own.until(/nobody listens/), /nobody listens on port 9 in the pod/);
+
+  const kubectl = cluster().follow(t, ["port-forward", "web", ":8080"]);
+  const second = await reach(kubectl);
+  t.is(await fetched(second), "web");
+  t.deepEqual(await Promise.all(Array.from({ length: 5 }, () => fetched(second))), Array.from({ length: 5 }, () => "web"));
+
+  const config = new KubeConfig();
+  config.loadFromFile(cluster().layout.kubeconfig);
+  const [request, answer] = [new PassThrough(), new PassThrough()];
+  const socket = await new PortForward(config).portForward(NS, "web", [8080], answer, null, request);
+  request.write("GET / HTTP/1.0\r\n\r\n");
+  let text = "";
+  for await (const chunk of answer) {
+    text += String(chunk);
+    if (/\nweb\n/.test(text)) break;
+  }
+  (socket as { close(): void }).close();
+  await cluster().ok(["delete", "pod", "web", "--now"]);
+});
+
+test("exec as docker's: environment, user, folder, and without waiting", async (t) => {
+  await cluster().create(PODS, NS, podOf("box", "sleep 1000"));
+  await running("box");
+  t.is(await gantry("exec", "-e", "A=1 2", "-e", "HOME=/x", "-u", "7:8", "-w", "/tmp", "box", "--", "sh", "-c", "echo $A $HOME $(id -u):$(id -g) $(pwd)"), "1 2 /x 7:8 /tmp");
+  t.is(await gantry("exec", "-d", "box", "--", "sh", "-c", "sleep 0.2; echo done > /done; sleep 1000"), "");
+  t.is(await gantry("exec", "box", "--", "sh", "-c", "until [ -e /done ]; do sleep 0.05; done; cat /done"), "done");
+  t.regex((await cluster().gantry(["exec", "-d", "box", "--", "no-such-command"])).err, /not found/);
+  await cluster().ok(["delete", "pod", "box", "--now"]);
 });
