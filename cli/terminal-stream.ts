@@ -62,7 +62,7 @@ export const joinTerminal = async (client: ApiClient, { path, stdin, tty, detach
       // Who reads us is slower than the container writes: hold on, or all of it lands in memory.
       socket.pause();
       out.once("drain", () => socket.resume());
-    } else if (message[0] === 3) {
+    } else if (message[0] === 3 && data.length > 0) {
       try {
         resolve(JSON.parse(data.toString("utf8")) as Status);
       } catch (error) {

@@ -72,7 +72,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   stack.defer(() => network.close());
   const volumes = new VolumeService({ root: join(options.dataDir, "pods"), localRoot: join(options.dataDir, "volumes") });
   const pods = createPodService({
-    state, runtime, images, network, volumes, cgroups, clock, random, logger, metrics,
+    state, runtime, images, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
     options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, defaultPidsLimit: options.podPidsLimit, hostIp: () => nodeAddress },
   });
   stack.defer(() => pods.close());

@@ -1,5 +1,5 @@
 // start, stop, restart, kill, pause, unpause, wait, top: docker's words for what becomes of containers that are there.
-import { booleanOption, listOption, numberOption, stringOption } from "../../base/config.ts";
+import { booleanOption, eachOption, listOption, numberOption, stringOption } from "../../base/config.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import { signalNumber } from "../../base/signals.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
@@ -167,6 +167,55 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
       const { findPod } = await import("../lifecycle/pods.ts");
       const { pod, container } = await findPod(client, namespaceOf(client, values), word);
       console.log(await printTop(client, pod, values.container || (container ?? defaultContainer(pod).container), [...more, ...rest]));
+      return 0;
+    },
+  }),
+  command({
+    name: "cp", aliases: ["container cp"], usage: "POD:PATH DEST | SRC POD:PATH", group: "containers", summary: "Copy files between a container and this machine",
+    details: "By docker's rules; - is a tar on standard input or output. Works without tar in the container, and for stopped ones of gantry run.\n\nExamples:\n  gantry cp web:/etc/nginx .\n  gantry cp ./site/. web:/www\n  gantry cp web:/var/log - | tar tv",
+    options: { ...NAMESPACED_OPTIONS, container: containerOption, archive: booleanOption("Keep owners and groups", { short: "a" }), followLink: booleanOption("Copy what the symbolic link SRC leads to", { short: "L" }), quiet: booleanOption("Say nothing (nothing is said anyway)", { short: "q" }) },
+    run: async ({ values, positionals }) => {
+      const { containerPath } = await import("../lifecycle/copy-paths.ts");
+      const [source, target] = positionals;
+      const [from, to] = [source === undefined ? undefined : containerPath(source), target === undefined ? undefined : containerPath(target)];
+      if (positionals.length !== 2 || (from === undefined) === (to === undefined)) throw new GantryError("BadRequest", "gantry cp needs two paths, one of them a container's: gantry cp POD:/path DEST, or gantry cp SRC POD:/path");
+      using client = connect(values);
+      const [{ copyFrom, copyTo }, { findPod }] = await Promise.all([import("../lifecycle/copy.ts"), import("../lifecycle/pods.ts")]);
+      const { pod, container } = await findPod(client, namespaceOf(client, values), (from ?? to)!.pod);
+      const options = { container: values.container || (container ?? defaultContainer(pod).container), archive: values.archive, followLink: values.followLink };
+      await (from ? copyFrom(client, pod, from.path, target!, options) : copyTo(client, pod, source!, to!.path, options));
+      return 0;
+    },
+  }),
+  command({
+    name: "diff", aliases: ["container diff"], usage: "POD", group: "containers", summary: "List files that a container added (A), changed (C) and deleted (D)", options: { ...NAMESPACED_OPTIONS, container: containerOption },
+    run: async ({ values, positionals }) => {
+      if (positionals.length !== 1) throw new GantryError("BadRequest", "gantry diff needs the name of one pod");
+      using client = connect(values);
+      const [{ commandPath }, { findPod }] = await Promise.all([import("../lifecycle/changes.ts"), import("../lifecycle/pods.ts")]);
+      const { pod, container } = await findPod(client, namespaceOf(client, values), positionals[0]!);
+      const query = new URLSearchParams({ container: values.container || (container ?? defaultContainer(pod).container) });
+      for (const { kind, path } of await client.json<readonly { kind: string; path: string }[]>("GET", `${commandPath(pod, "diff")}?${query.toString()}`)) console.log(`${kind} ${path}`);
+      return 0;
+    },
+  }),
+  command({
+    name: "commit", aliases: ["container commit"], usage: "POD [NAME[:TAG]]", group: "containers", summary: "Make an image of a container",
+    details: "The image is on the container's node, from where other nodes get it. The container is frozen meanwhile.\n\nExamples:\n  gantry commit -m 'with curl' web web:2\n  gantry commit -c 'CMD [\"httpd\"]' -c 'ENV A=1' web web:3",
+    options: {
+      ...NAMESPACED_OPTIONS, container: stringOption("Which container of the pod", "", { placeholder: "NAME" }), author: stringOption("Who made it", "", { short: "a", placeholder: "TEXT" }), message: stringOption("What was changed", "", { short: "m", placeholder: "TEXT" }),
+      change: eachOption("Change the image's config by an instruction of a Dockerfile", { short: "c", placeholder: "INSTRUCTION" }), pause: { ...booleanOption("Freeze the container meanwhile (--pause=false: don't)", { short: "p" }), fallback: true },
+    },
+    run: async ({ values, positionals }) => {
+      const [word, reference = "", ...more] = positionals;
+      if (word === undefined || more.length > 0) throw new GantryError("BadRequest", "gantry commit needs the name of one pod, and of the image: gantry commit POD NAME:TAG");
+      using client = connect(values);
+      const [{ commandPath }, { findPod }] = await Promise.all([import("../lifecycle/changes.ts"), import("../lifecycle/pods.ts")]);
+      const { pod, container } = await findPod(client, namespaceOf(client, values), word);
+      const query = new URLSearchParams([
+        ["container", values.container || (container ?? defaultContainer(pod).container)], ["reference", reference], ["author", values.author], ["message", values.message], ["pause", String(values.pause)], ...values.change.map((c): [string, string] => ["change", c]),
+      ]);
+      console.log((await client.json<{ id: string }>("POST", `${commandPath(pod, "commit")}?${query.toString()}`)).id);
       return 0;
     },
   }),

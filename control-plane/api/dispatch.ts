@@ -13,8 +13,8 @@ import type { RequestInfo, Verb } from "./router.ts";
 import { isTrue } from "./router.ts";
 import { isReadOnly, servedDefinition } from "./served.ts";
 import { StatusError, noSuchResource } from "./status.ts";
-import { serveKill, serveTop } from "./streams/container-commands.ts";
 import { imageOperation, isImageOperation } from "./streams/image-operations.ts";
+import { serveCommit, serveDiff, serveKill, serveReadArchive, serveTop, serveWriteArchive } from "./streams/container-commands.ts";
 import { serveImageLoad } from "./streams/images.ts";
 import { serveLogs } from "./streams/logs.ts";
 import { serveStats } from "./streams/stats.ts";
@@ -33,7 +33,7 @@ const methodNotAllowed = (): GantryError => new StatusError("MethodNotAllowed", 
 
 /** Requests that end only when somebody wants them to: they are not counted against the limit of requests in flight. */
 export const isLongRunning = ({ isResource, verb, group, resource, subresource, query }: RequestInfo): boolean =>
-  isResource && (verb === "watch" || subresource === "exec" || subresource === "attach" || subresource === "portforward" || (subresource === "log" && isTrue(query.get("follow"))) || (group === GANTRY_GROUP && (resource === "images" || subresource === "stats")));
+  isResource && (verb === "watch" || subresource === "exec" || subresource === "attach" || subresource === "portforward" || (subresource === "log" && isTrue(query.get("follow"))) || (group === GANTRY_GROUP && (resource === "images" || subresource === "stats" || subresource === "archive" || subresource === "commit")));
 
 /** For metrics: bounded, whatever clients ask for. */
 export const metricResource = ({ isResource, group, version, resource, subresource, path }: RequestInfo): string => {
@@ -150,7 +150,7 @@ type ContainerCommand = (exchange: Exchange, context: ApiContext, streams: NodeS
 
 /** By subresource and verb. */
 const CONTAINER_COMMANDS: Readonly<Record<string, Readonly<Partial<Record<Verb, ContainerCommand>>>>> = {
-  kill: { create: serveKill }, top: { get: serveTop },
+  kill: { create: serveKill }, top: { get: serveTop }, archive: { get: serveReadArchive, update: serveWriteArchive }, diff: { get: serveDiff }, commit: { create: serveCommit },
 };
 
 const viewHandlers = (view: View): Readonly<Partial<Record<Verb, Handler>>> => ({

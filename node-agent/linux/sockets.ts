@@ -10,7 +10,13 @@ import { inNetworkNamespace } from "./namespaces.ts";
 
 const AF = { unix: 1, inet: 2, inet6: 10 } as const;
 const SOCK = { stream: 1, packets: 5 } as const;
-const FLAGS = 0o2000000 | 0o4000; // SOCK_CLOEXEC, SOCK_NONBLOCK
+const SOCK_CLOEXEC = 0o2000000;
+const FLAGS = SOCK_CLOEXEC | 0o4000; // SOCK_NONBLOCK
+const SOL_SOCKET = 1;
+const SO_SNDTIMEO = 21;
+/** struct timeval, 20 ms: a handshake on loopback takes microseconds; one that takes longer (its backlog is full) goes on in the background. */
+const CONNECT_TIMEOUT = Buffer.alloc(16);
+CONNECT_TIMEOUT.writeBigInt64LE(20_000n, 8);
 const O_CLOEXEC = 0o2000000;
 const O_PATH_DIRECTORY = 0o10000000 | 0o200000;
 /** Of sockaddr_un, with the zero at its end. */
@@ -67,19 +73,20 @@ const loopback = (family: "inet" | "inet6", port: number): Buffer => {
 
 /**
  * A TCP connection to `port` on the loopback of a network namespace ("host": this one), IPv4 before IPv6. Only making the socket takes place in
- * there: a loopback's handshake is done by the time connect(2) returns. "ServiceUnavailable" when nobody listens.
+ * there. "ServiceUnavailable" when nobody listens.
  */
 export const connectLoopback = (namespace: string, port: number): Socket => {
   let refused: unknown;
   for (const family of ["inet", "inet6"] as const) {
-    const make = (): number => libc.socket(AF[family], SOCK.stream | FLAGS, 0);
+    const make = (): number => libc.socket(AF[family], SOCK.stream | SOCK_CLOEXEC, 0);
     try {
       const fd = namespace === "host" ? make() : inNetworkNamespace(namespace, make);
       try {
         const address = loopback(family, port);
+        libc.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, CONNECT_TIMEOUT, CONNECT_TIMEOUT.length);
         libc.connect(fd, address, address.length);
       } catch (error) {
-        if (!isErrno(error, "EINPROGRESS")) {
+        if (!isErrno(error, "EINPROGRESS", "EAGAIN")) {
           libc.close(fd);
           throw error;
         }

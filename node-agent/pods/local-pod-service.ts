@@ -8,6 +8,7 @@ import { GantryError, describeError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
+import type { ImageMaker } from "../images/image-maker.ts";
 import type { ImageService } from "../images/image-service.ts";
 import * as linuxMounts from "../linux/mount.ts";
 import * as linuxNamespaces from "../linux/namespaces.ts";
@@ -34,6 +35,8 @@ export interface PodServiceOptions {
   readonly state: LocalState;
   readonly runtime: ContainerRuntime;
   readonly images: Pick<ImageService, "resolve" | "pull">;
+  /** For commits. */
+  readonly makeImage?: <T>(work: (maker: ImageMaker) => Promise<T>) => Promise<T>;
   readonly network: Pick<PodNetwork, "attach" | "detach" | "reconcile" | "publish" | "withdraw" | "restorePublished">;
   readonly volumes: VolumeService;
   readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
@@ -97,7 +100,7 @@ class LocalPodService implements PodService {
     const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit } = options.options;
     this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? linuxNamespaces, mounts: options.mounts ?? linuxMounts, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
     this.#steps = new ContainerSteps({ runtime, images, volumes, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
-    this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, find: (uid, container) => this.#find(uid, container) });
+    this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, resolveImage: (id) => images.resolve(id), makeImage: options.makeImage, find: (uid, container) => this.#find(uid, container) });
     const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
     const restarts = metrics.counter("gantry_container_exits_total", "Containers that ended, by reason", ["reason"]);
     metrics.gauge("gantry_pods", "Pods on this node by phase", ["phase"], (gauge) => {

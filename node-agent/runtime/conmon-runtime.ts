@@ -1,12 +1,13 @@
 // The container runtime on Linux: overlay root, OCI bundle, conmon and the OCI runtime. It alone writes below its two directories:
 //   RUNROOT/containers/ID/  bundle: config.json, rootfs, container.json (made last: without it the container is half made), started
 //   RUNROOT/exits/ID        exit code, written by conmon        RUNROOT/oci/ID  the OCI runtime's own state
+//   RUNROOT/roots/ID        root of a container that has ended, while somebody copies
 //   ROOT/containers/ID/     writable layer, on disk; with `keep` in it, it outlives its container
 // Memory holds only what these files say: after a SIGKILL at any point recover() finds the same. One turn changes a container: calls
 // for one id are not to overlap (pods/ has one worker a pod), but exits come at any time.
 import { createHash } from "node:crypto";
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
 import { rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
@@ -16,6 +17,7 @@ import { GantryError, describeError } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
+import { O_PATH } from "../linux/files.ts";
 import { isErrno } from "../linux/libc.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
@@ -24,7 +26,7 @@ import { buildConfig, type Host, type OciConfig, type OciProcess } from "./bundl
 import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
-import type { ContainerExit, ContainerPhase, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
+import type { ContainerExit, ContainerPhase, ContainerRoot, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
 import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
@@ -68,6 +70,12 @@ interface Container extends Saved {
   state: ContainerPhase;
 }
 
+interface StoppedRoot {
+  readonly path: string;
+  users: number;
+  readonly waiting: (() => void)[];
+}
+
 const ID = /^[A-Za-z0-9][A-Za-z0-9-]{12,127}$/;
 const SIGKILL = 9;
 /** Beside a writable layer: it is not to go with its container. */
@@ -90,6 +98,8 @@ export class ConmonRuntime implements ContainerRuntime {
   readonly #conmon: string;
   readonly #host: Host;
   readonly #containers = new Map<string, Container>();
+  /** Of containers that have ended, mounted for somebody who reads or writes their files. */
+  readonly #roots = new Map<string, StoppedRoot>();
   readonly #exitHandlers = new Set<(exit: ContainerExit) => void>();
   readonly #exitWaiters = new Map<string, Set<() => void>>();
   readonly #watcher: FSWatcher;
@@ -138,6 +148,8 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   async create(spec: ContainerSpec): Promise<{ readonly pid: number }> {
+    // The kernel takes an upper directory in one overlay at a time only.
+    while (this.#roots.has(spec.id)) await new Promise<void>((resolve) => this.#roots.get(spec.id)!.waiting.push(resolve));
     if (!ID.test(spec.id)) throw new GantryError("Invalid", `container id ${JSON.stringify(spec.id)}: 13 to 128 letters, digits and dashes are needed`);
     if (this.#containers.has(spec.id)) throw new GantryError("AlreadyExists", `container ${spec.id} exists`);
     const end = this.#createSeconds.startTimer();
@@ -252,6 +264,48 @@ export class ConmonRuntime implements ContainerRuntime {
     resizeTerminal(this.#bundle(id), size);
   }
 
+  async openRoot(id: string, layerDirs: readonly string[]): Promise<ContainerRoot> {
+    const layer = join(this.#options.root, "containers", id);
+    const upper = join(layer, "upper");
+    const container = this.#containers.get(id);
+    if (container && container.state.phase !== "exited") {
+      const fd = openSync(`/proc/${container.pid}/root`, O_PATH | constants.O_DIRECTORY);
+      if (isAlive(container.pid, container.startTicks)) return { fd, upper, [Symbol.dispose]: () => closeSync(fd) };
+      // Of some other process by now.
+      closeSync(fd);
+      throw new GantryError("FailedPrecondition", `container ${id} has just ended: try again`);
+    }
+    if (!existsSync(join(layer, KEEP))) throw new GantryError("FailedPrecondition", `container ${id} does not run, and its files went with it`);
+    const mounted = this.#roots.get(id) ?? this.#mountStopped(id, layerDirs, upper, join(layer, "work"));
+    mounted.users++;
+    this.#roots.set(id, mounted);
+    const fd = openSync(mounted.path, O_PATH | constants.O_DIRECTORY);
+    let isOpen = true;
+    return {
+      fd, upper,
+      [Symbol.dispose]: () => {
+        if (!isOpen) return;
+        isOpen = false;
+        closeSync(fd);
+        if (--mounted.users === 0) this.#unmountStopped(id, mounted);
+      },
+    };
+  }
+
+  #mountStopped(id: string, layerDirs: readonly string[], upper: string, work: string): StoppedRoot {
+    const path = join(this.#options.runRoot, "roots", id);
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    mountOverlay({ lowerDirs: layerDirs, upper, work, target: path });
+    return { path, users: 0, waiting: [] };
+  }
+
+  #unmountStopped(id: string, { path, waiting }: StoppedRoot): void {
+    this.#roots.delete(id);
+    unmount(path, { detach: true });
+    rmdirSync(path);
+    for (const wake of waiting) wake();
+  }
+
   processes(id: string): readonly number[] {
     const container = this.#get(id);
     return container.state.phase === "exited" ? [] : this.#options.cgroups.processes(container.cgroupPath);
@@ -269,6 +323,12 @@ export class ConmonRuntime implements ContainerRuntime {
   async recover(): ReturnType<ContainerRuntime["recover"]> {
     const { root, runRoot, logger } = this.#options;
     const bundles = readdirSync(join(runRoot, "containers"));
+    const roots = join(runRoot, "roots");
+    // Of an agent that was killed while somebody copied.
+    for (const id of existsSync(roots) ? readdirSync(roots) : []) {
+      unmount(join(roots, id), { detach: true });
+      rmdirSync(join(roots, id));
+    }
     const isKept = (id: string): boolean => existsSync(join(root, "containers", id, KEEP));
     const strays = readdirSync(join(root, "containers")).filter((id) => !bundles.includes(id) && !isKept(id));
     await Promise.all([

@@ -88,6 +88,13 @@ export interface ExecOptions {
   readonly signal: AbortSignal;
 }
 
+export interface ContainerRoot extends Disposable {
+  /** Descriptor (O_PATH) of the root directory. */
+  readonly fd: number;
+  /** The writable layer: an overlayfs upper directory. */
+  readonly upper: string;
+}
+
 export interface ContainerRuntime {
   /** "crun://1.8.1". */
   readonly version: string;
@@ -111,6 +118,11 @@ export interface ContainerRuntime {
   /** Its standard input. "FailedPrecondition" when it does not run or was made without one. */
   openInput(id: string): ContainerInput;
   resizeTerminal(id: string, size: { readonly width: number; readonly height: number }): void;
+  /**
+   * The root file system: of a running container as it sees it, with what is mounted in it; of one that has ended its kept layer on `layerDirs`. A new instance waits until
+   * the root is disposed of. "FailedPrecondition" when neither is there.
+   */
+  openRoot(id: string, layerDirs: readonly string[]): Promise<ContainerRoot>;
   /** Pids, on the node, of all its processes. */
   processes(id: string): readonly number[];
   inspect(id: string): ContainerPhase | undefined;

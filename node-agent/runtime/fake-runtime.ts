@@ -151,6 +151,10 @@ export class FakeRuntime implements ContainerRuntime {
     this.calls.push(`resize ${id} ${width}x${height}`);
   }
 
+  openRoot(id: string): Promise<never> {
+    return Promise.reject(new GantryError("FailedPrecondition", `container ${id} has no files: this runtime is a fake`));
+  }
+
   processes(id: string): readonly number[] {
     const { state } = this.#get(id);
     return state.phase === "running" ? [state.pid] : [];

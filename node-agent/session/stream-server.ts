@@ -100,6 +100,11 @@ const framesOf = (call: Call): AsyncIterable<StreamFrame> => (call as unknown as
 
 const asJson = (value: unknown): StreamFrame => ({ frame: { $case: "stdout", value: Buffer.from(JSON.stringify(value)) } });
 
+/** Thousands of changes don't fit into one frame. */
+const asJsonLines = function* (values: readonly unknown[]): Generator<StreamFrame> {
+  for (let at = 0; at < values.length; at += 200) yield { frame: { $case: "stdout", value: Buffer.from(values.slice(at, at + 200).map((v) => `${JSON.stringify(v)}\n`).join("")) } };
+};
+
 const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images, stats, clock, imageDirectories }: StreamServerOptions): Promise<StreamResult> => {
   const { signal } = answer.abort;
   switch (request.kind?.$case) {
@@ -140,11 +145,27 @@ const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods,
     case "kill":
       await pods.commands.kill(request.kind.value);
       return OK;
+    case "readArchive":
+      call.resume();
+      await pods.commands.readArchive(request.kind.value, (frame) => answer.send(frame), signal);
+      return OK;
+    case "writeArchive":
+      // It comes only once the stream is accepted.
+      answer.accept();
+      await pods.commands.writeArchive(request.kind.value, framesOf(call));
+      return OK;
+    case "diff":
+      for (const frame of asJsonLines(await pods.commands.diff(request.kind.value))) await answer.send(frame);
+      return OK;
+    case "commit": {
+      answer.accept();
+      return { ...OK, names: [...(await pods.commands.commit(request.kind.value, signal))] };
+    }
     case "top":
       await answer.send(asJson(pods.commands.top(request.kind.value)));
       return OK;
     default:
-      throw new GantryError("MethodNotAllowed", `this node does not serve ${request.kind?.$case ?? "such"} streams yet`);
+      throw new GantryError("MethodNotAllowed", `this node does not serve ${(request.kind as { readonly $case: string } | undefined)?.$case ?? "such"} streams yet`);
   }
 };
 

@@ -1,5 +1,8 @@
 // What becomes of one container, with gantry's own words and kubectl's: stopped, started, paused, killed, waited for, attached to, copied
 // from, made an image of. One node; each test has pods of its own.
+import { mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { KubeConfig, PortForward } from "@kubernetes/client-node";
 import test from "ava";
@@ -176,4 +179,45 @@ test("exec as docker's: environment, user, folder, and without waiting", async (
   t.is(await gantry("exec", "box", "--", "sh", "-c", "until [ -e /done ]; do sleep 0.05; done; cat /done"), "done");
   t.regex((await cluster().gantry(["exec", "-d", "box", "--", "no-such-command"])).err, /not found/);
   await cluster().ok(["delete", "pod", "box", "--now"]);
+});
+
+test("cp, diff, commit: running and stopped, in both directions, by docker's rules", async (t) => {
+  const local = mkdtempSync(join(tmpdir(), "gantry-cp-"));
+  t.teardown(() => rmSync(local, { recursive: true, force: true }));
+  await cluster().create(PODS, NS, podOf("files", "mkdir -p /data/sub; echo one > /data/a; echo two > /data/sub/b; ln -s /etc /data/etc; ln -s /host-file /leads-out; chown 5:6 /data/a; sleep 1000", { container: { env: [{ name: "KEPT", value: "yes" }] } }));
+  await running("files");
+  await gantry("exec", "files", "--", "sh", "-c", "until [ \"$(stat -c %u /data/a 2>/dev/null)\" = 5 ]; do sleep 0.02; done");
+  await gantry("cp", "files:/data", join(local, "data"));
+  t.is(readFileSync(join(local, "data/sub/b"), "utf8"), "two\n");
+  t.is(readlinkSync(join(local, "data/etc")), "/etc");
+  await gantry("cp", "files:/data/a", local);
+  t.is(readFileSync(join(local, "a"), "utf8"), "one\n");
+  t.regex((await cluster().gantry(["cp", "files:/no/such", local])).err, /no such file or directory in the container: \/no\/such/);
+  t.regex((await cluster().gantry(["cp", "-L", "files:/leads-out", local])).err, /no such file/, "a link is followed in the container");
+
+  writeFileSync(join(local, "data/new"), "new");
+  await gantry("cp", `${join(local, "data")}/.`, "files:/copied");
+  t.is(await gantry("exec", "files", "--", "sh", "-c", "cat /copied/new; stat -c %u /copied/new"), "new0");
+  await gantry("cp", join(local, "a"), "files:/data/etc/renamed");
+  t.is(await gantry("exec", "files", "--", "cat", "/etc/renamed"), "one");
+  t.regex((await cluster().gantry(["cp", join(local, "data"), "files:/data/a"])).err, /is a file/);
+  await gantry("exec", "files", "--", "rm", "/bin/wget");
+  const changes = (await gantry("diff", "files")).split("\n");
+  for (const line of ["A /copied", "A /copied/new", "C /etc", "A /etc/renamed", "A /data", "C /bin", "D /bin/wget"]) t.true(changes.includes(line), `${line} in ${changes.join(", ")}`);
+  t.false(changes.some((c) => /hosts|resolv|termination/.test(c)));
+
+  const id = await gantry("commit", "-m", "more", "-c", "ENV ADDED=1", "-c", 'CMD ["-c", "cat /copied/new; echo $ADDED$KEPT"]', "files", "committed:1");
+  t.regex(id, /^sha256:[0-9a-f]{64}$/);
+  await cluster().create(PODS, NS, { metadata: { name: "from-commit" }, spec: { restartPolicy: "Never", containers: [{ name: "main", image: "committed:1", imagePullPolicy: "Never" }] } });
+  await podIs("from-commit", (p) => p.status?.phase === "Succeeded");
+  t.is(await gantry("logs", "from-commit"), "new1yes");
+
+  await gantry("stop", "-t", "0", "files");
+  await gantry("cp", "files:/copied/new", join(local, "stopped"));
+  t.is(readFileSync(join(local, "stopped"), "utf8"), "new");
+  await gantry("cp", join(local, "a"), "files:/while-stopped");
+  t.true((await gantry("diff", "files")).includes("A /while-stopped"));
+  await gantry("start", "files");
+  t.is(await gantry("exec", "files", "--", "cat", "/while-stopped"), "one");
+  await cluster().ok(["delete", "pod", "files", "from-commit", "--now"]);
 });

@@ -104,6 +104,10 @@ export class FakePods implements PodService {
     portForward: ({ port }, input, output) => (port === 1 ? Promise.reject(new GantryError("ServiceUnavailable", "nobody listens on port 1 in the pod")) : echo(input, output)),
     kill: async ({ signal }) => void this.signals.push(signal),
     top: () => ({ processes: [] }),
+    readArchive: async ({ path }, output) => output({ frame: { $case: "stdout", value: Buffer.from(JSON.stringify({ name: path, size: 0, mode: 0o644, isDirectory: false, mtimeMs: 0, linkTarget: "" })) } }),
+    writeArchive: async (_, input) => { for await (const { frame } of input) if (frame?.$case === "stdinClosed") return; },
+    diff: () => Promise.resolve([]),
+    commit: ({ reference }) => Promise.resolve(["sha256:00", reference]),
   };
 
   constructor(podIp: (assignment: Assignment) => string = () => "10.64.0.2") {

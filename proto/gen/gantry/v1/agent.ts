@@ -648,7 +648,7 @@ export interface WriteArchiveRequest {
   keepOwners: boolean;
 }
 
-/** What a container changed: one `stdout` frame of JSON, [{ kind: "A" | "C" | "D", path }]. */
+/** What a container changed: `stdout` frames of JSON lines, { kind: "A" | "C" | "D", path }. */
 export interface DiffRequest {
   podUid: string;
   container: string;
