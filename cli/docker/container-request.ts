@@ -115,6 +115,8 @@ const numericUser = (user: string): { readonly uid: number; readonly gid?: numbe
   return match ? { uid: Number(match[1]), ...(match[2] === undefined ? {} : { gid: Number(match[2]) }) } : undefined;
 };
 
+const fileMode = (mode: number | undefined): { readonly defaultMode?: number } => (mode === undefined ? {} : { defaultMode: mode });
+
 const toVolumes = (request: ContainerRequest): { readonly volumes: Volume[]; readonly mounts: NonNullable<Container["volumeMounts"]> } => {
   const used = new Set<string>();
   /** One volume may be mounted twice. */
@@ -124,20 +126,22 @@ const toVolumes = (request: ContainerRequest): { readonly volumes: Volume[]; rea
   const duplicate = all.find((m, i) => all.some((other, j) => j < i && other.target === m.target));
   if (duplicate) throw new GantryError("BadRequest", `two mounts have the same target ${duplicate.target}`);
   const mounts = all.map((mount) => {
-    const shared = mount.type === "tmpfs" || mount.source === "" ? undefined : `${mount.type} ${mount.source}`;
+    const shared = mount.type === "tmpfs" || mount.source === "" ? undefined : `${mount.type} ${mount.source}${"mode" in mount ? ` ${mount.mode ?? ""}` : ""}`;
     let name = shared === undefined ? undefined : known.get(shared);
     if (name === undefined) {
       name = volumeNameFor(mount, used);
       if (shared !== undefined) known.set(shared, name);
       volumes.push(
-        mount.type === "bind" ? { name, hostPath: { path: mount.source, type: "" } }
+        mount.type === "bind" ? { name, hostPath: { path: mount.source, type: mount.create ? "DirectoryOrCreate" : "" } }
           : mount.type === "tmpfs" ? { name, emptyDir: { medium: "Memory", ...(mount.sizeBytes > 0 ? { sizeLimit: formatBytes(mount.sizeBytes) } : {}) } }
-            : mount.source === "" ? { name, emptyDir: {} } : { name, persistentVolumeClaim: { claimName: mount.source } },
+            : mount.type === "secret" ? { name, secret: { secretName: mount.source, ...fileMode(mount.mode) } }
+              : mount.type === "config" ? { name, configMap: { name: mount.source, ...fileMode(mount.mode) } }
+                : mount.source === "" ? { name, emptyDir: {} } : { name, persistentVolumeClaim: { claimName: mount.source } },
       );
     }
     return {
       name, mountPath: mount.target, ...(mount.readOnly ? { readOnly: true } : {}),
-      ...(mount.type === "bind" && mount.propagation ? { mountPropagation: mount.propagation } : {}), ...(mount.type === "volume" && mount.subPath ? { subPath: mount.subPath } : {}),
+      ...(mount.type === "bind" && mount.propagation ? { mountPropagation: mount.propagation } : {}), ...(mount.type === "volume" && mount.subPath ? { subPath: mount.subPath } : mount.type === "secret" || mount.type === "config" ? { subPath: mount.key } : {}),
     };
   });
   return { volumes, mounts };

@@ -6,10 +6,13 @@ import { nameFrom, objectName } from "./names.ts";
 import { parseSizeBytes } from "./sizes.ts";
 
 export type MountRequest = { readonly target: string; readonly readOnly: boolean } & (
-  | { readonly type: "bind"; readonly source: string; readonly propagation?: "HostToContainer" | "Bidirectional" }
+  /** `create`: a folder is made where nothing is. */
+  | { readonly type: "bind"; readonly source: string; readonly create?: boolean; readonly propagation?: "HostToContainer" | "Bidirectional" }
   /** "": a volume of the container's own, gone with it. */
   | { readonly type: "volume"; readonly source: string; readonly subPath?: string }
   | { readonly type: "tmpfs"; readonly sizeBytes: number }
+  /** One entry of a Secret or ConfigMap as a file. */
+  | { readonly type: "secret" | "config"; readonly source: string; readonly key: string; readonly mode?: number }
 );
 
 const PROPAGATION: Readonly<Record<string, "HostToContainer" | "Bidirectional">> = { rslave: "HostToContainer", slave: "HostToContainer", rshared: "Bidirectional", shared: "Bidirectional" };
@@ -79,7 +82,7 @@ export const parseMountFlag = (where: string, text: string, folder: string): Mou
 
 /** A name for the pod's volume, from what it holds: "data", "bind-srv-www". Unique among `used`, to which it is added. */
 export const volumeNameFor = (mount: MountRequest, used: Set<string>): string => {
-  const base = nameFrom(mount.type === "volume" ? mount.source || `own-${mount.target}` : mount.type === "bind" ? `bind-${mount.source}` : `tmpfs-${mount.target}`).slice(0, 55).replace(/-+$/, "");
+  const base = nameFrom(mount.type === "volume" ? mount.source || `own-${mount.target}` : mount.type === "tmpfs" ? `tmpfs-${mount.target}` : `${mount.type}-${mount.source}`).slice(0, 55).replace(/-+$/, "");
   let name = base;
   for (let i = 2; used.has(name); i++) name = `${base}-${i}`;
   used.add(name);

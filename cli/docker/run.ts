@@ -1,5 +1,5 @@
 // `run` and `create`: makes the pod, tells what it waits for, and stays with it as docker does.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { randomInt } from "node:crypto";
 import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { DEPLOYMENTS, NODES, PODS } from "../../base/kube/resources.ts";
@@ -50,7 +50,11 @@ export const choosePorts = async (client: ApiClient, request: ContainerRequest):
   return { ...request, ports: withRandomPorts(request.ports, taken, (n) => randomInt(n)) };
 };
 
-export const prepare = async (client: ApiClient, namespace: string, request: ContainerRequest, warn: (text: string) => void): Promise<ContainerRequest> => {
+/** docker makes the folder that a bind mount lacks; a file or a socket that is there is taken as it is. */
+const withMissingFolders = (request: ContainerRequest): ContainerRequest => ({ ...request, mounts: request.mounts.map((m) => (m.type === "bind" && !existsSync(m.source) ? { ...m, create: true } : m)) });
+
+export const prepare = async (client: ApiClient, namespace: string, given: ContainerRequest, warn: (text: string) => void): Promise<ContainerRequest> => {
+  const request = withMissingFolders(given);
   for (const volume of namedVolumes(request)) await ensureVolume(client, namespace, volume, {});
   return choosePorts(client, await placeBindMounts(client, request, warn));
 };
@@ -138,8 +142,8 @@ export const waitUntilStarted = async (client: ApiClient, pod: Pod, progress: Pr
 };
 
 /** The exit code; 137 when the pod was removed under way, as docker says of what was killed. */
-export const waitForExit = async (client: ApiClient, pod: Pod): Promise<number> => {
-  for await (const now of followObject(client, PODS, pod.metadata.namespace!, pod.metadata.name!)) {
+export const waitForExit = async (client: ApiClient, pod: Pod, signal?: AbortSignal): Promise<number> => {
+  for await (const now of followObject(client, PODS, pod.metadata.namespace!, pod.metadata.name!, signal)) {
     if (!now) return 137;
     const code = exitCodeOf(now);
     if (code !== undefined) return code;
