@@ -110,7 +110,7 @@ export class FakeClock implements Clock {
     const look = (): void => {
       const leftMs = atMs - this.#wallMs;
       if (leftMs <= 0) fn();
-      else timer = this.setTimer(Math.min(leftMs, ALARM_CHECK_MS), look);
+      else timer = this.setTimer(Math.min(Math.ceil(leftMs), ALARM_CHECK_MS), look); // fractions may be too small to move the clock
     };
     timer = this.setTimer(Math.max(0, Math.min(atMs - this.#wallMs, ALARM_CHECK_MS)), look);
     return { [Symbol.dispose]: () => timer[Symbol.dispose]() };

@@ -2,6 +2,7 @@
 // made ready ahead of it and started at it. Pure.
 import { GantryError } from "../errors.ts";
 import type { KubeObject } from "./resources.ts";
+import type { Pod } from "./types.gen.ts";
 
 /** RFC 3339, on Jobs and pods: start no container before this instant. */
 export const START_AT = "gantry.io/start-at";
@@ -16,12 +17,12 @@ export const startAtMs = ({ metadata }: Pick<KubeObject, "metadata">): number =>
 /** It waits for its instant. */
 export const isAhead = (object: Pick<KubeObject, "metadata">, nowMs: number): boolean => startAtMs(object) > nowMs;
 
-/** It was taken away before its instant: none of its processes has ever run. */
-export const isWithdrawn = ({ metadata }: Pick<KubeObject, "metadata">): boolean => {
-  if (metadata.deletionTimestamp === undefined) return false;
-  // The timestamp is when the grace ends, not when the deletion was asked for.
-  return Date.parse(metadata.deletionTimestamp) - (metadata.deletionGracePeriodSeconds ?? 0) * 1000 < startAtMs({ metadata });
-};
+/** A Job that was taken away before its instant: none of its processes has ever run. (It is marked without a grace: the timestamp is when.) */
+export const isWithdrawn = ({ metadata }: Pick<KubeObject, "metadata">): boolean =>
+  metadata.deletionTimestamp !== undefined && Date.parse(metadata.deletionTimestamp) < startAtMs({ metadata });
+
+/** A pod that was to start at an instant and is taken away without having run: it made way, it didn't fail. */
+export const hasMadeWay = (pod: Pod): boolean => pod.metadata.deletionTimestamp !== undefined && startAtMs(pod) > 0 && (pod.status?.phase ?? "Pending") === "Pending";
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 const DURATION = /^(?:\d+(?:\.\d+)?(?:ms|s|m|h))+$/;

@@ -7,7 +7,7 @@
 //
 // With a limit per index the last failed pod of an index keeps its hold until its successor exists: it alone knows how often the
 // index has failed.
-import { isWithdrawn } from "../../../base/kube/staging.ts";
+import { hasMadeWay } from "../../../base/kube/staging.ts";
 import type { Job, Pod } from "../../../base/kube/types.gen.ts";
 import { isTerminal, timeMs } from "../objects.ts";
 import { judge } from "./failure-policy.ts";
@@ -25,7 +25,7 @@ export const MAX_PER_PASS = 500;
  * replaced. One that was never placed has no agent that could tell its end.
  */
 export const hasFailed = (job: Job, pod: Pod): boolean => {
-  if (isWithdrawn(pod)) return false;
+  if (hasMadeWay(pod)) return false;
   if (pod.status?.phase === "Failed") return true;
   if (pod.metadata.deletionTimestamp === undefined || isTerminal(pod)) return false;
   return job.spec?.podReplacementPolicy !== "Failed" || !pod.spec?.nodeName;
@@ -102,7 +102,7 @@ export const count = (job: Job, pods: readonly Pod[]): Counts => {
   const succeeded = [...kept.succeeded, ...newlyWon.map((p) => p.metadata.uid!)];
   const failed = [...kept.failed, ...newlyLost.map(({ pod }) => pod.metadata.uid!)];
   const ignored = lost.filter(({ pod, verdict }) => verdict.action === "Ignore" && isHeld(pod)).map(({ pod }) => pod);
-  const withdrawn = pods.filter((pod) => isHeld(pod) && isWithdrawn(pod));
+  const withdrawn = pods.filter((pod) => isHeld(pod) && hasMadeWay(pod));
   const unfinished = (index: number): boolean => index >= 0 && index < (spec.completions ?? 0) && !completed.has(index) && !failedIndexes.has(index);
   // A pod of a later attempt, whatever became of it, carries the history on.
   const attempts = new Map<number, number>();
