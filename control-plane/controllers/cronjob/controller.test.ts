@@ -243,6 +243,7 @@ test("pods deleted before their tick are replaced at once and not counted as fai
   await bench.run(40_000);
   await bench.startPods();
   const [pod] = bench.list(PODS);
+  await bench.setPod(pod!, { phase: "Pending", reason: "Staged" });
   await bench.change(PODS, pod!.metadata.name!, (p) => ({ ...p, metadata: { ...p.metadata, deletionTimestamp: "2026-01-01T00:00:41Z", deletionGracePeriodSeconds: 1 } }));
   await bench.run(100);
   t.is(bench.list(PODS).filter((p) => !p.metadata.deletionTimestamp).length, 1);

@@ -162,10 +162,10 @@ const play = async ({ zone, fromMs, toMs, seed, kinds }: Scene): Promise<readonl
     if (!leader) return;
     leader.faulty.dead = true;
     leader.stop.abort();
-    let ended = false;
-    void leader.done.then(() => { ended = true; });
+    const state = { ended: false };
+    void leader.done.then(() => (state.ended = true));
     leader = undefined;
-    for (let i = 0; !ended; i++) {
+    for (let i = 0; !state.ended; i++) {
       if (i > 1000) throw new Error(`a leader did not end (${zone}, seed ${seed})`);
       await clock.advance(1);
     }
