@@ -6,6 +6,10 @@ import type { Pod } from "./types.gen.ts";
 
 /** RFC 3339, on Jobs and pods: start no container before this instant. */
 export const START_AT = "gantry.io/start-at";
+/** Condition of a pod that had a start time: how far from it its first container ran, by its node's clock. */
+export const STARTED_AT = "gantry.io/StartedOnTime";
+/** More than this is late. */
+export const LATE_MS = 1000;
 /** On CronJobs and ScheduledScalers: how long before an instant its pods are made ready; "0s" turns it off. */
 export const STAGE_AHEAD = "gantry.io/stage-ahead";
 export const DEFAULT_STAGE_AHEAD_MS = 30_000;
@@ -47,3 +51,13 @@ export const stageAheadMs = ({ metadata }: Pick<KubeObject, "metadata">): number
     return DEFAULT_STAGE_AHEAD_MS;
   }
 };
+
+const AFTER = /^(-?\d+) ms after /;
+
+/** From the condition back to ms after the start time; undefined while it hasn't started, and for pods without one. */
+export const startedAfterMs = (pod: Pod): number | undefined => {
+  const [, ms] = AFTER.exec(pod.status?.conditions?.find((c) => c.type === STARTED_AT)?.message ?? "") ?? [];
+  return ms === undefined ? undefined : Number(ms);
+};
+
+export const startedAfterText = (afterMs: number, dueMs: number): string => `${afterMs} ms after ${new Date(dueMs).toISOString()}`;

@@ -1,4 +1,5 @@
 import test from "ava";
+import { STARTED_AT, START_AT, startedAfterMs } from "../../base/kube/staging.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ContainerState, ContainerStatus, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import { toPodStatus } from "./pod-status.ts";
@@ -35,6 +36,15 @@ test("a running pod is Ready, with addresses, times and its container's state", 
   }]);
   t.is(status.conditions!.find((c) => c.type === "PodScheduled")!.lastTransitionTime, "2026-01-01T11:00:00Z", "the scheduler's time stays");
   t.is(status.conditions!.find((c) => c.type === "Ready")!.lastTransitionTime, NOW);
+});
+
+test("a pod that had a start time says how far from it it started", (t) => {
+  const due = pod({ metadata: { name: "web", namespace: "shop", uid: "u1", annotations: { [START_AT]: "2026-01-01T11:59:59Z" } } });
+  const punctual = toPodStatus(report({ stagesMs: { started: NOW_MS - 969 } }), due, NOW_MS);
+  t.is(conditions(punctual)[STARTED_AT], "True OnTime");
+  t.is(startedAfterMs({ ...due, status: punctual }), 31);
+  t.is(conditions(toPodStatus(report({ stagesMs: { started: NOW_MS + 500 } }), due, NOW_MS))[STARTED_AT], "False Late");
+  t.is(conditions(toPodStatus(report({ staged: true }), due, NOW_MS))[STARTED_AT], undefined);
 });
 
 test("the same report again changes nothing, whenever it comes", (t) => {

@@ -1,6 +1,7 @@
 // From an agent's report to the status of the pod's object. Pure. Conditions follow
 // https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions
 import { isDeepStrictEqual } from "node:util";
+import { LATE_MS, STARTED_AT, startAtMs, startedAfterText } from "../../base/kube/staging.ts";
 import type { ContainerState as KubeState, ContainerStatus as KubeContainerStatus, Pod, PodCondition, PodStatus as KubePodStatus } from "../../base/kube/types.gen.ts";
 import type { ContainerState, ContainerStatus, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import { qosClassOf } from "../../base/kube/qos-class.ts";
@@ -58,7 +59,17 @@ const reportedConditions = (report: PodStatus, pod: Pod): readonly NewCondition[
     condition("Ready", notReady ?? gated),
     condition("ContainersReady", notReady),
     condition("PodScheduled", undefined),
+    ...onTime(report, pod),
   ];
+};
+
+/** To the ms, which a container's startedAt doesn't have. */
+const onTime = (report: PodStatus, pod: Pod): readonly NewCondition[] => {
+  const dueMs = startAtMs(pod);
+  const startedMs = report.stagesMs["started"];
+  if (dueMs === 0 || startedMs === undefined) return [];
+  const afterMs = Math.round(startedMs - dueMs);
+  return [{ type: STARTED_AT, status: afterMs <= LATE_MS ? "True" : "False", reason: afterMs <= LATE_MS ? "OnTime" : "Late", message: startedAfterText(afterMs, dueMs) }];
 };
 
 /** Keeps conditions of others (readiness gates, the scheduler's), and the time of those whose status didn't change. */

@@ -5,10 +5,12 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { NODES, PODS } from "../../base/kube/resources.ts";
+import { isAhead } from "../../base/kube/staging.ts";
 import type { Pod, PodCondition } from "../../base/kube/types.gen.ts";
 import type { CacheEvent, WatchCache } from "../state/cache.ts";
 import { keyOf, type Fence, type Store } from "../state/store.ts";
 import { buildNodeTable, explainClass, isTerminal } from "./explain.ts";
+import { giveWay } from "./give-way.ts";
 import type { NodeTable } from "./node-table.ts";
 import { ClassPlacer } from "./placement.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
@@ -62,6 +64,10 @@ class Scheduler implements Disposable {
   readonly #table: NodeTable;
   readonly #active = new Map<string, Pending>();
   readonly #unschedulable = new Map<string, Pending>();
+  /** Bound, and waiting for their start time. */
+  readonly #staged = new Map<string, Pod>();
+  /** Of those, the ones that were asked to go. */
+  readonly #leaving = new Set<string>();
   readonly #placers = new Map<string, ClassPlacer>();
   readonly #subscriptions = new DisposableStack();
   readonly #failed = Promise.withResolvers<never>();
@@ -83,6 +89,7 @@ class Scheduler implements Disposable {
     // In one turn with the subscriptions: no event can fall in between.
     this.#table = buildNodeTable(cache);
     for (const { object } of cache.resource(PODS).byIndex("node", "")) this.#enqueue(object);
+    for (const { object } of cache.resource(PODS).list()) if (object.spec?.nodeName && isAhead(object, options.clock.nowMs())) this.#staged.set(object.metadata.uid!, object);
     this.#subscriptions.use(cache.resource(PODS).subscribe((e) => this.#onPod(e)));
     this.#subscriptions.use(cache.resource(NODES).subscribe((e) => {
       if (e.type === "deleted") this.#table.removeNode(e.stored.object.metadata.name!);
@@ -111,6 +118,9 @@ class Scheduler implements Disposable {
 
   #onPod({ type, stored: { object: pod } }: CacheEvent<Pod>): void {
     const uid = pod.metadata.uid!;
+    if (type !== "deleted" && pod.spec?.nodeName && isAhead(pod, this.#o.clock.nowMs())) this.#staged.set(uid, pod);
+    else this.#staged.delete(uid);
+    if (type === "deleted") this.#leaving.delete(uid);
     if (type === "deleted" || isTerminal(pod)) {
       this.#forget(uid);
       if (this.#table.isPlaced(uid)) {
@@ -166,7 +176,8 @@ class Scheduler implements Disposable {
 
   #runCycle(): void {
     const end = this.#cycle.startTimer();
-    const queue = [...this.#active.values()].sort((a, b) => b.podClass.priority - a.podClass.priority || a.order - b.order).slice(0, MAX_PER_CYCLE);
+    const nowMs = this.#o.clock.nowMs();
+    const queue = [...this.#active.values()].sort((a, b) => b.podClass.priority - a.podClass.priority || Number(isAhead(a.pod, nowMs)) - Number(isAhead(b.pod, nowMs)) || a.order - b.order).slice(0, MAX_PER_CYCLE);
     const full = new Set<string>();
     for (const pending of queue) {
       const { pod, podClass } = pending;
@@ -174,6 +185,7 @@ class Scheduler implements Disposable {
       this.#active.delete(uid);
       const row = full.has(podClass.key) ? undefined : this.#placer(podClass).choose();
       if (row === undefined) {
+        if (!isAhead(pod, nowMs)) this.#makeRoom(pending, nowMs);
         full.add(podClass.key);
         this.#unschedulable.set(uid, pending);
         this.#attempts.inc({ result: "unschedulable" });
@@ -187,6 +199,33 @@ class Scheduler implements Disposable {
     else this.#dropIdlePlacers();
     if (this.#unschedulable.size > 0) this.#announceTimer ??= this.#o.clock.setTimer(ANNOUNCE_DELAY_MS, () => this.#announce());
     end();
+  }
+
+  /** Staged pods go before a pod that is to run now has to wait. It is tried again when they are gone. */
+  #makeRoom({ pod, podClass }: Pending, nowMs: number): void {
+    // What was asked to go already is room enough for as many; whoever still lacks some asks again with the next change.
+    if (this.#staged.size === 0 || this.#leaving.size > 0) return;
+    const way = giveWay(podClass, this.#table, this.#staged.values(), nowMs);
+    for (const victim of way?.victims ?? []) {
+      this.#leaving.add(victim.metadata.uid!);
+      void this.#sendAway(victim, pod);
+    }
+  }
+
+  async #sendAway(victim: Pod, pod: Pod): Promise<void> {
+    const name = `${victim.metadata.namespace!}/${victim.metadata.name!}`;
+    try {
+      await this.#o.store.update(keyOf(PODS, victim), (current) => {
+        if (current.metadata.deletionTimestamp !== undefined || !isAhead(current, this.#o.clock.nowMs())) return undefined;
+        return { ...current, metadata: { ...current.metadata, deletionTimestamp: this.#timestamp(), deletionGracePeriodSeconds: 0, generation: (current.metadata.generation ?? 0) + 1 } };
+      }, { writer: "scheduler", fence: this.#fence, uid: victim.metadata.uid });
+      this.#o.events.record({ regarding: victim, type: "Normal", reason: "GaveWay", writer: "scheduler", component: "default-scheduler",
+        message: `Made room for ${pod.metadata.namespace!}/${pod.metadata.name!}, which is to run now, on ${victim.spec!.nodeName!} before its own start time` });
+    } catch (error) {
+      this.#leaving.delete(victim.metadata.uid!);
+      if (isCode(error, "Fenced")) this.#failed.reject(error);
+      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("a staged pod could not be sent away", { pod: name, err: describeError(error) });
+    }
   }
 
   #placer(podClass: PodClass): ClassPlacer {

@@ -20,7 +20,8 @@ export const WRITER_RULES: Readonly<Record<string, WriterRule>> = {
     update: {
       // Users change a pod's spec through validation, which forbids spec.nodeName except by the binding subresource.
       api: [""],
-      scheduler: ["spec.nodeName", "status.conditions", "status.nominatedNodeName"],
+      // Staged pods that give way are marked; their agents and their Job let go of them.
+      scheduler: ["spec.nodeName", "status.conditions", "status.nominatedNodeName", "metadata.deletionTimestamp", "metadata.deletionGracePeriodSeconds", "metadata.generation"],
       controller: ["metadata"],
       agent: ["status", "metadata.deletionTimestamp", "metadata.deletionGracePeriodSeconds"],
       "node-lifecycle": ["status", "metadata"],

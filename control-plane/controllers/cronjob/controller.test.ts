@@ -153,6 +153,7 @@ test("staged: made 30 s ahead for the tick, a run from the tick on, all without 
   t.deepEqual(names(bench), []);
   await bench.run(2);
   t.deepEqual(names(bench), [`burst-${MIDNIGHT / MINUTE + 5}`]);
+  for (const pod of bench.list(PODS)) await bench.setPod(pod, { phase: "Pending", reason: "Staged" });
   await bench.run(29_000);
   t.is(bench.list(PODS).length, 3);
   for (const pod of bench.list(PODS)) t.is(pod.metadata.annotations![START_AT], "2026-01-01T00:05:00Z");
@@ -272,4 +273,19 @@ test("seconds: ticks of one minute are told apart", async (t) => {
   await bench.put(CRON_JOBS, cronJob("fast", { schedule: "*/20 * * * * *" }));
   await bench.run(MINUTE);
   t.deepEqual(names(bench), [20, 40, 60].map((n) => `fast-${MIDNIGHT / 1000 + n}`));
+});
+
+test("what is not staged five seconds ahead is told before the tick, with the reason", async (t) => {
+  const bench = await createBench(t, [cronJobController, jobController]);
+  await bench.put(CRON_JOBS, staging("burst"));
+  await bench.run(54_000);
+  const [pod] = bench.list(PODS);
+  await bench.setPod(pod!, { conditions: [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes are available: 3 Insufficient cpu." }] });
+  t.false(bench.events.some((e) => e.reason === "NotStaged"));
+  await bench.run(2000);
+  const told = bench.events.filter((e) => e.reason === "NotStaged");
+  t.is(told.length, 1);
+  t.is(told[0]!.message, "1 of 1 pods are not staged 5 s before 2026-01-01T00:01:00Z, 1 of them for want of room: 0/3 nodes are available: 3 Insufficient cpu.");
+  await bench.run(36_000);
+  t.is(bench.list(JOBS).length, 2, "the tick came nevertheless, and the next is staged");
 });

@@ -3,21 +3,44 @@ import { isCode } from "../../../base/errors.ts";
 import { newUid } from "../../../base/ids.ts";
 import { CRON_JOBS, JOBS, PODS } from "../../../base/kube/resources.ts";
 import { STAGE_AHEAD, startAtMs } from "../../../base/kube/staging.ts";
-import type { CronJob, CronJobStatus, Job, ObjectReference } from "../../../base/kube/types.gen.ts";
+import type { CronJob, CronJobStatus, Job, ObjectReference, Pod } from "../../../base/kube/types.gen.ts";
+import type { Metrics } from "../../../base/metrics.ts";
 import { takesNewObjects } from "../claim.ts";
 import { FOREGROUND } from "../garbage-collector/reconcile.ts";
-import { controllerOf, isTerminal, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
+import { controllerOf, isTerminal, objectKey, sameJson, specChanged, splitKey, timestamp } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
 import { reconcile, started, tickOf } from "./reconcile.ts";
 
 /** The timer runs on the monotonic clock; re-read at least this often, a step of the wall clock can't make it miss its instant by more. */
 const LONGEST_SLEEP_MS = 60_000;
 
+/** What is not staged this long before its tick is told: time enough to look, and for the last ones to get ready without a word. */
+const TELL_AHEAD_MS = 5000;
+
+/** Why the pods of a Job are not staged; undefined when they are. */
+const lacking = (job: Job, all: readonly Pod[]): string | undefined => {
+  const wanted = Math.min(job.spec?.parallelism ?? 1, job.spec?.completions ?? Infinity);
+  const staged = all.filter((pod) => pod.status?.reason === "Staged").length;
+  if (staged >= wanted) return undefined;
+  const roomless = all.map((pod) => pod.status?.conditions?.find((c) => c.type === "PodScheduled" && c.status === "False")).filter((c) => c !== undefined);
+  const room = roomless.length === 0 ? "" : `, ${roomless.length} of them for want of room: ${roomless[0]!.message ?? ""}`;
+  return `${wanted - staged} of ${wanted} pods are not staged ${TELL_AHEAD_MS / 1000} s before ${timestamp(tickOf(job))}${room}`;
+};
+
+const instruments = new WeakMap<Metrics, ReturnType<Metrics["counter"]>>();
+const notStagedOf = (metrics: Metrics): ReturnType<Metrics["counter"]> => {
+  let made = instruments.get(metrics);
+  if (!made) instruments.set(metrics, (made = metrics.counter("gantry_cron_ticks_not_staged_total", "Ticks of CronJobs for which not all pods were staged five seconds ahead.", [])));
+  return made;
+};
+
 export const cronJobController = (context: ControllerContext): Controller => {
   const { cache, clock, store } = context;
   const cronJobs = cache.resource(CRON_JOBS);
   const jobs = cache.resource(JOBS);
   const pods = cache.resource(PODS);
+  /** Key of a CronJob -> uid of the staged Job that was looked at last. */
+  const told = new Map<string, string>();
   /** Uid of a lingering Job -> key of its CronJob. */
   const waiting = new Map<string, string>();
 
@@ -81,10 +104,22 @@ export const cronJobController = (context: ControllerContext): Controller => {
 
     async sync(key, pass) {
       const cronJob = cronJobs.get(...splitKey(key))?.object;
+      if (!cronJob) told.delete(key);
       if (!cronJob?.spec || !takesNewObjects(cache, cronJob.metadata.namespace!)) return;
       const owned = Array.from(jobs.byIndex("owner", cronJob.metadata.uid!), (s) => s.object);
       const plan = reconcile({ cronJob, jobs: owned, lingering: lingeringOf(cronJob) }, clock.nowMs(), newUid);
       if (plan.againMs !== undefined) pass.again(Math.min(plan.againMs, LONGEST_SLEEP_MS));
+      for (const job of plan.staged) {
+        const leftMs = startAtMs(job) - clock.nowMs() - TELL_AHEAD_MS;
+        if (leftMs > 0) pass.again(leftMs);
+        else if (told.get(key) !== job.metadata.uid) {
+          told.set(key, job.metadata.uid!);
+          const message = lacking(job, Array.from(pods.byIndex("owner", job.metadata.uid!), (s) => s.object));
+          if (message === undefined) continue;
+          pass.announce({ regarding: cronJob, type: "Warning", reason: "NotStaged", message });
+          if (context.metrics) notStagedOf(context.metrics).inc();
+        }
+      }
       for (const said of plan.say) pass.announce({ regarding: cronJob, ...said });
       // With the finalizer a Job's name, and its place among the active ones, is taken until its pods are gone.
       await Promise.all([...plan.withdraw, ...plan.replace].map((job) => pass.writes.delete(JOBS, job, clock.nowMs(), { addFinalizer: FOREGROUND })));

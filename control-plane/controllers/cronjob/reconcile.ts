@@ -22,6 +22,8 @@ export interface Plan {
   readonly stage: Job | undefined;
   /** Staged ones whose tick is not to come: taken away without a trace. */
   readonly withdraw: readonly Job[];
+  /** Those that stand ready, or nearly. */
+  readonly staged: readonly Job[];
   /** Running jobs that give way (concurrencyPolicy Replace). The tick's Job is created when they, and their pods, are gone. */
   readonly replace: readonly Job[];
   /** Finished ones beyond the history limits. To be removed after the status is written: until then a tick may stand in its Job alone. */
@@ -108,7 +110,7 @@ export const reconcile = ({ cronJob, jobs, lingering = [] }: Known, nowMs: numbe
   const say: Say[] = runs.filter((job) => startAtMs(job) > 0 && !isNoted(job, cronJob))
     .map((job) => ({ type: "Normal", reason: "SuccessfulCreate", message: `Created job ${job.metadata.name!} (staged, started at ${timestamp(tickOf(job))})` }));
   const base: Plan = {
-    create: undefined, stage: undefined, withdraw: [], replace: [], status, say, againMs: undefined,
+    create: undefined, stage: undefined, withdraw: [], staged: [], replace: [], status, say, againMs: undefined,
     remove: [...beyond(complete, spec.successfulJobsHistoryLimit ?? 3), ...beyond(failed, spec.failedJobsHistoryLimit ?? 1)],
   };
   if (cronJob.metadata.deletionTimestamp !== undefined || spec.suspend) return { ...base, withdraw: staged };
@@ -135,7 +137,7 @@ export const reconcile = ({ cronJob, jobs, lingering = [] }: Known, nowMs: numbe
   const stays = staged.length > withdraw.length;
   const untilMs = next === undefined ? undefined : next - nowMs;
   const againMs = untilMs === undefined ? undefined : stays ? untilMs + BOOKS_AFTER_MS : untilMs > aheadMs && aheadMs > 0 ? untilMs - aheadMs : untilMs;
-  const plan: Plan = { ...base, withdraw, againMs };
+  const plan: Plan = { ...base, withdraw, staged: staged.filter((job) => !withdraw.includes(job)), againMs };
 
   if (latest !== undefined && latest > since) {
     const due = { ...plan, againMs: untilMs };
