@@ -57,7 +57,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   const cgroups = openCgroups(options, clock, logger);
   const description = describeNode(parts, nodeName, nodeAddress, cgroups);
   const runtime = await ConmonRuntime.open({
-    root: options.dataDir, runRoot: options.runDir, ociRuntime: options.runtime, conmon: options.conmon, cgroups, clock, logger, metrics,
+    root: options.dataDir, runRoot: options.runDir, ociRuntime: options.runtime, handlers: Object.fromEntries(options.runtimeHandlers.map((h) => keyValue("--runtime-handlers", h))), conmon: options.conmon, cgroups, clock, logger, metrics,
   });
   stack.defer(() => runtime.close());
   const state = stack.use(LocalState.open(join(options.dataDir, "state.db"), logger));
@@ -94,7 +94,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
     stack.defer(() => peerServer.close());
   }
   const session = createSession({
-    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, images, network: tellingPeers(network, peers), clock, random, logger, metrics,
+    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, images, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
     imageDirectories: { containers: join(options.dataDir, "containers"), volumes: join(options.dataDir, "volumes") },
   });
   stack.defer(() => session.close());

@@ -11,6 +11,7 @@ export const NODE_AGENT_OPTIONS = {
   bridge: stringOption("Name of the bridge that joins this node's pods", "gantry0"),
   cgroupRoot: stringOption("Cgroup below which all pods are", "gantry"),
   runtime: stringOption("OCI runtime: crun, runc or a path (default: the first that works)"),
+  runtimeHandlers: listOption("More OCI runtimes, for RuntimeClasses, handler=PATH (crun and runc are found by themselves)"),
   conmon: stringOption("Path of conmon (default: found on PATH)", "", { placeholder: "FILE" }),
   maxPods: numberOption("Most pods on this node", 500),
   podPidsLimit: numberOption("Most processes in a container that sets no limit of its own; 0: no limit", 4096),

@@ -8,6 +8,7 @@ import { garbageCollector } from "./garbage-collector/controller.ts";
 import { jobController } from "./job/controller.ts";
 import { namespaceController } from "./namespace/controller.ts";
 import { nodeLifecycleController } from "./node-lifecycle/controller.ts";
+import { volumeController } from "./volumes/controller.ts";
 import { DEFAULT_CONTROLLER_OPTIONS, runController } from "./reconcile-loop.ts";
 import type { Controller, ControllerContext, ControllerOptions } from "./reconcile-loop.ts";
 import { replicaSetController, replicationController } from "./replicaset/controller.ts";
@@ -20,7 +21,7 @@ export interface StartControllersOptions extends Omit<ControllerContext, "option
 
 const CONTROLLERS: readonly ((context: ControllerContext) => Controller)[] = [
   deploymentController, replicaSetController, replicationController, daemonSetController, statefulSetController, jobController, cronJobController, garbageCollector, namespaceController,
-  nodeLifecycleController, autoRemoveController,
+  nodeLifecycleController, volumeController, autoRemoveController,
 ];
 
 /** Resolves after the signal aborted, rejects after one controller did; when it settles, none writes any more. */

@@ -1,7 +1,7 @@
 // From a pod of the API to what its node is told: references resolved, units canonical. Pure, so that the same pod and
 // references always give the same assignment, and an assignment is sent again exactly when it changed.
 import type {
-  Container as KubeContainer, EnvVar as KubeEnvVar, LifecycleHandler, Pod, Probe as KubeProbe, Secret,
+  Container as KubeContainer, EnvVar as KubeEnvVar, LifecycleHandler, Pod, PodSpec, Probe as KubeProbe, RuntimeClass, Secret,
 } from "../../base/kube/types.gen.ts";
 import { lifecycleOf } from "../../base/kube/desired-state.ts";
 import { parseAmounts } from "../../base/kube/pod-requests.ts";
@@ -19,6 +19,7 @@ import type { NodeAllocatable } from "./pod-fields.ts";
 const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 
 export interface AssignmentContext extends References {
+  runtimeClass(name: string): RuntimeClass | undefined;
   readonly allocatable: NodeAllocatable;
   /** Of the others in the pod's group (hosts-group.ts); after the pod's own. */
   readonly hostAliases?: readonly HostAlias[];
@@ -123,13 +124,16 @@ const toPodSecurity = (pod: Pod): PodSecurity => {
   };
 };
 
+/** A claim that the pod takes read-only is so in each of its containers. */
+const isReadOnlyClaim = (pod: Pod, volume: string): boolean => pod.spec?.volumes?.find((v) => v.name === volume)?.persistentVolumeClaim?.readOnly ?? false;
+
 const toContainer = (pod: Pod, container: KubeContainer, context: AssignmentContext, unresolved: Unresolved): Container => ({
   name: container.name, image: container.image ?? "", imagePullPolicy: container.imagePullPolicy ?? "IfNotPresent",
   command: container.command ?? [], args: container.args ?? [], workingDir: container.workingDir ?? "",
   env: toEnv(pod, container, context, (message) => void (unresolved[container.name] ??= message)),
   requests: toResources(container.resources?.requests), limits: toResources(container.resources?.limits),
   mounts: (container.volumeMounts ?? []).map((m) => ({
-    volume: m.name, path: m.mountPath, readOnly: m.readOnly ?? false, subPath: m.subPath ?? "", subPathExpr: m.subPathExpr ?? "", propagation: m.mountPropagation ?? "None",
+    volume: m.name, path: m.mountPath, readOnly: (m.readOnly ?? false) || isReadOnlyClaim(pod, m.name), subPath: m.subPath ?? "", subPathExpr: m.subPathExpr ?? "", propagation: m.mountPropagation ?? "None",
   })),
   ports: (container.ports ?? []).map((p) => ({ name: p.name ?? "", containerPort: p.containerPort, hostPort: p.hostPort ?? 0, hostIp: p.hostIP ?? "", protocol: p.protocol ?? "TCP" })),
   security: toContainerSecurity(container),
@@ -171,6 +175,14 @@ const toDeletion = (pod: Pod): Deletion | undefined => {
   return { requestedMs: Date.parse(pod.metadata.deletionTimestamp) - graceMs, graceMs };
 };
 
+/** What nodes call the OCI runtime of the pod's RuntimeClass; "" for their default. */
+const handlerOf = (spec: PodSpec, context: AssignmentContext, unresolved: Unresolved): string => {
+  if (!spec.runtimeClassName) return "";
+  const found = context.runtimeClass(spec.runtimeClassName);
+  if (!found) unresolved[""] ??= `RuntimeClass ${JSON.stringify(spec.runtimeClassName)} not found`;
+  return found?.handler ?? "";
+};
+
 /** `generation` is 0: the sender numbers what it sends. */
 export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignment => {
   const spec = pod.spec ?? { containers: [] };
@@ -198,7 +210,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
       policy: spec.dnsPolicy ?? "ClusterFirst", nameservers: spec.dnsConfig?.nameservers ?? [], searches: spec.dnsConfig?.searches ?? [],
       options: (spec.dnsConfig?.options ?? []).map((o) => (o.value === undefined ? (o.name ?? "") : `${o.name ?? ""}:${o.value}`)),
     },
-    runtimeClass: spec.runtimeClassName ?? "", qosClass: qosClassOf(spec), startAtMs: startAtMs(pod),
+    runtimeClass: handlerOf(spec, context, unresolved), qosClass: qosClassOf(spec), startAtMs: startAtMs(pod),
     fqdn: "", unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
     desiredState, stopGraceMs: stopGraceSeconds === undefined ? undefined : stopGraceSeconds * 1000, stopSignal, restartRequest, keepWritableLayer,
   };

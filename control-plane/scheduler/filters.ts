@@ -81,7 +81,15 @@ const resourceFilter: Filter = (pod, table, row) => {
   return failures;
 };
 
-const FILTERS: readonly Filter[] = [nodeNameFilter, taintFilter, affinityFilter, portFilter, resourceFilter];
+const volumeFilter: Filter = ({ volumes }, table, row) => {
+  if (!volumes) return PASS;
+  if (volumes.fault !== "") return [{ check: "volumes", short: volumes.fault, message: volumes.fault, fix: "see `kubectl get pvc` and `kubectl describe pvc`", distance: 1 }];
+  const node = table.node(row);
+  return volumes.terms.every((terms) => terms.some((term) => nodeTermMatches(term, node))) ? PASS
+    : [{ check: "volumes", short: "node(s) had volume node affinity conflict", message: "a volume of the pod can't be reached from this node", fix: "use a volume that is reachable from this node", distance: 1 }];
+};
+
+const FILTERS: readonly Filter[] = [nodeNameFilter, taintFilter, affinityFilter, portFilter, volumeFilter, resourceFilter];
 
 export const fits = (pod: PodClass, table: NodeTable, row: number): boolean => FILTERS.every((f) => f(pod, table, row).length === 0);
 

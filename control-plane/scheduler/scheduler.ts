@@ -4,7 +4,8 @@ import { describeError, isCode } from "../../base/errors.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { NODES, PODS } from "../../base/kube/resources.ts";
+import { SELECTED_NODE_ANNOTATION, claimNamesOf } from "../../base/kube/claims.ts";
+import { NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, PODS, STORAGE_CLASSES } from "../../base/kube/resources.ts";
 import { isAhead } from "../../base/kube/staging.ts";
 import type { Pod, PodCondition } from "../../base/kube/types.gen.ts";
 import type { CacheEvent, WatchCache } from "../state/cache.ts";
@@ -14,6 +15,7 @@ import { giveWay } from "./give-way.ts";
 import type { NodeTable } from "./node-table.ts";
 import { ClassPlacer } from "./placement.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
+import { volumeNeeds } from "./volume-needs.ts";
 
 export const SCHEDULER_NAMES: ReadonlySet<string> = new Set(["default-scheduler", "gantry-scheduler"]);
 
@@ -96,6 +98,7 @@ class Scheduler implements Disposable {
       else this.#table.setNode(e.stored.object);
       this.#retryUnschedulable();
     }));
+    for (const type of [PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES]) this.#subscriptions.use(cache.resource(type).subscribe(() => this.#reviewClaims()));
     metricsOf(metrics).leading = () => ({ active: this.#active.size, unschedulable: this.#unschedulable.size });
   }
 
@@ -146,7 +149,7 @@ class Scheduler implements Disposable {
     if (!isSchedulable(pod)) return;
     const uid = pod.metadata.uid!;
     const known = this.#unschedulable.get(uid) ?? this.#active.get(uid);
-    const podClass = classOf(pod);
+    const podClass = classOf(pod, volumeNeeds(pod, this.#o.cache));
     // Its own condition was written: nothing that placing it depends on has changed.
     if (known && known.podClass.key === podClass.key && this.#unschedulable.has(uid)) {
       this.#unschedulable.set(uid, { ...known, pod });
@@ -155,6 +158,26 @@ class Scheduler implements Disposable {
     this.#unschedulable.delete(uid);
     this.#active.set(uid, { pod, podClass, order: known?.order ?? this.#order++, sinceMs: known?.sinceMs ?? this.#o.clock.monotonicMs(), failures: known?.failures ?? 0 });
     this.#wake();
+  }
+
+  /** Claims, volumes or classes changed: the pods that wait for some may be of another class now. */
+  #reviewClaims(): void {
+    for (const { pod } of [...this.#unschedulable.values(), ...this.#active.values()]) if (claimNamesOf(pod).length > 0) this.#enqueue(pod);
+  }
+
+  /** Says on the pod's claims where it is to go; their volumes are bound or made there, and the pod comes round again when they are. */
+  async #selectNode({ pod, podClass }: Pending, nodeName: string): Promise<void> {
+    for (const name of podClass.volumes?.unbound ?? []) {
+      try {
+        await this.#o.store.update({ type: PERSISTENT_VOLUME_CLAIMS, namespace: pod.metadata.namespace!, name }, (current) =>
+          (current.metadata.annotations?.[SELECTED_NODE_ANNOTATION] === undefined && current.status?.phase !== "Bound"
+            ? { ...current, metadata: { ...current.metadata, annotations: { ...current.metadata.annotations, [SELECTED_NODE_ANNOTATION]: nodeName } } } : undefined),
+        { writer: "scheduler", fence: this.#fence });
+      } catch (error) {
+        if (isCode(error, "Fenced")) this.#failed.reject(error);
+        else if (!isCode(error, "NotFound")) this.#o.logger.warn("could not say where a volume is to be", { claim: `${pod.metadata.namespace!}/${name}`, err: describeError(error) });
+      }
+    }
   }
 
   #retryUnschedulable(): void {
@@ -192,6 +215,11 @@ class Scheduler implements Disposable {
         continue;
       }
       const nodeName = this.#table.nodeName(row);
+      if (podClass.volumes && podClass.volumes.unbound.length > 0) {
+        this.#unschedulable.set(uid, pending);
+        void this.#selectNode(pending, nodeName);
+        continue;
+      }
       this.#table.place(pod, nodeName);
       void this.#bind(pending, nodeName);
     }
@@ -289,6 +317,7 @@ class Scheduler implements Disposable {
       let message = messages.get(podClass.key);
       if (message === undefined) {
         const explanation = explainClass(podClass, this.#table);
+        if (explanation.fits.length > 0 && podClass.volumes) continue; // its volumes are on their way
         message = explanation.suggestion ? `${explanation.summary} Hint: ${explanation.suggestion}.` : explanation.summary;
         messages.set(podClass.key, message);
       }

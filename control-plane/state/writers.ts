@@ -34,6 +34,9 @@ export const WRITER_RULES: Readonly<Record<string, WriterRule>> = {
   },
   events: { create: ["api", "scheduler", "controller", "agent", "node-lifecycle"], delete: ["api", "controller"], update: { api: [""], scheduler: [""], controller: [""], agent: [""], "node-lifecycle": [""] } },
   "leases.coordination.k8s.io": { create: ["api", "agent", "node-lifecycle"], delete: ["api", "controller", "node-lifecycle"], update: { api: [""], agent: [""], "node-lifecycle": [""] } },
+  // The scheduler says on which node a claim's volume is to be; the agent's dispatcher lets go of a volume whose data is gone.
+  persistentvolumeclaims: { create: ["api", "controller"], delete: ["api", "controller"], update: { api: [""], controller: [""], scheduler: ["metadata.annotations"] } },
+  persistentvolumes: { create: ["api", "controller"], delete: ["api", "controller", "agent"], update: { api: [""], controller: [""], agent: ["metadata.finalizers"] } },
   "*": { create: ["api", "controller"], delete: ["api", "controller"], update: { api: [""], controller: [""] } },
 };
 

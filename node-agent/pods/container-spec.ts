@@ -113,7 +113,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     seccomp: seccompOf(container, pod.security), sysctls: pod.security?.sysctls ?? {},
     cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit),
     oomScoreAdj: oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
-    logPath: input.logPath,
+    logPath: input.logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),
     labels: { "io.kubernetes.pod.uid": pod.uid, "io.kubernetes.pod.namespace": pod.namespace, "io.kubernetes.pod.name": pod.name, "io.kubernetes.container.name": container.name },
   };
 };

@@ -86,6 +86,7 @@ export class ContainerSteps {
   }
 
   async makeSandbox(pod: Assignment): Promise<string> {
+    if (!this.#options.runtime.hasHandler(pod.runtimeClass)) throw new GantryError("Invalid", `no runtime for ${JSON.stringify(pod.runtimeClass)} is configured on this node: --runtime-handlers ${pod.runtimeClass}=PATH names one`);
     if (pod.security?.userNamespace) throw new GantryError("Invalid", "hostUsers: false (a user namespace) is not supported by this agent: leave it out");
     const ip = this.#options.sandboxes.make(pod);
     await this.#options.sandboxes.publish(pod, ip);

@@ -75,7 +75,7 @@ export const buildInitSpec = ({ id, pod, sandbox, layerDir, logPath }: {
   id, name: INIT_NAME, layerDirs: [layerDir], args: ["/init"], env: [], cwd: "/", user: "65535:65535", supplementalGroups: [],
   hostname: sandbox.hostname, namespaces: { network: sandbox.namespaces.network, ipc: sandbox.namespaces.ipc, uts: sandbox.namespaces.uts }, mounts: [],
   tty: false, stdin: false, readOnlyRoot: true, privileged: false, noNewPrivileges: true, capabilitiesAdd: [], capabilitiesDrop: ["ALL"], seccomp: { type: "RuntimeDefault" }, sysctls: {},
-  cgroupPath: `${sandbox.cgroupPath}/${id}`, limits: { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 }, oomScoreAdj: -998, logPath,
+  cgroupPath: `${sandbox.cgroupPath}/${id}`, limits: { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 }, oomScoreAdj: -998, logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),
   labels: {
     "io.kubernetes.pod.uid": pod.uid, "io.kubernetes.pod.namespace": pod.namespace, "io.kubernetes.pod.name": pod.name,
     "io.kubernetes.container.name": INIT_NAME, "io.gantry.container.attempt": "0",

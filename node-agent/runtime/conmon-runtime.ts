@@ -40,6 +40,8 @@ export interface ConmonRuntimeOptions {
   readonly runRoot: string;
   /** Name or path; "" or absent: crun, else runc. */
   readonly ociRuntime?: string;
+  /** More of them, for RuntimeClasses: handler -> name or path. crun and runc need not be named where they are installed. */
+  readonly handlers?: Readonly<Record<string, string>>;
   /** Absent or "": conmon on PATH. */
   readonly conmon?: string;
   /** Seccomp profiles of type Localhost are below it. Default: ROOT/seccomp. */
@@ -63,6 +65,8 @@ interface Saved {
   readonly stdin?: boolean;
   /** Its first process doesn't take the others along: they are not in a process namespace of its own. */
   readonly sharesPids?: boolean;
+  /** Of its RuntimeClass; absent: the default. */
+  readonly handler?: string;
 }
 
 interface Container extends Saved {
@@ -95,6 +99,7 @@ export class ConmonRuntime implements ContainerRuntime {
   readonly version: string;
   readonly #options: ConmonRuntimeOptions;
   readonly #oci: OciRuntime;
+  readonly #handlers: ReadonlyMap<string, OciRuntime>;
   readonly #conmon: string;
   readonly #host: Host;
   readonly #containers = new Map<string, Container>();
@@ -127,12 +132,13 @@ export class ConmonRuntime implements ContainerRuntime {
         throw new GantryError("FailedPrecondition", `${conmon} --version fails: ${describeError(error)}`, { cause: error });
       }),
     ]);
-    return new ConmonRuntime(options, oci, conmon);
+    return new ConmonRuntime(options, oci, conmon, await openHandlers(options.handlers ?? {}, oci, runRoot));
   }
 
-  private constructor(options: ConmonRuntimeOptions, oci: OciRuntime, conmon: string) {
+  private constructor(options: ConmonRuntimeOptions, oci: OciRuntime, conmon: string, handlers: ReadonlyMap<string, OciRuntime>) {
     this.#options = options;
     this.#oci = oci;
+    this.#handlers = handlers;
     this.#conmon = conmon;
     this.version = `${oci.name}://${oci.version}`;
     this.#host = readHost(options.cgroups.describe().version === "v2", options.seccompDir ?? join(options.root, "seccomp"));
@@ -157,9 +163,9 @@ export class ConmonRuntime implements ContainerRuntime {
     try {
       const config = this.#makeBundle(spec);
       const bundle = this.#bundle(spec.id);
-      const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, this.#oci);
+      const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, this.#ociOf(spec.handler));
       this.#keepFilter(spec);
-      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}) };
+      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}), ...(spec.handler ? { handler: spec.handler } : {}) };
       writeFileSync(join(bundle, "container.json"), JSON.stringify(saved));
       this.#containers.set(spec.id, { ...saved, id: spec.id, state: { phase: "created", pid } });
       return { pid };
@@ -174,13 +180,13 @@ export class ConmonRuntime implements ContainerRuntime {
 
   async start(id: string): Promise<{ readonly startedAtMs: number }> {
     const container = this.#toStart(id);
-    await startContainer(this.#oci, id);
+    await startContainer(this.#ociOf(container.handler), id);
     return this.#noteStart(container);
   }
 
   startAtOnce(id: string): { readonly startedAtMs: number } | undefined {
     const container = this.#toStart(id);
-    return startAtOnce(this.#oci, id) ? this.#noteStart(container) : undefined;
+    return startAtOnce(this.#ociOf(container.handler), id) ? this.#noteStart(container) : undefined;
   }
 
   #toStart(id: string): Container {
@@ -249,7 +255,7 @@ export class ConmonRuntime implements ContainerRuntime {
       ...container.process, env: [...container.process.env.filter((e) => !replaced.has(e.split("=")[0])), ...env],
       ...(user === "" ? {} : { user: resolveUserIn(join(this.#bundle(id), "rootfs"), user, []) }), ...(cwd === "" ? {} : { cwd }),
     };
-    return execInContainer(this.#oci, { id, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+    return execInContainer(this.#ociOf(container.handler), { id, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
   }
 
   openInput(id: string): ContainerInput {
@@ -364,6 +370,16 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#exitHandlers.clear();
   }
 
+  hasHandler(name: string): boolean {
+    return name === "" || this.#handlers.has(name);
+  }
+
+  #ociOf(handler: string | undefined): OciRuntime {
+    const oci = handler ? this.#handlers.get(handler) : this.#oci;
+    if (!oci) throw new GantryError("Invalid", `no runtime for ${JSON.stringify(handler)} is configured on this node (--runtime-handlers); there are: ${[...this.#handlers.keys()].join(", ") || "none"}`);
+    return oci;
+  }
+
   #bundle(id: string): string {
     return join(this.#options.runRoot, "containers", id);
   }
@@ -405,7 +421,7 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   #filterKey(spec: ContainerSpec): string | undefined {
-    if (!this.#oci.isCrun || spec.privileged || spec.seccomp.type !== "RuntimeDefault") return undefined;
+    if (!this.#oci.isCrun || (spec.handler ?? "") !== "" || spec.privileged || spec.seccomp.type !== "RuntimeDefault") return undefined;
     return createHash("sha256").update(JSON.stringify([this.version, spec.capabilitiesAdd, spec.capabilitiesDrop])).digest("hex").slice(0, 32);
   }
 
@@ -436,20 +452,21 @@ export class ConmonRuntime implements ContainerRuntime {
     } catch {
       return undefined;
     }
-    const startedAtMs = this.#startedAtMs(id);
+    const startedAtMs = this.#startedAtMs(id, saved.handler);
     const exit = this.#readExit(id, saved.cgroupPath);
     if (exit) return { ...saved, id, state: { phase: "exited", exit, startedAtMs } };
     return { ...saved, id, state: startedAtMs > 0 ? { phase: "running", pid: saved.pid, startedAtMs } : { phase: "created", pid: saved.pid } };
   }
 
   /** 0: not started. */
-  #startedAtMs(id: string): number {
+  #startedAtMs(id: string, handler: string | undefined): number {
     try {
       return Number(readFileSync(join(this.#bundle(id), "started"), "utf8")) || this.#options.clock.nowMs();
     } catch {
       // Killed between the start and the note of it: the FIFO is gone, and its directory changed when it went.
-      if (!this.#oci.isCrun || waitsForStart(this.#oci, id)) return 0;
-      return Math.round(statSync(join(this.#oci.stateRoot, id), { throwIfNoEntry: false })?.mtimeMs ?? 0);
+      const oci = this.#handlers.get(handler ?? "") ?? this.#oci;
+      if (!oci.isCrun || waitsForStart(oci, id)) return 0;
+      return Math.round(statSync(join(oci.stateRoot, id), { throwIfNoEntry: false })?.mtimeMs ?? 0);
     }
   }
 
@@ -571,7 +588,10 @@ export class ConmonRuntime implements ContainerRuntime {
         if (!container || container.sharesPids) await cgroups.kill(cgroupPath);
         await cgroups.remove(cgroupPath);
       },
-      () => forgetContainer(this.#oci, id),
+      // Of a half-made one nobody knows by which.
+      async () => {
+        for (const oci of new Set([this.#oci, ...this.#handlers.values()])) await forgetContainer(oci, id);
+      },
       () => unmount(join(bundle, "rootfs"), { detach: true }),
       () => (keepLayer ? undefined : rm(join(root, "containers", id), { recursive: true, force: true })),
       () => rm(join(runRoot, "attach", id), { recursive: true, force: true }),
@@ -594,6 +614,23 @@ export class ConmonRuntime implements ContainerRuntime {
     if (failure !== undefined) throw failure as Error;
   }
 }
+
+/** Each with a state directory of its own, but for the node's default under its own name. What is named and doesn't run is an error; what isn't is left out. */
+const openHandlers = async (named: Readonly<Record<string, string>>, own: OciRuntime, runRoot: string): Promise<ReadonlyMap<string, OciRuntime>> => {
+  const found = new Map<string, OciRuntime>([[own.name, own]]);
+  const wanted: readonly (readonly [string, string])[] = [...["crun", "runc"].filter((name) => !(name in named) && findCommand(name) !== undefined).map((name) => [name, name] as const), ...Object.entries(named)];
+  for (const [handler, command] of wanted) {
+    if (!(handler in named) && found.has(handler)) continue;
+    const stateRoot = join(runRoot, `oci-${handler}`);
+    mkdirSync(stateRoot, { recursive: true, mode: 0o700 });
+    try {
+      found.set(handler, await openOciRuntime(command, stateRoot));
+    } catch (error) {
+      if (handler in named) throw error;
+    }
+  }
+  return found;
+};
 
 /** The writable layer must never be deleted through a mount that an earlier step failed to take off. */
 const unmountIfMounted = (path: string): void => {

@@ -55,6 +55,8 @@ export interface ContainerSpec {
   readonly labels: Readonly<Record<string, string>>;
   /** The writable layer outlives the container (remove with keepLayer), and is there again for the next one of this id. */
   readonly keepLayer?: boolean;
+  /** Of the OCI runtime; absent or "": the node's default. */
+  readonly handler?: string;
 }
 
 export interface ContainerExit {
@@ -98,6 +100,8 @@ export interface ContainerRoot extends Disposable {
 export interface ContainerRuntime {
   /** "crun://1.8.1". */
   readonly version: string;
+  /** Whether pods can ask for it by a RuntimeClass; "" is the default. */
+  hasHandler(name: string): boolean;
   /** Root filesystem, bundle, conmon, OCI create. Undoes everything when it fails. Errors in a user's words ("command not found: ..."). */
   create(spec: ContainerSpec): Promise<{ readonly pid: number }>;
   /** OCI start. "FailedPrecondition" when it is not in phase created. */

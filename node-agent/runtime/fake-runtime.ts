@@ -34,6 +34,7 @@ export interface FakeRuntimeOptions {
 
 export class FakeRuntime implements ContainerRuntime {
   readonly version = "fake://1.0.0";
+  hasHandler = (name: string): boolean => name === "" || name === "fake";
   readonly machine: FakeMachine;
   /** Every call, as "create ID", for assertions on order. */
   readonly calls: string[] = [];

@@ -147,6 +147,20 @@ export class Connection {
     await this.#heartbeat();
   }
 
+  /** What is not reported now, because the connection broke, is asked for again by the next one. */
+  async #removeVolumes(ids: readonly string[]): Promise<void> {
+    const { volumes, logger } = this.#context;
+    for (const id of ids) {
+      try {
+        await volumes.removeLocal(id);
+        await this.#call<UpdateStatusResponse>((done, options) => this.#client.updateStatus({ sessionId: this.#opened!.sessionId, pods: [], removedVolumes: [id] }, options.metadata, options, done), STATUS_TIMEOUT_MS);
+        logger.info("volume removed", { volume: id });
+      } catch (error) {
+        if (!this.#abort.signal.aborted) logger.warn("a volume could not be removed; with the next session it is tried again", { volume: id, err: error });
+      }
+    }
+  }
+
   async #heartbeat(): Promise<void> {
     const { clock, logger, metrics } = this.#context;
     const opened = this.#opened!;
@@ -212,6 +226,7 @@ export class Connection {
         const change = chain.accept(set);
         if (change === undefined) return;
         received = true;
+        if (change.removeVolumes.length > 0) void this.#removeVolumes(change.removeVolumes);
         if (change.complete) {
           this.#assigned = new Set(change.upsert.map((a) => a.uid));
           pods.setAll(change.upsert);

@@ -5,6 +5,7 @@ import type { Metrics } from "../../base/metrics.ts";
 import type { NodeCondition, NodeDescription } from "../../proto/gen/gantry/v1/agent.ts";
 import type { ImageService } from "../images/image-service.ts";
 import type { PodNetwork } from "../network/pod-network.ts";
+import type { VolumeService } from "../volumes/volume-service.ts";
 import type { PodService } from "../pods/pod-service.ts";
 import type { StatsCollector } from "../stats/stats-collector.ts";
 import type { ImageRequestContext } from "./image-requests.ts";
@@ -26,6 +27,7 @@ export interface SessionOptions {
   readonly images: ImageService;
   readonly imageDirectories: ImageRequestContext["directories"];
   readonly network: PodNetwork;
+  readonly volumes: Pick<VolumeService, "removeLocal">;
   readonly clock: Clock;
   readonly random: () => number;
   readonly logger: Logger;

@@ -3,13 +3,16 @@
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { readlinkSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { get } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
-import { NODES, PODS } from "../../base/kube/resources.ts";
+import { NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, PODS, RUNTIME_CLASSES, STORAGE_CLASSES } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
 import { until, useCluster } from "../helpers/cluster.ts";
+import { allProcesses } from "../helpers/leftovers.ts";
 import { findKubectl } from "../helpers/kubectl.ts";
 import { isReady, pod } from "../helpers/workloads.ts";
 
@@ -140,6 +143,83 @@ test.serial("kubectl debug: a container beside those that run, in a target's pro
   t.regex(await c.fails(["debug", "-n", ns, "patient", "--image=x", "--container=lost", "--target=nobody", "--attach=false"]), /targetContainerName: Not found: "nobody"|nobody/);
   await c.ok(["delete", "pod", "-n", ns, "patient", "--timeout=20s"]);
   return undefined;
+});
+
+test.serial("claims of the built-in class: made where the pod goes, kept from pod to pod, protected while used, deleted with their data", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "claims");
+  t.regex(await c.ok(["get", "storageclass"]), /^local \(default\) +gantry\.io\/local +Delete +WaitForFirstConsumer +false/m);
+  await c.create(PERSISTENT_VOLUME_CLAIMS, ns, { metadata: { name: "data" }, spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } } });
+  const writer = (name: string, run: string, more: object = {}): object => pod(name, {
+    run, spec: { securityContext: { fsGroup: 2000 }, volumes: [{ name: "data", persistentVolumeClaim: { claimName: "data" } }], ...more }, container: { volumeMounts: [{ name: "data", mountPath: "/data" }] },
+  });
+  await started(ns, writer("first", "echo remembered > /data/note; exec sleep 1000"));
+  const [claim] = await c.until(PERSISTENT_VOLUME_CLAIMS, ns, ([x]) => x?.status?.phase === "Bound");
+  t.regex(await c.ok(["get", "pvc", "-n", ns]), /data +Bound +pvc-\S+ +1Gi +RWO +local/);
+  t.regex(await c.ok(["get", "pv"]), new RegExp(`${claim!.spec!.volumeName!} +1Gi +RWO +Delete +Bound +claims/data +local`));
+  const first = named((await c.client.list(PODS, ns)).items, "first")!;
+  const second = await started(ns, writer("second", "exec sleep 1000"));
+  t.is(second.spec!.nodeName, first.spec!.nodeName, "the volume is on one node");
+  t.is(await sh(ns, "second", "cat /data/note; stat -c %g /data"), "remembered\n2000\n");
+  const directory = join(c.layout.dataDir, first.spec!.nodeName!, "volumes", claim!.spec!.volumeName!);
+  t.true(existsSync(join(directory, "note")), directory);
+
+  await c.ok(["delete", "pvc", "-n", ns, "data", "--wait=false"]);
+  t.regex(await c.ok(["get", "pvc", "-n", ns]), /data +Terminating/);
+  await c.create(PODS, ns, writer("late", "exec sleep 1000"));
+  await c.until(PODS, ns, (pods) => named(pods, "late")?.status?.conditions?.some((x) => /persistentvolumeclaim "data" is being deleted/.test(x.message ?? "")) === true);
+  await c.ok(["delete", "pod", "-n", ns, "first", "second", "late", "--now"]);
+  await c.until(PERSISTENT_VOLUME_CLAIMS, ns, (all) => all.length === 0);
+  await c.until(PERSISTENT_VOLUMES, undefined, (all) => all.length === 0);
+  t.false(existsSync(directory));
+
+  // A claim of its own for each pod, gone with it.
+  await started(ns, pod("scratch", { spec: { volumes: [{ name: "tmp", ephemeral: { volumeClaimTemplate: { spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Mi" } } } } } }] }, container: { volumeMounts: [{ name: "tmp", mountPath: "/tmp" }] } }));
+  t.regex(await c.ok(["get", "pvc", "-n", ns, "-o", "name"]), /^persistentvolumeclaim\/scratch-tmp$/m);
+  await c.ok(["delete", "pod", "-n", ns, "scratch", "--now"]);
+  await c.until(PERSISTENT_VOLUMES, undefined, (all) => all.length === 0);
+});
+
+test.serial("volumes of the administrator: bound by class and size, the pod goes to their node, Retain keeps them", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "disks");
+  const path = mkdtempSync(join(tmpdir(), "gantry-disk-"));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  await c.create(STORAGE_CLASSES, "", { metadata: { name: "disks" }, provisioner: "kubernetes.io/no-provisioner", volumeBindingMode: "WaitForFirstConsumer" });
+  const affinity = { required: { nodeSelectorTerms: [{ matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: ["node-2"] }] }] } };
+  const volume = (name: string, storage: string): Promise<unknown> => c.create(PERSISTENT_VOLUMES, "", { metadata: { name }, spec: { capacity: { storage }, accessModes: ["ReadWriteOnce"], storageClassName: "disks", local: { path }, nodeAffinity: affinity } });
+  await volume("large", "10Gi");
+  await volume("small", "2Gi");
+  await c.create(PERSISTENT_VOLUME_CLAIMS, ns, { metadata: { name: "data" }, spec: { storageClassName: "disks", accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } } });
+  const p = await started(ns, pod("user", { run: "echo here > /data/x; exec sleep 1000", spec: { volumes: [{ name: "data", persistentVolumeClaim: { claimName: "data" } }] }, container: { volumeMounts: [{ name: "data", mountPath: "/data" }] } }));
+  t.is(p.spec!.nodeName, "node-2");
+  t.is(readFileSync(join(path, "x"), "utf8"), "here\n");
+  t.regex(await c.ok(["get", "pv"]), /small +2Gi +RWO +Retain +Bound +disks\/data +disks/);
+  t.regex(await c.fails(["patch", "pvc", "-n", ns, "data", "--type=merge", "-p", '{"spec":{"accessModes":["ReadWriteMany"]}}']), /spec: Forbidden: spec is immutable after creation/);
+  await c.ok(["delete", "pod,pvc", "-n", ns, "--all", "--now"]);
+  await c.until(PERSISTENT_VOLUMES, undefined, (all) => all.find((v) => v.metadata.name === "small")?.status?.phase === "Released");
+  t.true(existsSync(join(path, "x")));
+  await c.ok(["delete", "pv", "small", "large"]);
+  await c.ok(["delete", "storageclass", "disks"]);
+});
+
+test.serial("RuntimeClass: another OCI runtime; one that nobody knows is said, and comes right when it is made", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "runtimes");
+  await c.create(RUNTIME_CLASSES, "", { metadata: { name: "slow" }, handler: "runc" });
+  t.regex(await c.ok(["get", "runtimeclass"]), /slow +runc/);
+  const p = await started(ns, pod("other", { spec: { runtimeClassName: "slow" } }));
+  const { containerId } = c.containers().find((x) => x.podUid === p.metadata.uid)!;
+  t.regex(allProcesses().find((x) => x.commandLine.includes("conmon") && x.commandLine.includes(containerId))!.commandLine, /-r \S*runc /);
+  t.is(await sh(ns, "other", "echo fine"), "fine\n");
+  await c.create(RUNTIME_CLASSES, "", { metadata: { name: "odd" }, handler: "nobody" });
+  await c.create(PODS, ns, pod("odd", { spec: { runtimeClassName: "odd" } }));
+  await c.create(PODS, ns, pod("lost", { spec: { runtimeClassName: "lost" } }));
+  await c.until(PODS, ns, (pods) => /no runtime for "nobody" is configured on this node/.test(named(pods, "odd")?.status?.containerStatuses?.[0]?.state?.waiting?.message ?? "")
+    && /RuntimeClass "lost" not found/.test(named(pods, "lost")?.status?.containerStatuses?.[0]?.state?.waiting?.message ?? ""));
+  await c.create(RUNTIME_CLASSES, "", { metadata: { name: "lost" }, handler: "crun" });
+  await c.until(PODS, ns, (pods) => isReady(named(pods, "lost")!));
+  await c.ok(["delete", "runtimeclass", "slow", "odd", "lost"]);
 });
 
 test.serial("the nodes are as they were", async (t) => {

@@ -60,7 +60,7 @@ const validateHost = (path: string, spec: PodSpec): FieldCause[] => [
 /** What upstream knows and Gantry can't do: refused, for to ignore it would run a workload with less isolation or other contents than asked. */
 const validateUnsupported = (path: string, spec: PodSpec): FieldCause[] => [
   ...(spec.hostUsers === false ? [forbidden(`${path}.hostUsers`, "user namespaces are not supported by Gantry yet; leave the field out or set it to true")] : []),
-  ...(spec.runtimeClassName ? [forbidden(`${path}.runtimeClassName`, `RuntimeClass ${JSON.stringify(spec.runtimeClassName)} not found: RuntimeClasses are not supported by Gantry yet`)] : []),
+  ...(spec.runtimeClassName ? isDnsSubdomain(spec.runtimeClassName).map((m) => invalid(`${path}.runtimeClassName`, spec.runtimeClassName, m)) : []),
   ...(spec.resourceClaims?.length ? [forbidden(`${path}.resourceClaims`, "dynamic resource allocation is not supported by Gantry")] : []),
   ...(spec.resources ? [forbidden(`${path}.resources`, "pod-level resources are not supported by Gantry yet; set resources of each container")] : []),
   ...(spec.os && spec.os.name !== "linux" ? [notSupported(`${path}.os.name`, spec.os.name, ["linux"])] : []),

@@ -63,7 +63,7 @@ const CASES: readonly Case[] = [
     ["spec.containers[0].volumeMounts[0].subPath: Invalid value: \"../y\": must not contain '..'"]],
   ["a volume of two kinds", POD, pod(podSpec({ volumes: [{ name: "v", emptyDir: {}, hostPath: { path: "/x" } }] })), ["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"]],
   ["a volume that Gantry can't mount", POD, pod(podSpec({ volumes: [{ name: "v", nfs: { server: "s", path: "/" } }] })),
-    ["spec.volumes[0].nfs: Forbidden: Gantry can't mount volumes of the kind nfs yet; supported: emptyDir, hostPath, configMap, secret, downwardAPI, projected"]],
+    ["spec.volumes[0].nfs: Forbidden: Gantry can't mount volumes of the kind nfs yet; supported: emptyDir, hostPath, configMap, secret, downwardAPI, projected, persistentVolumeClaim, ephemeral"]],
   ["requests above limits", POD, pod(withContainer({ resources: { requests: { cpu: "2" }, limits: { cpu: "1" } } })), ['spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1']],
   ["a negative request", POD, pod(withContainer({ resources: { requests: { memory: "-1Mi" } } })), ['spec.containers[0].resources.requests[memory]: Invalid value: "-1Mi": must be greater than or equal to 0']],
   ["an unknown resource", POD, pod(withContainer({ resources: { requests: { gold: "1" } } })), [
