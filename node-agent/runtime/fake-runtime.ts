@@ -19,6 +19,8 @@ export class FakeMachine {
   readonly layers = new Set<string>();
   /** What was written to standard input. */
   readonly inputs = new Map<string, string[]>();
+  /** Signals to what is frozen: they arrive when it goes on. */
+  readonly held = new Map<string, number[]>();
   readonly frozen = new Set<string>();
   nextPid = 100;
   /** The runtime that listens now. */
@@ -86,7 +88,15 @@ export class FakeRuntime implements ContainerRuntime {
     const container = this.#get(id);
     if (container.state.phase === "exited") return;
     // As on version 1 of control groups: what is frozen hears nothing.
-    if (this.machine.frozen.has(id)) return;
+    if (this.machine.frozen.has(id)) {
+      this.machine.held.set(id, [...(this.machine.held.get(id) ?? []), signal]);
+      return;
+    }
+    this.#deliver(id, signal);
+  }
+
+  #deliver(id: string, signal: number): void {
+    const container = this.#get(id);
     if (signal === 9) setImmediate(() => this.end(id, 137, 9));
     else if (signal === 15 && container.state.phase === "running" && container.spec.args[2]?.startsWith("trap")) setImmediate(() => this.end(id, 0));
   }
@@ -101,6 +111,8 @@ export class FakeRuntime implements ContainerRuntime {
     this.calls.push(`unpause ${id}`);
     this.#get(id);
     this.machine.frozen.delete(id);
+    for (const signal of this.machine.held.get(id) ?? []) this.#deliver(id, signal);
+    this.machine.held.delete(id);
   }
 
   isPaused(id: string): boolean {
