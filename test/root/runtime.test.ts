@@ -310,7 +310,9 @@ test("a kept layer: files stay, can be read and written while nothing runs, and 
 });
 
 test("what is typed reaches a container through conmon, with its end only where stdinOnce says so; the terminal gets its size", async (t) => {
-  const { runtime, spec, log } = await openMachine(t);
+  const machine = await openMachine(t);
+  const { runtime, spec } = machine;
+  const log = (id: string): string => machine.log(id);
   const once = spec("cat; echo end", { stdin: true, stdinOnce: true });
   const exited = exitOf(runtime, once.id);
   await runtime.create(once);

@@ -8,6 +8,7 @@ import type { ApiContext } from "../context.ts";
 import type { Exchange } from "../exchange.ts";
 import { isTrue } from "../router.ts";
 import { successStatus } from "../status.ts";
+import { checkResult } from "./logs.ts";
 import { containerOf, findPodIn } from "./pod-target.ts";
 
 export interface CommandedContainer {
@@ -29,7 +30,10 @@ export const commandedContainer = async ({ info, query }: Exchange, context: Api
 export const askNode = async (streams: NodeStreams, node: string, kind: StreamRequest["kind"], signal: AbortSignal): Promise<Buffer> => {
   await using stream = await streams.open(node, { id: newId(), kind }, signal);
   const pieces: Buffer[] = [];
-  for await (const { frame } of stream.frames) if (frame?.$case === "stdout") pieces.push(frame.value);
+  for await (const { frame } of stream.frames) {
+    if (frame?.$case === "stdout") pieces.push(frame.value);
+    if (frame?.$case === "result") checkResult(frame.value);
+  }
   return Buffer.concat(pieces);
 };
 

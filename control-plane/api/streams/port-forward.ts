@@ -8,6 +8,7 @@ import { newId } from "../../../base/ids.ts";
 import type { NodeStreams } from "../../state/node-streams.ts";
 import type { ResourceRequest } from "../context.ts";
 import { cannotNegotiate, offeredProtocols, type Upgrade } from "./exec.ts";
+import { checkResult } from "./logs.ts";
 import { checkForwards, findPod } from "./pod-target.ts";
 import { SpdyConnection, type SpdyStream, type SpdyTransport } from "./spdy/connection.ts";
 
@@ -21,7 +22,10 @@ const PAIR_TIMEOUT_MS = 30_000;
 /** Unsent bytes of a WebSocket from which on its sender waits. */
 const MAX_UNSENT_BYTES = 1024 * 1024;
 
-const server = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false, handleProtocols: (offered) => PROTOCOLS.find((p) => offered.has(p)) ?? false });
+const server = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false });
+/** `ws` refuses the tunnel's name, since a slash is no part of a token (RFC 6455, 4.1): so it doesn't get to see it, and the answer is written for it. */
+const tunnels = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false });
+tunnels.on("headers", (headers) => headers.push(`Sec-WebSocket-Protocol: ${TUNNEL}`));
 
 const asBuffer = (data: RawData): Buffer => (Buffer.isBuffer(data) ? data : Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data));
 
@@ -52,7 +56,10 @@ const forward = async (streams: NodeStreams, { node, podUid }: ForwardTarget, po
   };
   // It fails when the pod's side is over; that shows in the frames.
   inward().catch(() => undefined);
-  for await (const { frame } of stream.frames) if (frame?.$case === "stdout") await send(frame.value);
+  for await (const { frame } of stream.frames) {
+    if (frame?.$case === "stdout") await send(frame.value);
+    if (frame?.$case === "result") checkResult(frame.value);
+  }
 };
 
 const drained = (socket: WebSocket): Promise<void> =>
@@ -205,7 +212,8 @@ export const servePortForward = async (request: ResourceRequest, streams: NodeSt
   if (!isTunnel && !offered.includes(CHANNELS)) throw cannotNegotiate(offered, PROTOCOLS);
   const ports = exchange.query.getAll("ports").flatMap((p) => p.split(",")).map((p) => readPort(p, "ports"));
   if (!isTunnel && ports.length === 0) throw new GantryError("BadRequest", 'query parameter "port" is required: ports=N');
-  const socket = await new Promise<WebSocket>((resolve) => server.handleUpgrade(upgrade.request, upgrade.socket, upgrade.head, resolve));
+  if (isTunnel) delete upgrade.request.headers["sec-websocket-protocol"];
+  const socket = await new Promise<WebSocket>((resolve) => (isTunnel ? tunnels : server).handleUpgrade(upgrade.request, upgrade.socket, upgrade.head, resolve));
   const shutDown = (): void => socket.close(1001);
   exchange.signal.addEventListener("abort", shutDown, { once: true });
   try {

@@ -80,6 +80,9 @@ export class HeaderDecompressor {
   }
 }
 
+/** An empty stored block, as a sync flush ends with: Go's inflater hands out what came before only when it meets one, and fails for good where it runs out of input instead. */
+const FLUSH = Buffer.from([0, 0, 0, 0xff, 0xff]);
+
 /** For what goes out: the format of a zlib stream, without compression. Nothing has to be waited for, and replies have next to no headers. */
 export class HeaderWriter {
   #begun = false;
@@ -93,6 +96,6 @@ export class HeaderWriter {
     head.writeUInt16LE(~pairs.length & 0xffff, 3);
     const start = this.#begun ? Buffer.alloc(0) : Buffer.from([0x78, 0x01]);
     this.#begun = true;
-    return Buffer.concat([start, head, pairs]);
+    return Buffer.concat([start, head, pairs, FLUSH]);
   }
 }
