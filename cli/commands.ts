@@ -1,5 +1,6 @@
 // All commands, in the order in which --help lists them.
 import type { Command, CommandFamily } from "./command.ts";
+import { BUILD_COMMANDS } from "./commands/build.ts";
 import { CHANGING_COMMANDS } from "./commands/changing.ts";
 import { CONTAINER_COMMANDS } from "./commands/containers.ts";
 import { COMPOSE_COMMANDS, COMPOSE_FAMILY } from "./commands/compose.ts";
@@ -11,7 +12,7 @@ import { LIFECYCLE_COMMANDS } from "./commands/lifecycle.ts";
 import { READING_COMMANDS } from "./commands/reading.ts";
 import { VOLUME_COMMANDS } from "./commands/volumes.ts";
 
-export const COMMANDS: readonly Command[] = [...CONTAINER_COMMANDS, ...LIFECYCLE_COMMANDS, ...VOLUME_COMMANDS, ...COMPOSE_COMMANDS, ...IMAGE_COMMANDS, ...CLUSTER_COMMANDS, ...READING_COMMANDS, ...CHANGING_COMMANDS, ...CRON_COMMANDS, ...DAEMON_COMMANDS];
+export const COMMANDS: readonly Command[] = [...CONTAINER_COMMANDS, ...LIFECYCLE_COMMANDS, ...VOLUME_COMMANDS, ...COMPOSE_COMMANDS, ...IMAGE_COMMANDS, ...CLUSTER_COMMANDS, ...READING_COMMANDS, ...CHANGING_COMMANDS, ...BUILD_COMMANDS, ...CRON_COMMANDS, ...DAEMON_COMMANDS];
 
 /** First words of commands of two. */
 export const FAMILIES: readonly CommandFamily[] = [

@@ -13,6 +13,7 @@ import { toMilli, toUnits } from "../base/kube/quantity.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Metrics } from "../base/metrics.ts";
 import type { NodeDescription, Resources, Taint } from "../proto/gen/gantry/v1/agent.ts";
+import { Builder } from "./build/builder.ts";
 import { CgroupTree } from "./cgroups/cgroup-tree.ts";
 import { readCgroupLayout } from "./cgroups/detect.ts";
 import { prepareHybridHost } from "./cgroups/hybrid.ts";
@@ -20,6 +21,7 @@ import { startHealthServer } from "./health-server.ts";
 import { ImageCollector } from "./images/image-collector.ts";
 import { LinuxImageService } from "./images/linux-image-service.ts";
 import { parseRegistryConfig, type RegistryConfig, type RegistrySettings } from "./images/registry-config.ts";
+import { detectPlatform } from "./images/platform.ts";
 import { readHostFacts } from "./linux/host-facts.ts";
 import { LocalState } from "./local-state.ts";
 import { LinuxPodNetwork } from "./network/linux-pod-network.ts";
@@ -30,6 +32,8 @@ import { Peers } from "./peers/peers.ts";
 import { createPodService } from "./pods/local-pod-service.ts";
 import { ConmonRuntime } from "./runtime/conmon-runtime.ts";
 import { credentialFiles, type CredentialStore, type NodeCredentials } from "./session/credentials.ts";
+import { readHost } from "./runtime/host.ts";
+import { openOciRuntime } from "./runtime/oci-runtime.ts";
 import { ensureCredentials, parseTarget } from "./session/join.ts";
 import { createSession } from "./session/session.ts";
 import { exposition } from "./stats/exposition.ts";
@@ -82,6 +86,11 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
     running: () => pods.running(), cgroups, clock,
     paths: { layer: (id) => join(options.dataDir, "containers", id, "upper"), volumes: (uid) => join(options.dataDir, "pods", uid), nodefs: options.dataDir, imagefs: join(options.dataDir, "images") },
   });
+  // Before anything is collected: the build cache says what it needs.
+  const builder = await Builder.open({
+    root: join(options.dataDir, "build"), runRoot: join(options.runDir, "build"), images, platform: detectPlatform(), pidsLimit: options.podPidsLimit, clock, logger, metrics, cgroups,
+    oci: await openOciRuntime(options.runtime, join(options.runDir, "oci-build")), host: readHost(cgroups.describe().version === "v2", join(options.dataDir, "seccomp")),
+  });
   const collector = new ImageCollector({
     images, inUse: () => pods.imagesInUse(), disk: () => diskOf(imageRoot), clock, logger, metrics, periodMs: options.imageGcPeriod, minAgeMs: options.imageGcMinAge,
     maxAgeMs: options.imageGcMaxAge, highPercent: options.imageGcHigh, lowPercent: Math.min(options.imageGcLow, options.imageGcHigh),
@@ -94,7 +103,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
     stack.defer(() => peerServer.close());
   }
   const session = createSession({
-    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, images, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
+    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, images, builder, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
     imageDirectories: { containers: join(options.dataDir, "containers"), volumes: join(options.dataDir, "volumes") },
   });
   stack.defer(() => session.close());

@@ -15,6 +15,7 @@ import { isReadOnly, servedDefinition } from "./served.ts";
 import { StatusError, noSuchResource } from "./status.ts";
 import { imageOperation, isImageOperation } from "./streams/image-operations.ts";
 import { serveCommit, serveDiff, serveKill, serveReadArchive, serveTop, serveWriteArchive } from "./streams/container-commands.ts";
+import { serveBuild } from "./streams/builds.ts";
 import { serveImageLoad } from "./streams/images.ts";
 import { serveLogs } from "./streams/logs.ts";
 import { serveStats } from "./streams/stats.ts";
@@ -33,7 +34,7 @@ const methodNotAllowed = (): GantryError => new StatusError("MethodNotAllowed", 
 
 /** Requests that end only when somebody wants them to: they are not counted against the limit of requests in flight. */
 export const isLongRunning = ({ isResource, verb, group, resource, subresource, query }: RequestInfo): boolean =>
-  isResource && (verb === "watch" || subresource === "exec" || subresource === "attach" || subresource === "portforward" || (subresource === "log" && isTrue(query.get("follow"))) || (group === GANTRY_GROUP && (resource === "images" || subresource === "stats" || subresource === "archive" || subresource === "commit")));
+  isResource && (verb === "watch" || subresource === "exec" || subresource === "attach" || subresource === "portforward" || (subresource === "log" && isTrue(query.get("follow"))) || (group === GANTRY_GROUP && (resource === "images" || resource === "builds" || subresource === "stats" || subresource === "archive" || subresource === "commit")));
 
 /** For metrics: bounded, whatever clients ask for. */
 export const metricResource = ({ isResource, group, version, resource, subresource, path }: RequestInfo): string => {
@@ -125,6 +126,10 @@ export class Dispatch {
       const operation = imageOperation(info.name, isPost);
       if (!operation) throw methodNotAllowed();
       return operation(exchange, this.#options.streams);
+    }
+    if (info.resource === "builds" && info.name === "" && info.namespace === "") {
+      if (info.verb !== "create") throw methodNotAllowed();
+      return serveBuild(exchange, this.#options.streams, this.#options.context);
     }
     if (info.resource === "pods" && info.subresource === "why" && info.namespace !== "") {
       if (info.verb !== "get") throw methodNotAllowed();

@@ -7,7 +7,7 @@ import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { GantryError } from "../../base/errors.ts";
 import type { ContentStore } from "./content-store.ts";
-import type { Digest } from "./digest.ts";
+import { digestOf, type Digest } from "./digest.ts";
 import type { ManifestDescriptor } from "./image-index.ts";
 import type { Image } from "./image-service.ts";
 import { diffLayer, type LayerDiffOptions } from "./layer-diff.ts";
@@ -56,6 +56,14 @@ export const imageMaker = ({ content, layers, keep, adopt }: MakerContext): Imag
     return layers.has(diffId) && content.has(blob.digest, blob.sizeBytes);
   };
 
+  /** What is here already (a build with everything cached) need not be synced to disk again. */
+  const put = async (bytes: Buffer): Promise<{ readonly digest: Digest; readonly sizeBytes: number }> => {
+    const digest = digestOf(bytes);
+    keep(digest);
+    if (!content.has(digest, bytes.length)) await content.write([bytes], { expected: digest });
+    return { digest, sizeBytes: bytes.length };
+  };
+
   const write = async (directory: string, options: LayerDiffOptions & { readonly signal: AbortSignal }): Promise<MadeLayer & { readonly bytes: number }> => {
     const hash = createHash("sha256");
     let bytes = 0;
@@ -102,10 +110,9 @@ export const imageMaker = ({ content, layers, keep, adopt }: MakerContext): Imag
     },
     addImage: async (config, parts, names) => {
       const bytes = Buffer.from(JSON.stringify({ ...config, rootfs: { type: "layers", diff_ids: parts.map((layer) => layer.diffId) } }));
-      const configBlob = await content.put(bytes);
-      keep(configBlob.digest);
-      const manifest = await content.put(encodeManifest({ mediaType: MediaType.ociConfig, ...configBlob }, parts.map((layer) => layer.blob)));
-      return adopt({ ...manifest, mediaType: MediaType.ociManifest }, names);
+      const configBlob = await put(bytes);
+      const manifest: ManifestDescriptor = { ...(await put(encodeManifest({ mediaType: MediaType.ociConfig, ...configBlob }, parts.map((layer) => layer.blob)))), mediaType: MediaType.ociManifest };
+      return adopt(manifest, names);
     },
   };
 };

@@ -3,6 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import type { NodeCondition, NodeDescription } from "../../proto/gen/gantry/v1/agent.ts";
+import type { Builder } from "../build/builder.ts";
 import type { ImageService } from "../images/image-service.ts";
 import type { PodNetwork } from "../network/pod-network.ts";
 import type { VolumeService } from "../volumes/volume-service.ts";
@@ -26,6 +27,8 @@ export interface SessionOptions {
   readonly stats?: Pick<StatsCollector, "follow">;
   readonly images: ImageService;
   readonly imageDirectories: ImageRequestContext["directories"];
+  /** Absent: this node builds no images. */
+  readonly builder?: Pick<Builder, "build">;
   readonly network: PodNetwork;
   readonly volumes: Pick<VolumeService, "removeLocal">;
   readonly clock: Clock;

@@ -5,6 +5,8 @@ import type { Clock } from "../../base/clock.ts";
 import { describeError, GantryError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { DispatcherClient, StreamFrame, StreamRequest, StreamResult } from "../../proto/gen/gantry/v1/agent.ts";
+import type { Builder } from "../build/builder.ts";
+import { serveBuild } from "../build/build-stream.ts";
 import type { ImageService } from "../images/image-service.ts";
 import type { PodService } from "../pods/pod-service.ts";
 import type { StatsCollector } from "../stats/stats-collector.ts";
@@ -16,6 +18,7 @@ export interface StreamServerOptions {
   /** What disk usage measures. */
   readonly imageDirectories: ImageRequestContext["directories"];
   readonly stats?: Pick<StatsCollector, "follow">;
+  readonly builder?: Pick<Builder, "build">;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -105,7 +108,7 @@ const asJsonLines = function* (values: readonly unknown[]): Generator<StreamFram
   for (let at = 0; at < values.length; at += 200) yield { frame: { $case: "stdout", value: Buffer.from(values.slice(at, at + 200).map((v) => `${JSON.stringify(v)}\n`).join("")) } };
 };
 
-const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images, stats, clock, imageDirectories }: StreamServerOptions): Promise<StreamResult> => {
+const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images, stats, builder, clock, imageDirectories }: StreamServerOptions): Promise<StreamResult> => {
   const { signal } = answer.abort;
   switch (request.kind?.$case) {
     case "logs": {
@@ -164,6 +167,12 @@ const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods,
     case "top":
       await answer.send(asJson(pods.commands.top(request.kind.value)));
       return OK;
+    case "build": {
+      if (!builder) throw new GantryError("MethodNotAllowed", "this node does not build images");
+      answer.accept();
+      const names = await serveBuild(builder, archiveOf(framesOf(call)), (bytes) => answer.send({ frame: { $case: "stdout", value: bytes } }), signal);
+      return { ...OK, names: [...names] };
+    }
     default:
       throw new GantryError("MethodNotAllowed", `this node does not serve ${(request.kind as { readonly $case: string } | undefined)?.$case ?? "such"} streams yet`);
   }

@@ -603,6 +603,12 @@ export interface StreamRequest {
     | //
     /** What the agent sends: `image_progress`, `image_report`, and for save the archive as `stdout`. */
     { $case: "image"; value: ImageRequest }
+    | //
+    /**
+     * Builds an image. The frames to the agent carry one line of JSON, the options (node-agent/build/build-events.ts), and behind it the context, a tar, perhaps
+     * compressed. The agent answers with lines of JSON, one for each event, as `stdout`; its `result` has the names of the image.
+     */
+    { $case: "build"; value: BuildRequest }
     | { $case: "kill"; value: KillRequest }
     | { $case: "top"; value: TopRequest }
     | { $case: "readArchive"; value: ReadArchiveRequest }
@@ -666,6 +672,9 @@ export interface CommitRequest {
   changes: string[];
   /** Freeze the container meanwhile. */
   pause: boolean;
+}
+
+export interface BuildRequest {
 }
 
 /** What pods and the node use: `stats` frames, one for each sample. */
@@ -7202,6 +7211,9 @@ export const StreamRequest: MessageFns<StreamRequest> = {
       case "image":
         ImageRequest.encode(message.kind.value, writer.uint32(242).fork()).join();
         break;
+      case "build":
+        BuildRequest.encode(message.kind.value, writer.uint32(322).fork()).join();
+        break;
       case "kill":
         KillRequest.encode(message.kind.value, writer.uint32(562).fork()).join();
         break;
@@ -7299,6 +7311,14 @@ export const StreamRequest: MessageFns<StreamRequest> = {
             }
 
             message.kind = { $case: "image", value: ImageRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 40: {
+            if (tag !== 322) {
+              break;
+            }
+
+            message.kind = { $case: "build", value: BuildRequest.decode(reader, reader.uint32()) };
             continue;
           }
           case 70: {
@@ -7407,6 +7427,12 @@ export const StreamRequest: MessageFns<StreamRequest> = {
       case "image": {
         if (object.kind?.value !== undefined && object.kind?.value !== null) {
           message.kind = { $case: "image", value: ImageRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "build": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "build", value: BuildRequest.fromPartial(object.kind.value) };
         }
         break;
       }
@@ -7981,6 +8007,49 @@ export const CommitRequest: MessageFns<CommitRequest> = {
     message.message = object.message ?? "";
     message.changes = object.changes?.map((e) => e) || [];
     message.pause = object.pause ?? false;
+    return message;
+  },
+};
+
+function createBaseBuildRequest(): BuildRequest {
+  return {};
+}
+
+export const BuildRequest: MessageFns<BuildRequest> = {
+  encode(_: BuildRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<BuildRequest>, I>>(base?: I): BuildRequest {
+    return BuildRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<BuildRequest>, I>>(_: I): BuildRequest {
+    const message = createBaseBuildRequest();
     return message;
   },
 };
