@@ -10,6 +10,7 @@ import { defaultContainer } from "../default-container.ts";
 import { NAMESPACED_OPTIONS, connect, namespaceOf } from "./client.ts";
 
 export const containerOption = stringOption("Which container of the pod", "", { short: "c", placeholder: "NAME" });
+const detachKeysOption = stringOption("Keys that leave the container running", DEFAULT_DETACH_KEYS, { placeholder: "KEYS" });
 const timeOption = numberOption("Seconds between the stop signal and SIGKILL; -1: the pod's own", -1, { short: "t", least: -1, most: 86_400 });
 const stopSignalOption = stringOption("Signal to stop with (default: the image's STOPSIGNAL)", "", { short: "s", placeholder: "SIGNAL" });
 
@@ -48,7 +49,7 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
   command({
     name: "attach", aliases: ["container attach"], usage: "POD", group: "containers", summary: "Join this terminal to a container; its exit code is the container's",
     details: "The detach keys leave the container running. Without a terminal, signals that come here go to the container.",
-    options: { ...NAMESPACED_OPTIONS, container: containerOption, noStdin: booleanOption("Do not pass standard input on"), sigProxy: { ...booleanOption("Pass signals on (--sig-proxy=false: don't)"), fallback: true }, detachKeys: stringOption("Keys that leave the container running", DEFAULT_DETACH_KEYS, { placeholder: "KEYS" }) },
+    options: { ...NAMESPACED_OPTIONS, container: containerOption, noStdin: booleanOption("Do not pass standard input on"), sigProxy: { ...booleanOption("Pass signals on (--sig-proxy=false: don't)"), fallback: true }, detachKeys: detachKeysOption },
     run: async ({ values, positionals }) => {
       const [word, ...more] = positionals;
       if (word === undefined || more.length > 0) throw new GantryError("BadRequest", "gantry attach needs the name of one pod");
@@ -78,11 +79,25 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
     },
   }),
   command({
-    name: "start", aliases: ["container start"], usage: "POD...", group: "containers", summary: "Start containers that were stopped, created, or have ended", options: { ...NAMESPACED_OPTIONS },
+    name: "start", aliases: ["container start"], usage: "POD...", group: "containers", summary: "Start containers that were stopped, created, or have ended",
+    options: { ...NAMESPACED_OPTIONS, attach: booleanOption("Join this terminal to the container; the exit code is the container's", { short: "a" }), interactive: booleanOption("Pass standard input on (with --attach)", { short: "i" }), detachKeys: detachKeysOption },
     run: async ({ values, positionals }) => {
       namesNeeded("start", positionals);
+      const joins = values.attach || values.interactive;
+      if (joins && positionals.length > 1) throw new GantryError("BadRequest", "--attach and --interactive are for one pod at a time");
+      const detachKeys = parseDetachKeys(values.detachKeys);
       using client = connect(values);
       const { start } = await import("../lifecycle/changes.ts");
+      if (joins) {
+        const [{ attach }, { findPod, statusesOf }] = await Promise.all([import("../lifecycle/attach.ts"), import("../lifecycle/pods.ts")]);
+        const { pod, container = defaultContainer(pod).container } = await findPod(client, namespaceOf(client, values), positionals[0]!);
+        const started = await start(client, pod);
+        const state = statusesOf(started).find((c) => c.name === container)?.state;
+        // Over before anybody could join: its output is in its log.
+        if (!state?.running) return state?.terminated?.exitCode ?? 0;
+        const end = await attach(client, started, { container, stdin: values.interactive, detachKeys, sigProxy: true, fromStart: true });
+        return end === "detached" ? 0 : end;
+      }
       return await eachPod(client, namespaceOf(client, values), positionals, async ({ pod }, word) => {
         await start(client, pod);
         return word;
