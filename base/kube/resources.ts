@@ -2,7 +2,7 @@
 // means (schema, defaults, validation, columns) is in control-plane/api/resources.
 import type {
   ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, Event, Job, Lease, Namespace, Node, ObjectMeta, PersistentVolume, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController,
-  RuntimeClass, Secret, StatefulSet, StorageClass,
+  RuntimeClass, ScheduledScaler, Secret, StatefulSet, StorageClass,
 } from "./types.gen.ts";
 
 /** Any API object in its JSON form. */
@@ -45,6 +45,7 @@ export const CONTROLLER_REVISIONS = define<ControllerRevision>("apps", "v1", "Co
 export const REPLICATION_CONTROLLERS = define<ReplicationController>("", "v1", "ReplicationController", "replicationcontrollers", true);
 export const JOBS = define<Job>("batch", "v1", "Job", "jobs", true);
 export const CRON_JOBS = define<CronJob>("batch", "v1", "CronJob", "cronjobs", true);
+export const SCHEDULED_SCALERS = define<ScheduledScaler>("gantry.io", "v1", "ScheduledScaler", "scheduledscalers", true);
 export const LEASES = define<Lease>("coordination.k8s.io", "v1", "Lease", "leases", true);
 export const PERSISTENT_VOLUMES = define<PersistentVolume>("", "v1", "PersistentVolume", "persistentvolumes", false);
 export const PERSISTENT_VOLUME_CLAIMS = define<PersistentVolumeClaim>("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
@@ -53,7 +54,7 @@ export const RUNTIME_CLASSES = define<RuntimeClass>("node.k8s.io", "v1", "Runtim
 
 export const ALL_RESOURCES: readonly ResourceType[] = [
   PODS, NODES, NAMESPACES, EVENTS, CONFIG_MAPS, SECRETS, DEPLOYMENTS, REPLICA_SETS, DAEMON_SETS, STATEFUL_SETS,
-  CONTROLLER_REVISIONS, REPLICATION_CONTROLLERS, JOBS, CRON_JOBS, LEASES,
+  CONTROLLER_REVISIONS, REPLICATION_CONTROLLERS, JOBS, CRON_JOBS, LEASES, SCHEDULED_SCALERS,
   PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, STORAGE_CLASSES, RUNTIME_CLASSES,
 ];
 

@@ -2119,6 +2119,59 @@ export interface ScaleStatus {
   selector?: string | undefined;
 }
 
+/** gantry/v1.ScheduledScaler */
+export interface ScheduledScaler {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: ScheduledScalerSpec | undefined;
+  status?: ScheduledScalerStatus | undefined;
+}
+
+/** gantry/v1.ScheduledScalerSpec */
+export interface ScheduledScalerSpec {
+  scaleTargetRef?: CrossVersionObjectReference | undefined;
+  entries?: ScheduledScalerEntry[] | undefined;
+  timeZone?: string | undefined;
+  suspend?: boolean | undefined;
+}
+
+/** autoscaling/v1.CrossVersionObjectReference */
+export interface CrossVersionObjectReference {
+  kind: string;
+  name: string;
+  apiVersion?: string | undefined;
+}
+
+/** gantry/v1.ScheduledScalerEntry */
+export interface ScheduledScalerEntry {
+  schedule?: string | undefined;
+  timeZone?: string | undefined;
+  replicas?: number | undefined;
+  minReplicas?: number | undefined;
+  maxReplicas?: number | undefined;
+}
+
+/** gantry/v1.ScheduledScalerStatus */
+export interface ScheduledScalerStatus {
+  observedGeneration?: number | undefined;
+  lastChangeTime?: string | undefined;
+  lastReplicas?: number | undefined;
+  nextChangeTime?: string | undefined;
+  nextReplicas?: number | undefined;
+  conditions?: Condition[] | undefined;
+}
+
+/** meta/v1.Condition */
+export interface Condition {
+  type: string;
+  status: string;
+  observedGeneration?: number | undefined;
+  lastTransitionTime: string;
+  reason: string;
+  message: string;
+}
+
 /** meta/v1.Status */
 export interface Status {
   apiVersion: string;

@@ -25,7 +25,7 @@ import { create, patch, update, wholeView } from "./write.ts";
 import type { View } from "./write.ts";
 import { WatchHub } from "./watch.ts";
 
-/** Gantry's own API, beside the Kubernetes one. It is not in discovery: kubectl would ask it for types. */
+/** Gantry's own API, beside the Kubernetes one. What is no kind with objects is not in discovery: kubectl would ask it for types. */
 export const GANTRY_GROUP = "gantry.io";
 
 type Handler = (request: ResourceRequest) => Promise<void>;
@@ -76,7 +76,7 @@ export class Dispatch {
 
   async serve(exchange: Exchange): Promise<void> {
     const { info } = exchange;
-    if (info.group === GANTRY_GROUP) return this.#gantry(exchange);
+    if (info.group === GANTRY_GROUP && !servedDefinition(info.group, info.version, info.resource)) return this.#gantry(exchange);
     if (info.group === METRICS_GROUP) return serveUsage(exchange, this.#options.context, this.#usage);
     // POST .../namespaces/NS/bindings is the binding subresource without the pod's name.
     if (info.group === "" && info.resource === "bindings" && info.verb === "create") return bind({ context: this.#options.context, definition: servedDefinition("", "v1", PODS.plural)!, exchange });

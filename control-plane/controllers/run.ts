@@ -12,6 +12,7 @@ import { volumeController } from "./volumes/controller.ts";
 import { DEFAULT_CONTROLLER_OPTIONS, runController } from "./reconcile-loop.ts";
 import type { Controller, ControllerContext, ControllerOptions } from "./reconcile-loop.ts";
 import { replicaSetController, replicationController } from "./replicaset/controller.ts";
+import { scheduledScalerController } from "./scheduled-scaler/controller.ts";
 import { statefulSetController } from "./statefulset/controller.ts";
 
 /** The cache is started and in sync; the signal is aborted when leadership ends. */
@@ -20,7 +21,7 @@ export interface StartControllersOptions extends Omit<ControllerContext, "option
 }
 
 const CONTROLLERS: readonly ((context: ControllerContext) => Controller)[] = [
-  deploymentController, replicaSetController, replicationController, daemonSetController, statefulSetController, jobController, cronJobController, garbageCollector, namespaceController,
+  deploymentController, replicaSetController, replicationController, daemonSetController, statefulSetController, jobController, cronJobController, scheduledScalerController, garbageCollector, namespaceController,
   nodeLifecycleController, volumeController, autoRemoveController,
 ];
 

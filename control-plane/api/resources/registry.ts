@@ -17,6 +17,7 @@ import { POD } from "./pod.ts";
 import { REPLICA_SET } from "./replica-set.ts";
 import { REPLICATION_CONTROLLER } from "./replication-controller.ts";
 import { RUNTIME_CLASS } from "./runtime-class.ts";
+import { SCHEDULED_SCALER } from "./scheduled-scaler.ts";
 import { SECRET } from "./secret.ts";
 import { STATEFUL_SET } from "./stateful-set.ts";
 import { STORAGE_CLASS } from "./storage-class.ts";
@@ -28,7 +29,7 @@ export const DEFINITIONS: readonly ResourceDefinition[] = [
   erase(POD), erase(NODE), erase(NAMESPACE), erase(EVENT), erase(CONFIG_MAP), erase(SECRET),
   erase(DEPLOYMENT), erase(REPLICA_SET), erase(DAEMON_SET), erase(STATEFUL_SET), erase(CONTROLLER_REVISION), erase(REPLICATION_CONTROLLER),
   erase(JOB), erase(CRON_JOB), erase(LEASE),
-  erase(PERSISTENT_VOLUME), erase(PERSISTENT_VOLUME_CLAIM), erase(STORAGE_CLASS), erase(RUNTIME_CLASS),
+  erase(PERSISTENT_VOLUME), erase(PERSISTENT_VOLUME_CLAIM), erase(STORAGE_CLASS), erase(RUNTIME_CLASS), erase(SCHEDULED_SCALER),
 ];
 
 const BY_PLURAL = new Map(DEFINITIONS.map((d) => [`${d.type.apiVersion}/${d.type.plural}`, d]));

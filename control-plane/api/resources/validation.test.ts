@@ -36,6 +36,9 @@ const pod = (spec: object): object => ({ spec });
 const job = (part: object = {}): object => ({ spec: { template: { spec: podSpec({ restartPolicy: "Never" }) }, ...part } });
 const cronJob = (part: object = {}): object => ({ spec: { schedule: "0 0 * * *", jobTemplate: job(), ...part } });
 
+const SCALER = ["gantry.io/v1", "ScheduledScaler"] as const;
+const scaler = (part: object = {}): object => ({ spec: { scaleTargetRef: { kind: "Deployment", name: "web" }, entries: [{ schedule: "0 0 * * *", replicas: 100 }], ...part } });
+
 const CASES: readonly Case[] = [
   ["a plain pod is fine", POD, pod(podSpec()), []],
   ["a plain deployment is fine", DEPLOYMENT, deployment(), []],
@@ -124,6 +127,11 @@ const CASES: readonly Case[] = [
   ["a cronjob with seconds, staged two minutes ahead", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "2m" } }, ...cronJob({ schedule: "30 0 0 * * *" }) }, []],
   ["a cronjob staged for what is no time", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "soon" } }, ...cronJob() }, ['metadata.annotations[gantry.io/stage-ahead]: Invalid value: "soon": "soon" is not a duration: expected a duration such as "30s" or "2m", at most 1h, or "0s" to turn staging off']],
   ["a cronjob staged too far ahead", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "2h" } }, ...cronJob() }, ['metadata.annotations[gantry.io/stage-ahead]: Invalid value: "2h": "2h" is too long: expected a duration such as "30s" or "2m", at most 1h, or "0s" to turn staging off']],
+  ["a plain scheduled scaler is fine", SCALER, scaler(), []],
+  ["a scheduled scaler of what has no size", SCALER, scaler({ scaleTargetRef: { kind: "CronJob", name: "x" } }), ['spec.scaleTargetRef.kind: Unsupported value: "CronJob": supported values: "Deployment", "ReplicaSet", "ReplicationController", "StatefulSet"']],
+  ["a scheduled scaler without entries", SCALER, scaler({ entries: [] }), ["spec.entries: Required value: at least one: schedule and replicas"]],
+  ["a scheduled scaler's entry for an autoscaler", SCALER, scaler({ entries: [{ schedule: "0 0 * * *", minReplicas: 1 }] }), ["spec.entries[0].minReplicas: Forbidden: belongs to a HorizontalPodAutoscaler, which Gantry does not have yet: set replicas", "spec.entries[0].replicas: Required value: the number of pods from this time on"]],
+  ["a scheduled scaler in a zone that isn't", SCALER, scaler({ entries: [{ schedule: "0 0 * * *", timeZone: "Mars/Olympus", replicas: 1 }] }), ['spec.entries[0].timeZone: Invalid value: "Mars/Olympus": unknown time zone Mars/Olympus']],
   ["a cronjob with too long a name", CRON_JOB, { metadata: { name: "n".repeat(53) }, ...cronJob() }, [`metadata.name: Invalid value: "${"n".repeat(53)}": must be no more than 52 characters`]],
   ["a config map key with a slash", ["v1", "ConfigMap"], { data: { "a/b": "x" } }, [
     "data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"]],
