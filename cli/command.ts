@@ -38,6 +38,8 @@ export interface Command<T extends OptionTable = OptionTable> {
   readonly stopAtPositional?: number;
   /** Exit code of wrong usage and of failures before the command has one of its own (docker run: 125). Default: 2 and 1. */
   readonly failureCode?: number;
+  /** Takes its words as they stand, flags too. */
+  readonly raw?: boolean;
   /** Works for other programs: --help leaves it out. */
   readonly hidden?: boolean;
   /** Resolves to the exit code. Loaded on demand by the command itself: `gantry --help` must be instant. */

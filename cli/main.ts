@@ -69,6 +69,7 @@ const main = async (argv: readonly string[]): Promise<number> => {
   }
   const { command: found, family } = match;
   failureCode = found.failureCode;
+  if (found.raw && !asksForHelp) return found.run({ values: {}, positionals: match.args, rest: [], family });
   const parsed = parseOptions(found.options, {
     argv: asksForHelp ? [] : match.args,
     ...(found.daemon ? { daemon: { env: process.env, readFile: (path: string) => readFileSync(path, "utf8") } } : {}),

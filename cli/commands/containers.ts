@@ -7,6 +7,7 @@ import { DEPLOYMENTS, PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { ApiError, type ApiClient } from "../api-client.ts";
 import { command, type Command } from "../command.ts";
+import { DEFAULT_DETACH_KEYS, parseDetachKeys } from "../detach-keys.ts";
 import { CONTAINER_OPTIONS, requestOfFlags, type ContainerOptionValues } from "../docker/run-flags.ts";
 import type { ContainerRequest } from "../docker/container-request.ts";
 import { NAMESPACED_OPTIONS, connect, forEach, namespaceOf } from "./client.ts";
@@ -46,6 +47,7 @@ export const CONTAINER_COMMANDS: readonly Command[] = [
     options: {
       ...NAMESPACED_OPTIONS, ...CONTAINER_OPTIONS,
       detach: booleanOption("Leave it running and print its name", { short: "d" }), replicas: numberOption("As a deployment of so many", 0, { least: 0 }),
+      detachKeys: stringOption("Keys that leave the container running and its terminal alone", DEFAULT_DETACH_KEYS, { placeholder: "KEYS" }),
     },
     run: async ({ values, positionals, rest }) => {
       const request = await requestFrom(values, [...positionals, ...rest]);
@@ -53,7 +55,7 @@ export const CONTAINER_COMMANDS: readonly Command[] = [
       if (values.replicas > 0 && values.restart !== "" && !/^(always|unless-stopped)$/.test(values.restart)) throw new GantryError("BadRequest", `--restart ${values.restart} can't go with --replicas: a deployment's containers are always restarted`);
       using client = connect(values);
       const { runContainer } = await import("../docker/run-container.ts");
-      return await runContainer(client, namespaceOf(client, values), request, { detach: values.detach, replicas: values.replicas, warn });
+      return await runContainer(client, namespaceOf(client, values), request, { detach: values.detach, replicas: values.replicas, detachKeys: parseDetachKeys(values.detachKeys), warn });
     },
   }),
   command({

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { GantryError } from "../../base/errors.ts";
 import type { ApiClient } from "../api-client.ts";
+import { DEFAULT_DETACH_KEYS, parseDetachKeys } from "../detach-keys.ts";
 import type { ContainerRequest } from "../docker/container-request.ts";
 import { parseEnvFlag } from "../docker/env-file.ts";
 import { parseVolumeFlag } from "../docker/mount-flag.ts";
@@ -50,5 +51,5 @@ export const runOneOff = async (client: ApiClient, namespace: string, plan: Proj
   const request = oneOffRequest(plan, service, options, { suffix: randomBytes(4).toString("hex"), terminal: process.stdin.isTTY, env: process.env, cwd: process.cwd() });
   const only = new Set(options.noDeps ? [] : plan.services.map((s) => s.name).filter((n) => n !== service));
   await up(client, namespace, plan, { forceRecreate: false, noRecreate: true, removeOrphans: false, only, scale: new Map(), wait: false, waitTimeoutMs: undefined, noStart: false });
-  return runContainer(client, namespace, request, { detach: options.detach, replicas: 0, warn });
+  return runContainer(client, namespace, request, { detach: options.detach, replicas: 0, detachKeys: parseDetachKeys(DEFAULT_DETACH_KEYS), warn });
 };

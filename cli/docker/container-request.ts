@@ -48,6 +48,8 @@ export interface ContainerRequest {
   readonly readOnly: boolean;
   readonly tty: boolean;
   readonly stdin: boolean;
+  /** Its standard input ends with the first client's, as that of a program in a pipe. */
+  readonly stdinOnce: boolean;
   readonly privileged: boolean;
   readonly capAdd: readonly string[];
   readonly capDrop: readonly string[];
@@ -81,7 +83,7 @@ export interface ContainerRequest {
 /** docker's defaults. */
 export const NEW_CONTAINER: Omit<ContainerRequest, "name" | "image"> = {
   entrypoint: undefined, args: [], env: new Map(), labels: new Map(), ports: [], mounts: [], network: "bridge", aliases: [], restart: { policy: "no", most: 0 }, user: "", groups: [], workingDir: "",
-  hostname: "", readOnly: false, tty: false, stdin: false, privileged: false, capAdd: [], capDrop: [], noNewPrivileges: undefined, unconfinedSeccomp: false, memoryBytes: 0, memoryReservationBytes: undefined,
+  hostname: "", readOnly: false, tty: false, stdin: false, stdinOnce: false, privileged: false, capAdd: [], capDrop: [], noNewPrivileges: undefined, unconfinedSeccomp: false, memoryBytes: 0, memoryReservationBytes: undefined,
   milliCpus: 0, milliCpusReserved: 0, shmBytes: 0, extraHosts: [], dns: { servers: [], searches: [], options: [] }, sysctls: new Map(), health: undefined, hostPid: false, hostIpc: false, stopSignal: "",
   stopGraceSeconds: 10, pull: "missing", removeAfter: undefined, nodeSelector: new Map(), nodes: [],
 };
@@ -181,7 +183,7 @@ const toContainer = (request: ContainerRequest, mounts: NonNullable<Container["v
     ...(Object.keys(limits).length + Object.keys(requests).length > 0 ? { resources: { ...(Object.keys(limits).length > 0 ? { limits } : {}), ...(Object.keys(requests).length > 0 ? { requests } : {}) } } : {}),
     ...(request.health ? { readinessProbe: toProbe(request.health) } : {}),
     ...(Object.keys(security).length > 0 ? { securityContext: security } : {}),
-    ...(request.tty ? { tty: true } : {}), ...(request.stdin ? { stdin: true } : {}),
+    ...(request.tty ? { tty: true } : {}), ...(request.stdin ? { stdin: true, ...(request.stdinOnce ? { stdinOnce: true } : {}) } : {}),
   };
 };
 

@@ -1,7 +1,11 @@
 // What `run` and `create` do once their flags are read.
+import { Annotation } from "../../base/kube/desired-state.ts";
 import { DEPLOYMENTS } from "../../base/kube/resources.ts";
+import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
 import { followObject } from "../follow-object.ts";
+import { attach } from "../lifecycle/attach.ts";
+import { annotate } from "../lifecycle/pods.ts";
 import { Progress } from "../progress.ts";
 import type { ContainerRequest } from "./container-request.ts";
 import { createDeployment, createPod, followLogs, prepare, removePod, RunError, waitForExit, waitUntilStarted } from "./run.ts";
@@ -11,6 +15,7 @@ export interface RunOptions {
   readonly detach: boolean;
   /** 0: a pod; else a deployment. */
   readonly replicas: number;
+  readonly detachKeys: Buffer;
   readonly warn: (text: string) => void;
 }
 
@@ -31,26 +36,68 @@ export const runContainer = (client: ApiClient, namespace: string, wanted: Conta
   passingOnCodes(async () => {
     if (options.replicas > 0) return runDeployment(client, namespace, await prepare(client, namespace, wanted, options.warn), options.replicas);
     const removes = wanted.removeAfter !== undefined;
-    const request = await prepare(client, namespace, removes && !options.detach ? { ...wanted, removeAfter: READ_OUTPUT_WITHIN } : wanted, options.warn);
-    const pod = await createPod(client, namespace, request);
-    const progress = new Progress();
-    const started = await waitUntilStarted(client, pod, progress);
+    const attached = { stdinOnce: wanted.stdin, ...(removes ? { removeAfter: READ_OUTPUT_WITHIN } : {}) };
+    const request = await prepare(client, namespace, options.detach ? wanted : { ...wanted, ...attached }, options.warn);
     if (options.detach) {
+      const pod = await createPod(client, namespace, request);
+      await untilStarted(client, pod, {});
       console.log(pod.metadata.name!);
       return 0;
     }
-    const end = new AbortController();
-    const logs = followLogs(client, started, end.signal);
-    const code = await waitForExit(client, started);
-    await logs;
+    // Attached before it starts: nothing that it writes is missed, and both of its outputs stay apart. What is restarted is followed by its log.
+    const joins = request.restart.policy === "no" || request.stdin;
+    const pod = await createPod(client, namespace, request, joins ? CREATED : {});
+    const started = await untilStarted(client, pod, { isCreated: joins });
+    const code = await (joins ? runJoined(client, started, options.detachKeys) : runFollowed(client, started));
+    if (code === "detached") return 0;
     if (removes) await removePod(client, started, 0);
     return code;
   });
 
+const CREATED = { [Annotation.desiredState]: "created" };
+const INTERRUPTED = 130;
+
+/** Ctrl-C while it is pulled or waits for a node: nothing is to be left of it. */
+const untilStarted = async (client: ApiClient, pod: Pod, how: { readonly isCreated?: boolean }): Promise<Pod> => {
+  const interrupted = new AbortController();
+  const onSignal = (): void => interrupted.abort();
+  process.once("SIGINT", onSignal);
+  process.once("SIGTERM", onSignal);
+  try {
+    return await waitUntilStarted(client, pod, new Progress(), { ...how, signal: interrupted.signal });
+  } catch (error) {
+    if (!interrupted.signal.aborted) throw error;
+    await removePod(client, pod, 0, false);
+    throw new RunError(INTERRUPTED, `interrupted: ${pod.metadata.name!} is removed`);
+  } finally {
+    process.off("SIGINT", onSignal);
+    process.off("SIGTERM", onSignal);
+  }
+};
+
+const runJoined = async (client: ApiClient, pod: Pod, detachKeys: Buffer): Promise<number | "detached"> => {
+  const go = Promise.withResolvers<undefined>();
+  const start = async (): Promise<undefined> => {
+    await annotate(client, pod, { [Annotation.desiredState]: null });
+    return undefined;
+  };
+  const end = attach(client, pod, { container: pod.spec!.containers[0]!.name, stdin: true, detachKeys, sigProxy: true, fromStart: true, onOpen: () => void start().then(go.resolve, go.reject) });
+  end.catch(() => undefined); // waited for below
+  const code = await Promise.race([end, go.promise]);
+  return code ?? end;
+};
+
+const runFollowed = async (client: ApiClient, pod: Pod): Promise<number> => {
+  const logs = followLogs(client, pod, new AbortController().signal);
+  const code = await waitForExit(client, pod);
+  await logs;
+  return code;
+};
+
 export const createContainer = (client: ApiClient, namespace: string, wanted: ContainerRequest, { warn }: Pick<RunOptions, "warn">): Promise<number> =>
   passingOnCodes(async () => {
-    const pod = await createPod(client, namespace, await prepare(client, namespace, wanted, warn), { "gantry.io/desired-state": "created" });
-    await waitUntilStarted(client, pod, new Progress(), { isCreated: true });
+    const pod = await createPod(client, namespace, await prepare(client, namespace, wanted, warn), CREATED);
+    await untilStarted(client, pod, { isCreated: true });
     console.log(pod.metadata.name!);
     return 0;
   });
