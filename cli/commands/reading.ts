@@ -87,17 +87,23 @@ export const READING_COMMANDS: readonly Command[] = [
     },
   }),
   command({
-    name: "why", usage: "pod NAME", group: "workloads", summary: "Explain why a pod runs where it runs, or doesn't run", options: { ...NAMESPACED_OPTIONS, output: stringOption("How to print it", "text", { short: "o", placeholder: "FORMAT", choices: ["text", "json", "yaml"] }) },
+    name: "why", usage: "TYPE NAME | TYPE/NAME", group: "workloads", summary: "Explain what holds up a pod, deployment, statefulset, daemonset or job",
+    details: "Of a pod: where it runs or why nowhere, and what its containers wait for. Of a workload: the same of all its pods, those in the same trouble together.\n\nExamples:\n  gantry why pod web-0\n  gantry why deploy/web",
+    options: { ...NAMESPACED_OPTIONS, output: stringOption("How to print it (json and yaml: of a pod)", "text", { short: "o", placeholder: "FORMAT", choices: ["text", "json", "yaml"] }) },
     run: async ({ values, positionals }) => {
       const [type, name] = positionals.length === 1 ? positionals[0]!.split("/") : positionals;
-      if (!type || !name || positionals.length > 2) throw new GantryError("BadRequest", "usage: gantry why pod NAME");
+      if (!type || !name || positionals.length > 2) throw new GantryError("BadRequest", "usage: gantry why TYPE NAME, such as gantry why deploy web");
       using client = connect(values);
       const [resource] = resourcesOf(await discover(client), type);
-      if (resource!.name !== PODS.name) throw new GantryError("BadRequest", `gantry why explains pods, not ${resource!.plural}`);
       const namespace = namespaceOf(client, values);
-      const [explanation, pod] = await Promise.all([
-        client.json<Explanation>("GET", `/apis/gantry.io/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}/why`), client.get(PODS, namespace, name),
-      ]);
+      const explanationOf = (pod: string): Promise<Explanation> => client.json<Explanation>("GET", `/apis/gantry.io/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}/why`);
+      if (resource!.name !== PODS.name) {
+        if (values.output !== "text") throw new GantryError("BadRequest", `--output ${values.output} is for pods; of ${resource!.plural} there is text only`);
+        const { viewWorkload } = await import("../workload-view.ts");
+        console.log((await import("../why-workload.ts")).explainWorkload(await viewWorkload(client, resource!, namespace, name, explanationOf)));
+        return 0;
+      }
+      const [explanation, pod] = await Promise.all([explanationOf(name), client.get(PODS, namespace, name)]);
       if (values.output === "json") console.log(JSON.stringify(explanation, null, 2));
       else if (values.output === "yaml") console.log((await import("../manifests.ts")).toYaml(explanation));
       else console.log((await import("../why.ts")).explainPod(explanation, pod));

@@ -1,6 +1,6 @@
 // StatefulSet: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/stateful-set-v1/
 import type { FieldCause } from "../../../base/errors.ts";
-import { resourceOfKind, STATEFUL_SETS } from "../../../base/kube/resources.ts";
+import { STATEFUL_SETS } from "../../../base/kube/resources.ts";
 import type { PersistentVolumeClaim, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy } from "../../../base/kube/types.gen.ts";
 import { ageColumn, column, containerColumns, nameColumn } from "./columns.ts";
 import type { ResourceDefinition } from "./definition.ts";
@@ -44,7 +44,6 @@ const validateStrategy = ({ type, rollingUpdate }: StatefulSetUpdateStrategy): F
 
 const validateClaims = (claims: readonly PersistentVolumeClaim[]): FieldCause[] => {
   const path = "spec.volumeClaimTemplates";
-  if (claims.length > 0 && !resourceOfKind("v1", "PersistentVolumeClaim")) return [forbidden(path, "persistent volume claims are not supported by Gantry yet; use an emptyDir or hostPath volume of the template")];
   return [
     ...claims.flatMap(({ metadata, spec }, i) => {
       const at = `${path}[${i}]`;

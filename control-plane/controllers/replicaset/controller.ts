@@ -63,6 +63,14 @@ const keeping = <T extends KubeObject>(context: ControllerContext, { name, type:
     }
   };
 
+  /** Pods of all ReplicaSets of the same owner: in the middle of a rollout a node that has an old and a new pod is the crowded one. */
+  const relatedTo = (replicaSet: ReplicaSet, owned: readonly Pod[]): readonly Pod[] => {
+    const owner = controllerOf(replicaSet);
+    if (!owner) return owned;
+    const siblings = Array.from(owners.byIndex("owner", owner.uid), (s) => s.object).filter((o) => o.metadata.uid !== replicaSet.metadata.uid);
+    return [...owned, ...siblings.flatMap((o) => Array.from(pods.byIndex("owner", o.metadata.uid!), (s) => s.object))];
+  };
+
   const remove = async (replicaSet: ReplicaSet, victims: readonly Pod[], { writes, announce }: Pass): Promise<void> => {
     await Promise.all(victims.map((pod) => writes.delete(PODS, pod, clock.nowMs())));
     for (const pod of victims) announce({ regarding: replicaSet, type: "Normal", reason: "SuccessfulDelete", message: `Deleted pod: ${pod.metadata.name!}` });
@@ -103,7 +111,7 @@ const keeping = <T extends KubeObject>(context: ControllerContext, { name, type:
       }
       const claimed = claim(replicaSet, selectorOf(replicaSet.spec.selector), candidatesOf(pods, replicaSet, replicaSet.spec.selector));
       const owned = await applyClaim(pass.writes, PODS, kind, replicaSet, claimed);
-      const plan = reconcile(replicaSet, owned, clock.nowMs(), failures.get(key));
+      const plan = reconcile(replicaSet, owned, clock.nowMs(), failures.get(key), () => relatedTo(replicaSet, owned));
       let failure: unknown;
       try {
         if (plan.remove.length > 0) await remove(replicaSet, plan.remove, pass);

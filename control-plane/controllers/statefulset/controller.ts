@@ -2,8 +2,7 @@
 // writes the set's status and its revisions.
 import { describeError, isCode } from "../../../base/errors.ts";
 import { nameSuffix, newUid } from "../../../base/ids.ts";
-import { CONTROLLER_REVISIONS, PODS, resourceOfKind, STATEFUL_SETS } from "../../../base/kube/resources.ts";
-import type { ResourceType } from "../../../base/kube/resources.ts";
+import { CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS } from "../../../base/kube/resources.ts";
 import type { PersistentVolumeClaim, Pod, StatefulSet } from "../../../base/kube/types.gen.ts";
 import { inBatches } from "../batch.ts";
 import { adoptersOf, applyClaim, candidatesOf, claim, selectorOf, takesNewObjects } from "../claim.ts";
@@ -23,8 +22,7 @@ export const statefulSetController = (context: ControllerContext): Controller =>
   const { cache, clock } = context;
   const sets = cache.resource(STATEFUL_SETS);
   const pods = cache.resource(PODS);
-  const claimType: ResourceType<PersistentVolumeClaim> | undefined = resourceOfKind("v1", "PersistentVolumeClaim");
-  const claims = claimType && cache.resource(claimType);
+  const claims = cache.resource(PERSISTENT_VOLUME_CLAIMS);
   /** Keys whose last creates failed. Only a hint to go slowly: losing it costs a burst of failing writes. */
   const failing = new Set<string>();
 
@@ -35,7 +33,7 @@ export const statefulSetController = (context: ControllerContext): Controller =>
   };
 
   const claimsOf = (set: StatefulSet, ordinal: number): PersistentVolumeClaim[] =>
-    (set.spec?.volumeClaimTemplates ?? []).flatMap((template) => claims?.get(set.metadata.namespace!, claimName(template, set, ordinal))?.object ?? []);
+    (set.spec?.volumeClaimTemplates ?? []).flatMap((template) => claims.get(set.metadata.namespace!, claimName(template, set, ordinal))?.object ?? []);
 
   /** False while one of the ordinal's claims is on its way out: the new pod must not start on it. */
   const makeClaims = async (set: StatefulSet, ordinal: number, { writes, announce }: Pass): Promise<boolean> => {
@@ -46,7 +44,7 @@ export const statefulSetController = (context: ControllerContext): Controller =>
     const missing = newClaims(set, ordinal, clock.nowMs(), newUid).filter((c) => !found.some((f) => f.metadata.name === c.metadata.name));
     await Promise.all(missing.map(async (wanted) => {
       try {
-        await writes.create(claimType!, withClaimOwners(set, wanted, undefined));
+        await writes.create(PERSISTENT_VOLUME_CLAIMS, withClaimOwners(set, wanted, undefined));
         announce({ regarding: set, type: "Normal", reason: "SuccessfulCreate", message: `create Claim ${wanted.metadata.name!} Pod ${set.metadata.name!}-${ordinal} in StatefulSet ${set.metadata.name!} success` });
       } catch (error) {
         // An earlier pod's, which the cache doesn't show yet: it is the one that is wanted.
@@ -57,11 +55,10 @@ export const statefulSetController = (context: ControllerContext): Controller =>
   };
 
   const keepClaims = async (set: StatefulSet, owned: readonly Pod[], { condemned }: Plan, { writes }: Pass): Promise<void> => {
-    if (!claimType) return;
     const doomed = new Set(condemned);
     await Promise.all(owned.flatMap((pod) => claimsOf(set, ordinalOf(set, pod)).map(async (found) => {
       const by = doomed.has(pod) ? pod : undefined;
-      if (withClaimOwners(set, found, by) !== found) await writes.update(claimType, found, (current) => withClaimOwners(set, current, by));
+      if (withClaimOwners(set, found, by) !== found) await writes.update(PERSISTENT_VOLUME_CLAIMS, found, (current) => withClaimOwners(set, current, by));
     })));
   };
 
