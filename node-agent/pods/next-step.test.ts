@@ -71,6 +71,9 @@ test("restarts by policy, the first at once, then after 10 s, 20 s ... 5 min; a 
   t.is(step(p, record(p, { main: { ...ended(1, 0, 600_000), crashes: 50 } })), "restart main");
   t.is(step(pod({ restartPolicy: "OnFailure" }), record(p, { main: ended(1) })), "restart main");
   t.is(step(pod({ restartPolicy: "OnFailure" }), record(p, { main: ended(0) })), "stop finished 30000");
+  const twice = pod({ restartPolicy: "OnFailure", annotations: { "gantry.io/max-restarts": "2" } });
+  t.is(step(twice, record(p, { main: { ...ended(1), attempt: 1 } })), "restart main");
+  t.is(step(twice, record(p, { main: { ...ended(1), attempt: 2 } })), "stop finished 30000", "docker's on-failure:2");
   t.is(step(pod({ restartPolicy: "Never" }), record(p, { main: ended(3) })), "stop finished 30000");
   t.deepEqual([1, 2, 3, 4, 5, 6, 7, 99].map(restartDelayMs), [0, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000]);
   t.deepEqual([1, 2, 6].map(retryDelayMs), [10_000, 20_000, 300_000]);

@@ -1,6 +1,7 @@
 // What a pod's worker is to do next: one step, decided from what is wanted and what is known. Pure; the table of the whole life cycle.
 // Order of decisions: stop what is to stop; then what users ask of the containers (stopped, restarted: docs/design/pods.md); then sandbox,
 // volumes; init containers one after the other; then all others.
+import { maxRestarts } from "../../base/kube/pod-extras.ts";
 import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Assignment } from "./assignment.ts";
 import { allContainers, isSidecar, type ContainerRecord, type PodRecord, type PodStop } from "./pod-record.ts";
@@ -43,11 +44,16 @@ export const restartPolicyOf = (assignment: Assignment, container: Container): s
 };
 
 /** What ended by request only waits for the next request. */
-const isToRestart = (policy: string, record: ContainerRecord): boolean => record.end?.byRequest === true || policy === "Always" || (policy === "OnFailure" && !exitedWell(record));
+const isToRestart = (assignment: Assignment, container: Container, record: ContainerRecord): boolean => {
+  const policy = restartPolicyOf(assignment, container);
+  if (record.end?.byRequest === true || policy === "Always") return true;
+  const most = maxRestarts(assignment.annotations);
+  return policy === "OnFailure" && !exitedWell(record) && (most === 0 || record.attempt < most);
+};
 
 /** Instant of the next restart of a container that ended; undefined: it is not to be restarted. */
 export const restartAtMs = (assignment: Assignment, container: Container, record: ContainerRecord): number | undefined => {
-  if (record.phase !== "ended" || !record.end || !isToRestart(restartPolicyOf(assignment, container), record)) return undefined;
+  if (record.phase !== "ended" || !record.end || !isToRestart(assignment, container, record)) return undefined;
   return record.end.finishedAtMs + restartDelayMs(crashesAfter(record));
 };
 
@@ -70,7 +76,7 @@ export const outcome = (assignment: Assignment, record: PodRecord): "Succeeded" 
   if (record.verdict) return "Failed";
   const done = (c: Container): boolean => {
     const own = record.containers[c.name]!;
-    return own.phase === "ended" && !isToRestart(restartPolicyOf(assignment, c), own);
+    return own.phase === "ended" && !isToRestart(assignment, c, own);
   };
   if (assignment.initContainers.some((c) => !isSidecar(c) && done(c) && !exitedWell(record.containers[c.name]!))) return "Failed";
   if (assignment.containers.length === 0 || !assignment.containers.every(done)) return undefined;
