@@ -1,6 +1,7 @@
 import test from "ava";
-import { CONTROLLER_REVISIONS, PODS, STATEFUL_SETS } from "../../../base/kube/resources.ts";
+import { CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS } from "../../../base/kube/resources.ts";
 import type { StatefulSet, StatefulSetSpec } from "../../../base/kube/types.gen.ts";
+import { garbageCollector } from "../garbage-collector/controller.ts";
 import { createBench, NS, template } from "../testing.ts";
 import type { Bench } from "../testing.ts";
 import { statefulSetController } from "./controller.ts";
@@ -84,4 +85,30 @@ test("in parallel a set of 100 is there at once, and scales down at once", async
   await bench.changeSpec(STATEFUL_SETS, "db", { replicas: 2 });
   await settle(bench, 3);
   t.deepEqual(names(bench), ["db-0", "db-1"]);
+});
+
+test("claims come with ordinals, stay when pods are lost, and go with an ordinal that is scaled away", async (t) => {
+  const bench = await createBench(t, [statefulSetController, garbageCollector]);
+  const claims = (): string[] => bench.list(PERSISTENT_VOLUME_CLAIMS).map((c) => `${c.metadata.name!} ${c.metadata.uid!}`).sort();
+  await bench.put(STATEFUL_SETS, set(2, {
+    persistentVolumeClaimRetentionPolicy: { whenDeleted: "Retain", whenScaled: "Delete" },
+    volumeClaimTemplates: [{ apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name: "data" }, spec: { accessModes: ["ReadWriteOnce"] } }],
+  }));
+  await settle(bench);
+  const first = claims();
+  t.deepEqual(first.map((c) => c.split(" ")[0]), ["data-db-0", "data-db-1"]);
+  await bench.remove(PODS, "db-1");
+  await settle(bench);
+  t.deepEqual(claims(), first);
+  await bench.changeSpec(STATEFUL_SETS, "db", { replicas: 1 });
+  await settle(bench);
+  t.deepEqual(claims(), first.slice(0, 1));
+  await bench.changeSpec(STATEFUL_SETS, "db", { replicas: 2 });
+  await settle(bench);
+  t.deepEqual(names(bench), ["db-0", "db-1"]);
+  t.is(claims().length, 2);
+  t.not(claims()[1], first[1]);
+  await bench.remove(STATEFUL_SETS, "db");
+  await settle(bench);
+  t.deepEqual([names(bench), claims().length], [[], 2]);
 });

@@ -69,10 +69,7 @@ export const statefulSetController = (context: ControllerContext): Controller =>
     const make = async ({ ordinal, revision }: Creation): Promise<void> => {
       const pod = newStatefulPod(set, templates.get(revision) ?? set.spec!.template, revision, ordinal, nowMs, IDS);
       try {
-        if (!(await makeClaims(set, ordinal, pass))) {
-          pass.again(context.options.statusDelayMs);
-          return;
-        }
+        if (!(await makeClaims(set, ordinal, pass))) return;
         await writes.create(PODS, pod);
       } catch (error) {
         announce({ regarding: set, type: "Warning", reason: "FailedCreate", message: `create Pod ${pod.metadata.name!} in StatefulSet ${set.metadata.name!} failed: ${describeError(error)}` });
@@ -108,6 +105,13 @@ export const statefulSetController = (context: ControllerContext): Controller =>
           for (const { object } of sets.list(pod.metadata.namespace)) if (owner === undefined && ordinalOf(object, pod) >= 0) queue.add(objectKey(object));
         } else if (!previous || before !== undefined || previous.object.metadata.labels !== pod.metadata.labels) {
           for (const adopter of adoptersOf(sets, pod)) if (ordinalOf(adopter, pod) >= 0) queue.add(objectKey(adopter));
+        }
+      });
+      yield claims.subscribe(({ type, stored: { object: { metadata } } }) => {
+        // What an ordinal that came back may have waited for.
+        if (type !== "deleted") return;
+        for (const { object } of sets.list(metadata.namespace)) {
+          if (object.spec?.volumeClaimTemplates?.some((template) => metadata.name?.startsWith(`${template.metadata.name!}-${object.metadata.name!}-`))) queue.add(objectKey(object));
         }
       });
       yield cache.resource(CONTROLLER_REVISIONS).subscribe(({ type, stored: { object } }) => {
