@@ -50,7 +50,7 @@ export const CRON_COMMANDS: readonly Command[] = [
         ...(values.allNamespaces ? [c.metadata.namespace ?? ""] : []), c.metadata.name ?? "", c.spec.schedule, c.spec.timeZone ?? "<control plane's>", seconds(stageAheadMs(c)),
         c.status?.lastScheduleTime ? inZone(Date.parse(c.status.lastScheduleTime), zoneOf(c)) : "<none>", c.spec.suspend ? "<suspended>" : ((ms) => (ms === undefined ? "<never>" : inZone(ms, zoneOf(c))))(nextOf(c, nowMs, 1)[0]),
       ]);
-      console.log(table([...(values.allNamespaces ? ["NAMESPACE"] : []), "NAME", "SCHEDULE", "TIME ZONE", "STAGED AHEAD", "LAST", "NEXT"], rows).join("\n"));
+      console.log(table([...(values.allNamespaces ? ["NAMESPACE"] : []), "NAME", "SCHEDULE", "TIME ZONE", "STAGED AHEAD", "LAST", "NEXT"], rows).map((line) => line.slice(2)).join("\n"));
       return 0;
     },
   }),
