@@ -1,8 +1,8 @@
 // Workload controllers on real containers, as a user sees them through kubectl and gantry.
 import test from "ava";
-import { CONTROLLER_REVISIONS, DAEMON_SETS, JOBS, NODES, PODS, REPLICATION_CONTROLLERS, STATEFUL_SETS } from "../../base/kube/resources.ts";
+import { CONTROLLER_REVISIONS, DAEMON_SETS, JOBS, NODES, PERSISTENT_VOLUME_CLAIMS, PODS, REPLICATION_CONTROLLERS, STATEFUL_SETS } from "../../base/kube/resources.ts";
 import type { Job, Pod } from "../../base/kube/types.gen.ts";
-import { useCluster } from "../helpers/cluster.ts";
+import { until, useCluster } from "../helpers/cluster.ts";
 import { deployment, exitCode, isReady } from "../helpers/workloads.ts";
 
 const cluster = useCluster(test);
@@ -130,4 +130,49 @@ test("a replication controller keeps its number, adopts and lets go", async (t) 
   t.regex(await c.ok(["-n", ns, "get", "rc"]), /rc +3 +3 +3 /);
   t.is((await c.client.list(STATEFUL_SETS, ns)).items.length, 0);
   t.is((await c.client.list(NODES)).items.length, 3);
+});
+
+test("why says what holds a workload up: no room, a probe, an image, an order", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "why");
+  const why = async (what: string): Promise<string> => (await c.gantry(["why", what, "-n", ns])).out;
+  const create = (kind: string, name: string, replicas: number, container: object): Promise<string> => {
+    const d = deployment(name, replicas, { container }) as { spec: object };
+    return c.ok(["-n", ns, "apply", "-f", "-"], { input: JSON.stringify({ ...d, kind, spec: { ...d.spec, ...(kind === "StatefulSet" && { serviceName: name }) } }) });
+  };
+  await create("Deployment", "huge", 2, { resources: { requests: { cpu: "900" } } });
+  await create("Deployment", "absent", 2, { image: "gantry.local/absent:1", imagePullPolicy: "Never" });
+  await create("StatefulSet", "sick", 3, { readinessProbe: { exec: { command: ["/bin/sh", "-c", "echo not yet; exit 3"] }, periodSeconds: 1 } });
+  await create("Deployment", "fine", 1, {});
+  await c.ok(["-n", ns, "rollout", "status", "deploy/fine", "--timeout=60s"]);
+  await until(async () => /2 pods \(absent-\S+, absent-\S+\): container main waits: ErrImageNeverPull/.test(await why("deploy/absent")), "the image is missed");
+  t.regex(await why("deploy/huge"), /^Deployment why\/huge: 0 of 2 ready, .*\n[\s\S]*2 pods \(huge-\S+, huge-\S+\): has no node\n {2}0\/3 nodes are available: 3 Insufficient cpu[\s\S]*Smallest change: /);
+  await until(async () => /sick-0\): container main runs, but is not ready: its readiness probe, which runs \/bin\/sh -c echo not yet; exit 3 every 1 s, does not succeed/.test(await why("sts/sick")), "the probe is named");
+  t.regex(await why("sts/sick"), /sick-0 has to be ready before the 2 pods that are missing can follow \(OrderedReady\)/);
+  t.regex(await why("deploy/fine"), /1 of 1 ready[^\n]*\nNothing is wrong with its pods\.\n$/);
+});
+
+test("a stateful set's claims outlive its pods, and go with what the retention policy says", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "claims");
+  const { spec } = templateOf("data", "date +%N >> /data/log; exec sleep 1000000") as { spec: { selector: object; template: { spec: { containers: object[] } } } };
+  const [main] = spec.template.spec.containers;
+  const template = { ...spec.template, spec: { ...spec.template.spec, containers: [{ ...main, volumeMounts: [{ name: "data", mountPath: "/data" }] }] } };
+  await c.create(STATEFUL_SETS, ns, { metadata: { name: "data" }, spec: {
+    replicas: 2, selector: spec.selector, template, persistentVolumeClaimRetentionPolicy: { whenScaled: "Delete", whenDeleted: "Retain" },
+    volumeClaimTemplates: [{ metadata: { name: "data" }, spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "10Mi" } } } }],
+  } });
+  await c.until(PODS, ns, (items) => items.length === 2 && items.every(isReady));
+  const lines = async (): Promise<number> => (await c.ok(["-n", ns, "exec", "data-0", "--", "cat", "/data/log"])).trim().split("\n").length;
+  t.is(await lines(), 1);
+  const [old] = (await c.client.list(PODS, ns)).items.filter((p) => p.metadata.name === "data-0");
+  await c.ok(["-n", ns, "delete", "pod", "data-0"]);
+  await c.until(PODS, ns, (items) => items.some((p) => p.metadata.name === "data-0" && p.metadata.uid !== old!.metadata.uid && isReady(p)));
+  t.is(await lines(), 2);
+  await c.ok(["-n", ns, "scale", "sts/data", "--replicas=1"]);
+  const claims = await c.until(PERSISTENT_VOLUME_CLAIMS, ns, (items) => items.length === 1);
+  t.is(claims[0]!.metadata.name, "data-data-0");
+  await c.ok(["-n", ns, "delete", "sts", "data"]);
+  await c.until(PODS, ns, (items) => items.length === 0);
+  t.is((await c.client.list(PERSISTENT_VOLUME_CLAIMS, ns)).items.length, 1);
 });
