@@ -18,6 +18,9 @@ import { CgroupTree } from "./cgroups/cgroup-tree.ts";
 import { readCgroupLayout } from "./cgroups/detect.ts";
 import { prepareHybridHost } from "./cgroups/hybrid.ts";
 import { startHealthServer } from "./health-server.ts";
+import { allocatableOf } from "./eviction/allocatable.ts";
+import { EvictionManager } from "./eviction/eviction-manager.ts";
+import { parseAmount, parsePairs, parseThresholds, type Threshold } from "./eviction/thresholds.ts";
 import { ImageCollector } from "./images/image-collector.ts";
 import { LinuxImageService } from "./images/linux-image-service.ts";
 import { parseRegistryConfig, type RegistryConfig, type RegistrySettings } from "./images/registry-config.ts";
@@ -37,6 +40,7 @@ import { openOciRuntime } from "./runtime/oci-runtime.ts";
 import { ensureCredentials, parseTarget } from "./session/join.ts";
 import { createSession } from "./session/session.ts";
 import { exposition } from "./stats/exposition.ts";
+import { observeNode } from "./stats/node-usage.ts";
 import { StatsCollector } from "./stats/stats-collector.ts";
 import { VolumeService } from "./volumes/volume-service.ts";
 
@@ -59,7 +63,8 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   const nodeAddress = options.nodeAddress || (await addressTowards(options.controlPlanes[0]!));
 
   const cgroups = openCgroups(options, clock, logger);
-  const description = describeNode(parts, nodeName, nodeAddress, cgroups);
+  const thresholds = parseThresholds({ hard: options.evictionHard, soft: options.evictionSoft, softGrace: options.evictionSoftGracePeriod });
+  const description = describeNode(parts, nodeName, nodeAddress, cgroups, thresholds);
   const runtime = await ConmonRuntime.open({
     root: options.dataDir, runRoot: options.runDir, ociRuntime: options.runtime, handlers: Object.fromEntries(options.runtimeHandlers.map((h) => keyValue("--runtime-handlers", h))), conmon: options.conmon, cgroups, clock, logger, metrics,
   });
@@ -77,14 +82,15 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   const volumes = new VolumeService({ root: join(options.dataDir, "pods"), localRoot: join(options.dataDir, "volumes") });
   const pods = createPodService({
     state, runtime, images, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
-    options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, defaultPidsLimit: options.podPidsLimit, hostIp: () => nodeAddress },
+    options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, allocatable: description.allocatable!, defaultPidsLimit: options.podPidsLimit, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
   });
   stack.defer(() => pods.close());
   await pods.recover();
 
+  const paths = { nodefs: options.dataDir, imagefs: join(options.dataDir, "images") };
   const stats = new StatsCollector({
     running: () => pods.running(), cgroups, clock,
-    paths: { layer: (id) => join(options.dataDir, "containers", id, "upper"), volumes: (uid) => join(options.dataDir, "pods", uid), nodefs: options.dataDir, imagefs: join(options.dataDir, "images") },
+    paths: { layer: (id) => join(options.dataDir, "containers", id, "upper"), volume: (uid, name) => join(options.dataDir, "pods", uid, "volumes", name), ...paths },
   });
   // Before anything is collected: the build cache says what it needs.
   const builder = await Builder.open({
@@ -102,8 +108,14 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
     await peerServer.listen(nodeAddress, options.peerPort);
     stack.defer(() => peerServer.close());
   }
+  const eviction = stack.use(new EvictionManager({
+    pods, stats, observe: () => observeNode(paths), collectImages: () => images.collectGarbage(pods.imagesInUse()), thresholds, clock, logger, metrics,
+    minimumReclaim: new Map([...parsePairs("--eviction-minimum-reclaim", options.evictionMinimumReclaim)].map(([signal, text]) => [signal, parseAmount("--eviction-minimum-reclaim", text)])),
+    transitionMs: options.evictionPressureTransitionPeriod, maxGraceMs: options.evictionMaxPodGracePeriod, periodMs: options.evictionMonitoringPeriod,
+  }));
+  eviction.start();
   const session = createSession({
-    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, images, builder, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
+    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, conditions: () => eviction.conditions(), images, builder, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
     imageDirectories: { containers: join(options.dataDir, "containers"), volumes: join(options.dataDir, "volumes") },
   });
   stack.defer(() => session.close());
@@ -177,13 +189,13 @@ const addressTowards = (target: string): Promise<string> => {
   });
 };
 
-const describeNode = ({ options, version }: NodeAgentParts, nodeName: string, nodeAddress: string, cgroups: CgroupTree): NodeDescription => {
+const describeNode = ({ options, version }: NodeAgentParts, nodeName: string, nodeAddress: string, cgroups: CgroupTree, thresholds: readonly Threshold[]): NodeDescription => {
   const facts = readHostFacts(options.dataDir);
   const capacity: Resources = { milliCpu: facts.milliCpu, memoryBytes: facts.memoryBytes, ephemeralStorageBytes: facts.diskBytes, pods: options.maxPods, extended: {} };
   return {
     hostname: nodeName, addresses: [nodeAddress], machineId: facts.machineId, bootId: facts.bootId, kernelVersion: facts.kernelVersion, osImage: facts.osImage, architecture: facts.architecture,
     agentVersion: version, runtimeVersion: "", capacity,
-    allocatable: { ...capacity, milliCpu: Math.max(0, capacity.milliCpu - toMilli(options.reservedCpu)), memoryBytes: Math.max(0, capacity.memoryBytes - toUnits(options.reservedMemory)) },
+    allocatable: allocatableOf(capacity, { milliCpu: toMilli(options.reservedCpu), memoryBytes: toUnits(options.reservedMemory), storageBytes: toUnits(options.reservedStorage) }, thresholds),
     labels: Object.fromEntries(options.labels.map((l) => keyValue("--labels", l))), taints: options.taints.map(parseTaint), cgroupNotes: [cgroups.describe().version, ...cgroups.describe().notes], images: [], peerPort: options.peerPort,
   };
 };

@@ -11,7 +11,7 @@ test("the legacy documents name every group and resource once", (t) => {
   t.deepEqual(groups.map((g) => g.name), ["apps", "batch", "coordination.k8s.io", "storage.k8s.io", "node.k8s.io", "gantry.io"]);
   t.like(apiGroup(DEFINITIONS, "batch")!, { kind: "APIGroup", name: "batch", preferredVersion: { groupVersion: "batch/v1", version: "v1" } });
   t.deepEqual(resources("", "v1").map((r) => r.name), [
-    "pods", "pods/attach", "pods/binding", "pods/ephemeralcontainers", "pods/exec", "pods/log", "pods/portforward", "pods/status", "nodes", "nodes/status", "namespaces", "namespaces/finalize", "namespaces/status", "events", "configmaps", "secrets",
+    "pods", "pods/attach", "pods/binding", "pods/ephemeralcontainers", "pods/exec", "pods/log", "pods/portforward", "pods/resize", "pods/status", "nodes", "nodes/status", "namespaces", "namespaces/finalize", "namespaces/status", "events", "configmaps", "secrets",
     "replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status", "persistentvolumes", "persistentvolumes/status", "persistentvolumeclaims", "persistentvolumeclaims/status"]);
 });
 

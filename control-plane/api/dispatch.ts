@@ -19,7 +19,7 @@ import { serveBuild } from "./streams/builds.ts";
 import { serveImageLoad } from "./streams/images.ts";
 import { serveLogs } from "./streams/logs.ts";
 import { serveStats } from "./streams/stats.ts";
-import { bind, ephemeralView, finalizeView, scaleView, statusView } from "./subresources.ts";
+import { bind, ephemeralView, finalizeView, resizeView, scaleView, statusView } from "./subresources.ts";
 import { METRICS_GROUP, UsageReader, serveUsage } from "./usage.ts";
 import { create, patch, update, wholeView } from "./write.ts";
 import type { View } from "./write.ts";
@@ -105,6 +105,7 @@ export class Dispatch {
   #subresource(definition: ResourceDefinition, { verb, subresource }: RequestInfo): Handler | undefined {
     switch (subresource) {
       case "status": return { ...viewHandlers(statusView(definition)), get }[verb as "get"];
+      case "resize": return { ...viewHandlers(resizeView(definition)), get }[verb as "get"];
       case "scale": return viewHandlers(scaleView(definition))[verb];
       case "ephemeralcontainers": return viewHandlers(ephemeralView(definition))[verb];
       case "finalize": return verb === "update" ? viewHandlers(finalizeView(definition)).update : undefined;

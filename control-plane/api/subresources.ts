@@ -11,8 +11,9 @@ import { readNewest } from "./context.ts";
 import type { ResourceRequest } from "./context.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 import { POD_BEING_DEBUGGED } from "./resources/pod.ts";
+import { validateResize, withResourcesOf } from "./resources/pod-resize.ts";
 import { conflict, invalid, notFound, successStatus } from "./status.ts";
-import { expectedKindOf, finishUpdate, isDryRun } from "./write.ts";
+import { checkValid, expectedKindOf, finishUpdate, isDryRun } from "./write.ts";
 import type { View } from "./write.ts";
 
 export const statusView = (definition: ResourceDefinition): View => ({
@@ -26,6 +27,22 @@ export const finalizeView = (definition: ResourceDefinition): View => ({
   expected: expectedKindOf(definition),
   show: (object) => object,
   merge: (edited, current) => ({ ...(current as Namespace), spec: { ...(current as Namespace).spec, finalizers: (edited as Namespace).spec?.finalizers ?? [] } }),
+});
+
+/** Only pods: CPU and memory of containers that may run already. */
+export const resizeView = (definition: ResourceDefinition): View => ({
+  expected: expectedKindOf(definition),
+  show: (object) => object,
+  merge: (edited, current, request) => {
+    const [pod, wanted] = [current as Pod, edited as Pod];
+    const next = withResourcesOf(pod, wanted);
+    const causes = validateResize(wanted, next, pod);
+    if (causes.length > 0) throw invalid(definition.type, pod.metadata.name ?? "", causes);
+    if (next.spec!.containers.every((c, i) => c === pod.spec!.containers[i]) && (next.spec!.initContainers ?? []).every((c, i) => c === pod.spec!.initContainers![i])) return current;
+    // An update of the pod itself may not change what is changed here, so it is held against a pod that had it already.
+    checkValid(request, next, { ...next, metadata: pod.metadata });
+    return { ...next, metadata: { ...next.metadata, generation: (pod.metadata.generation ?? 0) + 1 } };
+  },
 });
 
 /** `spec.replicas` in an object, or undefined. */

@@ -143,6 +143,7 @@ const toContainer = (pod: Pod, container: KubeContainer, context: AssignmentCont
   stdin: container.stdin ?? false, stdinOnce: container.stdinOnce ?? false, tty: container.tty ?? false,
   terminationMessagePath: container.terminationMessagePath ?? "/dev/termination-log", terminationMessagePolicy: container.terminationMessagePolicy ?? "File",
   restartPolicy: container.restartPolicy ?? "", pidsLimit: 0, targetContainer: "",
+  restartOnResize: (container.resizePolicy ?? []).filter((p) => p.restartPolicy === "RestartContainer").map((p) => p.resourceName),
 });
 
 type DockerAuths = Readonly<Record<string, { readonly auth?: string; readonly username?: string; readonly password?: string; readonly identitytoken?: string }>>;
@@ -212,6 +213,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
     },
     runtimeClass: handlerOf(spec, context, unresolved), qosClass: qosClassOf(spec), startAtMs: startAtMs(pod),
     fqdn: "", unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
+    priority: spec.priority ?? 0,
     desiredState, stopGraceMs: stopGraceSeconds === undefined ? undefined : stopGraceSeconds * 1000, stopSignal, restartRequest, keepWritableLayer,
   };
 };

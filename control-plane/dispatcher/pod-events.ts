@@ -28,5 +28,11 @@ export const podTroubles = (before: PodStatus | undefined, after: PodStatus): re
     // A sandbox that fails shows in each of its containers.
     troubles.set(`${trouble.reason} ${trouble.message}`, trouble);
   }
+  if (after.reason === "Evicted" && before?.reason !== "Evicted") troubles.set("Evicted", { reason: "Evicted", message: after.message ?? "" });
+  for (const { type, reason = "", message = "" } of after.conditions ?? []) {
+    const was = before?.conditions?.find((c) => c.type === type);
+    if (type === "PodResizePending" && (was?.reason !== reason || was.message !== message)) troubles.set(type, { reason: `Resize${reason}`, message: `Pod resize ${reason}: ${message}` });
+    else if (type === "PodResizeInProgress" && reason === "Error" && was?.message !== message) troubles.set(type, { reason: "ResizeError", message: `Pod resize error: ${message}` });
+  }
   return [...troubles.values()];
 };

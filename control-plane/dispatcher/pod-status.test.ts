@@ -18,11 +18,11 @@ const terminated = (exitCode: number, reason: string): ContainerState =>
   ({ state: { $case: "terminated", value: { exitCode, signal: 0, reason, message: "", startedAtMs: NOW_MS - 5000, finishedAtMs: NOW_MS - 1000, containerId: "crun://c1" } } });
 
 const container = (name: string, state: ContainerState, change: Partial<ContainerStatus> = {}): ContainerStatus => ({
-  name, containerId: "crun://c1", image: "example:1", imageId: "sha256:1", ready: state.state?.$case === "running", started: state.state?.$case === "running", restartCount: 0, state, lastState: undefined, ...change,
+  name, containerId: "crun://c1", image: "example:1", imageId: "sha256:1", ready: state.state?.$case === "running", started: state.state?.$case === "running", restartCount: 0, state, lastState: undefined, allocated: undefined, actualRequests: undefined, actualLimits: undefined, ...change,
 });
 const report = (change: Partial<PodStatus> = {}): PodStatus => ({
   uid: "u1", namespace: "shop", name: "web", generation: 1, phase: "Running", reason: "", message: "", podIps: ["10.64.0.2"], hostIp: "10.0.0.1", startTimeMs: NOW_MS - 2000,
-  initContainers: [], containers: [container("main", running)], ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: {}, ...change,
+  initContainers: [], containers: [container("main", running)], ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: {}, resize: undefined, ...change,
 });
 const conditions = (status: ReturnType<typeof toPodStatus>): Record<string, string> => Object.fromEntries((status.conditions ?? []).map((c) => [c.type, [c.status, c.reason].filter(Boolean).join(" ")]));
 

@@ -39,8 +39,12 @@ export const effectiveTaints = (node: Node): readonly Taint[] => {
 
 const describeTaint = (t: Taint): string => `{${t.key}: ${t.value ?? ""}}`;
 
+/** A pod that asks for memory has a claim to it, so that pressure keeps only those of the class BestEffort away (upstream adds them a toleration). */
+const MEMORY_PRESSURE: Taint = { key: "node.kubernetes.io/memory-pressure", effect: "NoSchedule" };
+const isSpared = (pod: PodClass, taint: Taint): boolean => taint.key === MEMORY_PRESSURE.key && taint.effect === MEMORY_PRESSURE.effect && !pod.bestEffort;
+
 const taintFilter: Filter = (pod, table, row) => {
-  const unmet = effectiveTaints(table.node(row)).find((t) => t.effect !== "PreferNoSchedule" && !pod.tolerations.some((o) => tolerates(o, t)));
+  const unmet = effectiveTaints(table.node(row)).find((t) => t.effect !== "PreferNoSchedule" && !isSpared(pod, t) && !pod.tolerations.some((o) => tolerates(o, t)));
   if (!unmet) return PASS;
   if (unmet.key === "node.kubernetes.io/unschedulable") return [{ check: "unschedulable", short: "node(s) were unschedulable", message: "the node is cordoned (spec.unschedulable)", fix: `uncordon it (kubectl uncordon ${table.nodeName(row)})`, distance: 1 }];
   return [{ check: "taints", short: `node(s) had untolerated taint ${describeTaint(unmet)}`, message: `the pod does not tolerate the taint ${unmet.key}=${unmet.value ?? ""}:${unmet.effect}`, fix: `tolerate the taint ${unmet.key}:${unmet.effect}, or remove it`, distance: 1 }];

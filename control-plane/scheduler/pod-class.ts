@@ -3,6 +3,7 @@
 import type { ResourceName } from "../../base/kube/resources.ts";
 import type { NodeAffinity, NodeSelectorTerm, Pod, PreferredSchedulingTerm, Toleration } from "../../base/kube/types.gen.ts";
 import type { VolumeNeeds } from "./volume-needs.ts";
+import { qosClassOf } from "../../base/kube/qos-class.ts";
 import { podRequests, type Amounts } from "../../base/kube/pod-requests.ts";
 
 export interface HostPort {
@@ -29,6 +30,8 @@ export interface PodClass {
   readonly priority: number;
   /** Absent: it has no claims. */
   readonly volumes: VolumeNeeds | undefined;
+  /** Of the QoS class BestEffort. */
+  readonly bestEffort: boolean;
 }
 
 const UNSTATED_MILLI_CPU = 100;
@@ -59,6 +62,7 @@ export const classOf = (pod: Pod, volumes?: VolumeNeeds): PodClass => {
     owner: controllerOf(pod)?.uid ?? "",
     priority: spec.priority ?? 0,
     volumes,
+    bestEffort: qosClassOf(spec) === "BestEffort",
   };
   return { key: JSON.stringify(body), ...body };
 };

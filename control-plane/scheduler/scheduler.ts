@@ -132,7 +132,11 @@ class Scheduler implements Disposable {
       }
     } else if (pod.spec?.nodeName) {
       this.#forget(uid);
+      const changes = this.#table.changeCount;
+      const wasPlaced = this.#table.isPlaced(uid);
       this.#table.place(pod, pod.spec.nodeName);
+      // A pod that was resized may have left room.
+      if (wasPlaced && this.#table.changeCount !== changes) this.#retryUnschedulable();
     } else if (isSchedulable(pod)) {
       if (!this.#table.isPlaced(uid)) this.#enqueue(pod);
     } else {

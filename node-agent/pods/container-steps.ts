@@ -10,12 +10,15 @@ import type { Image, ImageService } from "../images/image-service.ts";
 import { parseReference } from "../images/reference.ts";
 import { partsOf, removeLogs } from "../logs/log-files.ts";
 import { LineSplitter, parseLine, renderLine } from "../logs/cri-line.ts";
+import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
+import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { ContainerRuntime, RuntimeMount } from "../runtime/container-runtime.ts";
 import { withSubPath, type VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
-import { buildContainerSpec, nodeField } from "./container-spec.ts";
+import { buildContainerSpec, limitsOf, nodeField } from "./container-spec.ts";
 import { INIT_NAME, buildInitSpec } from "./init-container.ts";
-import { allContainers, containerId, instanceIdOf, type ContainerRecord } from "./pod-record.ts";
+import { allContainers, containerId, instanceIdOf, type ContainerRecord, type PodRecord } from "./pod-record.ts";
+import { withAllocation, type Allocation } from "./resize.ts";
 import type { Sandboxes } from "./sandbox.ts";
 
 export interface ContainerStepsOptions {
@@ -23,6 +26,7 @@ export interface ContainerStepsOptions {
   readonly images: Pick<ImageService, "resolve" | "pull">;
   readonly volumes: VolumeService;
   readonly sandboxes: Sandboxes;
+  readonly cgroups: Pick<ContainerCgroups, "apply" | "readStats">;
   /** Logs: LOGROOT/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log, as kubelet's below /var/log/pods. */
   readonly logRoot: string;
   readonly nodeMemoryBytes: number;
@@ -143,6 +147,26 @@ export class ContainerSteps {
     const { pid } = await runtime.create(buildInitSpec({ id, pod, sandbox: sandboxes.facts(pod, ""), layerDir: this.#options.initLayer(), logPath: join(sandboxes.directory(pod.uid), "init.log") }));
     await runtime.start(id);
     return pid;
+  }
+
+  /**
+   * Puts into force what was given to containers that run, and to the pod. "FailedPrecondition" when a container uses more memory than it would
+   * have: the kernel would kill it.
+   */
+  applyResources(pod: Assignment, containers: readonly { readonly container: Container; readonly id: string }[], record: PodRecord): void {
+    const { cgroups, sandboxes, defaultPidsLimit } = this.#options;
+    const podPath = podCgroupPath(pod.qosClass, pod.uid);
+    const given = (own: (r: ContainerRecord) => Allocation | undefined): Assignment =>
+      ({ ...pod, containers: pod.containers.map((c) => ({ ...c, ...own(record.containers[c.name]!) })), initContainers: pod.initContainers.map((c) => ({ ...c, ...own(record.containers[c.name]!) })) });
+    for (const { container, id } of containers) {
+      const limitBytes = record.containers[container.name]!.allocated?.limits?.memoryBytes ?? 0;
+      const used = cgroups.readStats(`${podPath}/${id}`)?.workingSetBytes ?? 0;
+      if (limitBytes > 0 && used > limitBytes) throw new GantryError("FailedPrecondition", `container ${container.name}: cannot decrease the memory limit to ${limitBytes}: it uses ${used} now`, { retryable: true });
+    }
+    // A group can't have more than the one above it, so the pod's is as large as both until its containers have what they get.
+    sandboxes.limit(pod, given((r) => r.applied), given((r) => r.allocated));
+    for (const { container, id } of containers) cgroups.apply(`${podPath}/${id}`, limitsOf(withAllocation(container, record.containers[container.name]), defaultPidsLimit));
+    sandboxes.limit(pod, given((r) => r.allocated));
   }
 
   createFailureReason(error: unknown): string {

@@ -7,7 +7,7 @@ import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
+import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type Resources, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 import type { ImageMaker } from "../images/image-maker.ts";
 import type { ImageService } from "../images/image-service.ts";
 import * as linuxMounts from "../linux/mount.ts";
@@ -29,6 +29,7 @@ import { ensureInitLayer } from "./init-container.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
 import type { ImageUser, PodService, RunningPod } from "./pod-service.ts";
 import { PodWorker, type WorkerContext } from "./pod-worker.ts";
+import { admitResize, heldBy } from "./resize.ts";
 import { Sandboxes, publishedPod, type SandboxOptions } from "./sandbox.ts";
 
 export interface PodServiceOptions {
@@ -39,7 +40,7 @@ export interface PodServiceOptions {
   readonly makeImage?: <T>(work: (maker: ImageMaker) => Promise<T>) => Promise<T>;
   readonly network: Pick<PodNetwork, "attach" | "detach" | "reconcile" | "publish" | "withdraw" | "restorePublished">;
   readonly volumes: VolumeService;
-  readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
+  readonly cgroups: Pick<ContainerCgroups, "create" | "remove" | "apply" | "readStats">;
   /** Default: the machine's own. */
   readonly namespaces?: SandboxOptions["namespaces"];
   readonly mounts?: SandboxOptions["mounts"];
@@ -52,6 +53,8 @@ export interface PodServiceOptions {
     readonly runRoot: string;
     readonly logRoot: string;
     readonly nodeMemoryBytes: number;
+    /** What pods can have of the node in all: a resize beyond it waits or is refused. */
+    readonly allocatable: Resources;
     /** 0: unlimited. */
     readonly defaultPidsLimit: number;
     readonly hostIp: () => string;
@@ -99,7 +102,7 @@ class LocalPodService implements PodService {
     const { clock, random, logger, runtime, images, volumes, network, cgroups, metrics } = options;
     const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit } = options.options;
     this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? linuxNamespaces, mounts: options.mounts ?? linuxMounts, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
-    this.#steps = new ContainerSteps({ runtime, images, volumes, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
+    this.#steps = new ContainerSteps({ runtime, images, volumes, cgroups, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
     this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, resolveImage: (id) => images.resolve(id), makeImage: options.makeImage, find: (uid, container) => this.#find(uid, container) });
     const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
     const restarts = metrics.counter("gantry_container_exits_total", "Containers that ended, by reason", ["reason"]);
@@ -111,6 +114,7 @@ class LocalPodService implements PodService {
     this.#context = {
       bursts: this.#bursts,
       clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), hostIp,
+      admitResize: (worker) => admitResize(worker.assignment, this.#heldByOthers(worker), options.options.allocatable),
       save: (worker) => this.#saveSoon(worker),
       flush: () => this.#flush(),
       report: (status) => {
@@ -261,6 +265,10 @@ class LocalPodService implements PodService {
     }));
   }
 
+  evict(uid: string, eviction: { readonly message: string; readonly graceMs: number }): boolean {
+    return this.#workers.get(uid)?.evict(eviction) ?? false;
+  }
+
   imagesInUse(): ReadonlySet<string> {
     return new Set(this.imageUsers().map((user) => user.imageId));
   }
@@ -334,6 +342,11 @@ class LocalPodService implements PodService {
     const { runtime, logger } = this.#options;
     const known = new Set([...this.#workers.values()].flatMap((w) => allContainers(w.assignment).map((c) => w.instanceId(c.name))));
     for (const id of runtime.keptLayers()) if (!known.has(id)) runtime.remove(id).catch((error: unknown) => logger.warn("can't remove an old writable layer", { container: id, err: error }));
+  }
+
+  #heldByOthers(worker: PodWorker): ReturnType<typeof heldBy> {
+    const others = [...this.#workers.values()].filter((w) => w !== worker && !w.record.released).map((w) => heldBy(w.assignment, w.record));
+    return { milliCpu: others.reduce((sum, h) => sum + h.milliCpu, 0), memoryBytes: others.reduce((sum, h) => sum + h.memoryBytes, 0) };
   }
 
   #forget(worker: PodWorker): void {

@@ -25,7 +25,7 @@ const describe = (s: Step): string => {
     case "wait": return s.untilMs === undefined ? "wait" : `wait ${s.untilMs - NOW}`;
     case "signal": case "kill": case "unpause": return `${s.kind} ${s.containers.map((c) => c.name).join(",")}`;
     case "stop": return `stop ${s.stop.reason}${s.stop.deadlineMs > 0 ? ` ${s.stop.deadlineMs - NOW}` : ""}${s.verdict ? ` ${s.verdict.reason}` : ""}`;
-    case "sandbox": case "volumes": case "release": case "finish": case "halt": case "halted": case "rerun": case "revive": return s.kind;
+    case "sandbox": case "volumes": case "resize": case "release": case "finish": case "halt": case "halted": case "rerun": case "revive": return s.kind;
     default: return `${s.kind} ${s.container.name}`;
   }
 };

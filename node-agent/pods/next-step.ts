@@ -5,11 +5,12 @@ import { maxRestarts } from "../../base/kube/pod-extras.ts";
 import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Assignment } from "./assignment.ts";
 import { allContainers, isSidecar, type ContainerRecord, type PodRecord, type PodStop } from "./pod-record.ts";
+import { resizeAtMs } from "./resize.ts";
 import { FORGIVEN_AFTER_MS, restartDelayMs } from "./restart-delay.ts";
 
 export type Step =
   | { readonly kind: "pull" | "create" | "start" | "collect" | "restart" | "pause"; readonly container: Container }
-  | { readonly kind: "sandbox" | "volumes" | "release" | "finish" }
+  | { readonly kind: "sandbox" | "volumes" | "resize" | "release" | "finish" }
   /** Ask to end (preStop hook, stop signal), and be done by then. All of these at once. */
   | { readonly kind: "signal"; readonly containers: readonly Container[]; readonly deadlineMs: number }
   | { readonly kind: "kill" | "unpause"; readonly containers: readonly Container[] }
@@ -53,6 +54,7 @@ const isToRestart = (assignment: Assignment, container: Container, record: Conta
 
 /** Instant of the next restart of a container that ended; undefined: it is not to be restarted. */
 export const restartAtMs = (assignment: Assignment, container: Container, record: ContainerRecord): number | undefined => {
+  if (record.phase === "ended" && record.end && record.restarting) return record.end.finishedAtMs;
   if (record.phase !== "ended" || !record.end || !isToRestart(assignment, container, record)) return undefined;
   return record.end.finishedAtMs + restartDelayMs(crashesAfter(record));
 };
@@ -60,6 +62,7 @@ export const restartAtMs = (assignment: Assignment, container: Container, record
 /** Ends in a row, the present one counted. */
 export const crashesAfter = (record: ContainerRecord): number => {
   if (record.end?.byRequest) return 0;
+  if (record.restarting) return record.crashes;
   const lasted = record.end && record.end.startedAtMs > 0 && record.end.finishedAtMs - record.end.startedAtMs >= FORGIVEN_AFTER_MS;
   return lasted ? 1 : record.crashes + 1;
 };
@@ -76,7 +79,7 @@ export const outcome = (assignment: Assignment, record: PodRecord): "Succeeded" 
   if (record.verdict) return "Failed";
   const done = (c: Container): boolean => {
     const own = record.containers[c.name]!;
-    return own.phase === "ended" && !isToRestart(assignment, c, own);
+    return own.phase === "ended" && own.restarting !== true && !isToRestart(assignment, c, own);
   };
   if (assignment.initContainers.some((c) => !isSidecar(c) && done(c) && !exitedWell(record.containers[c.name]!))) return "Failed";
   if (assignment.containers.length === 0 || !assignment.containers.every(done)) return undefined;
@@ -201,7 +204,10 @@ export const nextStep = (assignment: Assignment, record: PodRecord, situation: S
   // Files of a changed ConfigMap or Secret are brought up to date in place.
   if (record.sandbox && record.volumesGeneration >= 0 && record.volumesGeneration < assignment.generation) return { kind: "volumes" };
 
-  const waits: (number | undefined)[] = [deadlineMs];
+  const resizeMs = record.sandbox ? resizeAtMs(assignment, record) : undefined;
+  if (resizeMs !== undefined && nowMs >= resizeMs) return { kind: "resize" };
+
+  const waits: (number | undefined)[] = [deadlineMs, resizeMs];
   const look = (container: Container): Step | undefined => {
     const step = containerStep(assignment, container, record, nowMs);
     if (step === "fine") return undefined;

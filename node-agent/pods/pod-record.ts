@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Assignment } from "./assignment.ts";
+import type { Allocation } from "./resize.ts";
 
 export interface ContainerEnd {
   readonly containerId: string;
@@ -48,6 +49,11 @@ export interface ContainerRecord {
   paused?: boolean;
   /** Restarts in a row of instances that did not last (restart-delay.ts). */
   crashes: number;
+  /** What the node has set aside for it, and what is in force: they differ from the assignment while it is being resized (resize.ts). */
+  allocated?: Allocation;
+  applied?: Allocation;
+  /** It was ended so that it comes back with what it was given: at once, and whatever the restart policy. */
+  restarting?: boolean;
   end?: ContainerEnd;
   lastEnd?: ContainerEnd;
   failure?: Failure;
@@ -74,7 +80,11 @@ export interface PodRecord {
   volumesGeneration: number;
   /** Of the sandbox or the volumes. */
   failure?: Failure;
-  /** The pod ended against its will: DeadlineExceeded. */
+  /** How far a change of resources is; absent when there is none outstanding. */
+  resize?: { readonly state: "Deferred" | "Infeasible" | "InProgress"; readonly message: string; readonly generation: number;
+    /** 0: not before the assignment changes. */
+    readonly retryAtMs: number };
+  /** The pod ended against its will: DeadlineExceeded, Evicted. */
   verdict?: { readonly reason: string; readonly message: string };
   stop?: PodStop;
   /** A stop or restart that a user asked for is under way since then; SIGKILL was sent at killedAtMs. */

@@ -41,6 +41,8 @@ export interface PodService {
   /** For measuring: what is here and uses something. */
   running(): readonly RunningPod[];
   readonly commands: Pick<ContainerCommands, keyof ContainerCommands>;
+  /** Ends the pod as Failed, for the node's sake. false: there is no such pod, or it is on its way out already. */
+  evict(uid: string, eviction: { readonly message: string; readonly graceMs: number }): boolean;
   /** Image ids that pods use or are about to. */
   imagesInUse(): ReadonlySet<string>;
   /** Which container uses which image, or is about to: for those who want to remove one. */

@@ -75,6 +75,7 @@ const containerStatus = (assignment: Assignment, container: Container, record: P
     ready: running ? own.ready && !own.paused : isInit && own.phase === "ended" && own.end?.exitCode === 0,
     started: running && own.started,
     state, lastState: last ? terminated(last, context) : undefined,
+    allocated: own.allocated?.requests, actualRequests: running ? own.applied?.requests : undefined, actualLimits: running ? own.applied?.limits : undefined,
   };
 };
 
@@ -96,7 +97,7 @@ export const buildStatus = (assignment: Assignment, record: PodRecord, context: 
     ephemeralContainers: assignment.ephemeralContainers.map((c) => containerStatus(assignment, c, record, context)),
     gone: record.gone, initialized: initialized || begun,
     staged: isStaged(assignment, record, context.nowMs),
-    stagesMs: { ...record.stagesMs },
+    stagesMs: { ...record.stagesMs }, resize: record.resize && !record.stop ? { state: record.resize.state, message: record.resize.message, generation: record.resize.generation } : undefined,
   };
 };
 

@@ -14,6 +14,7 @@ import { crashesAfter, nextStep, type Step } from "./next-step.ts";
 import { allContainers, instanceIdOf, isSidecar, newContainerRecord, newPodRecord, podContainers, type ContainerRecord, type Failure, type PodRecord } from "./pod-record.ts";
 import { buildStatus, isMereProgress, type StatusContext } from "./pod-status.ts";
 import { ContainerProbes, hasProbes } from "./probes.ts";
+import { allocationOf, isUnallocated, isUnapplied, takesRestart, withAllocation, type Verdict } from "./resize.ts";
 import { retryDelayMs } from "./restart-delay.ts";
 
 export interface WorkerContext {
@@ -26,6 +27,8 @@ export interface WorkerContext {
   readonly lane: Permits;
   readonly bursts: Bursts;
   readonly hostIp: () => string;
+  /** Has the node room for what the pod's containers ask for now? */
+  admitResize(worker: PodWorker): Verdict;
   /** Soon, together with what others save. */
   save(worker: PodWorker): void;
   /** Now: before what can't be found out again is destroyed. */
@@ -36,6 +39,8 @@ export interface WorkerContext {
 
 /** A pod that comes up within this time is reported once, when it runs. */
 const QUIET_MS = 300;
+/** A resize that the node has no room for, or that failed, is tried again after this. */
+const RESIZE_AGAIN_MS = 10_000;
 const STATUS_UNKNOWN_EXIT_CODE = 137;
 /** Steps between which a pod keeps its place in the lane. */
 const IN_LANE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "create", "start"] as const);
@@ -119,6 +124,18 @@ export class PodWorker implements Staged {
     if (this.#running) return;
     this.#running = true;
     void this.#run();
+  }
+
+  /** Ends the pod for the node's sake; see PodService. A longer grace than the pod's own is not given. */
+  evict({ message, graceMs }: { readonly message: string; readonly graceMs: number }): boolean {
+    if (this.#unassigned || this.record.stop || this.assignment.deletion) return false;
+    this.record.verdict = { reason: "Evicted", message };
+    this.record.stop = { reason: "failed", deadlineMs: this.#context.clock.nowMs() + Math.min(graceMs, this.assignment.terminationGraceMs) };
+    delete this.record.failure;
+    this.#interrupt.abort(new GantryError("Cancelled", "the pod is evicted"));
+    this.#context.save(this);
+    this.ring();
+    return true;
   }
 
   /** The runtime's side of the story, after a restart of the agent. */
@@ -324,6 +341,7 @@ export class PodWorker implements Staged {
         steps.prepareVolumes(assignment, record.ip);
         record.volumesGeneration = assignment.generation;
         return;
+      case "resize": return this.#resize();
       case "create": return this.#create(step.container);
       case "start": return this.#start(step.container);
       case "collect": {
@@ -397,12 +415,14 @@ export class PodWorker implements Staged {
     const { steps, clock } = this.#context;
     try {
       const targetId = container.targetContainer === "" ? undefined : this.instanceId(container.targetContainer);
-      const made = await steps.create(this.assignment, container, own, this.record.ip, targetId);
+      own.allocated ??= allocationOf(container);
+      const made = await steps.create(this.assignment, withAllocation(container, own), own, this.record.ip, targetId);
       if (made === "image is gone") {
         own.imageId = "";
         return;
       }
       own.phase = "created";
+      own.applied = own.allocated;
       delete own.failure;
       this.#reach("created");
     } catch (error) {
@@ -581,8 +601,50 @@ export class PodWorker implements Staged {
     Object.assign(own, newContainerRecord(), { attempt: attempt + 1, crashes, ...kept });
     delete own.failure;
     delete own.end;
+    delete own.applied;
+    delete own.restarting;
     if (end) own.lastEnd = end;
     this.#context.steps.dropOldLogs(this.assignment, container.name, attempt);
+  }
+
+  /** Takes what the assignment asks for now, if the node has it, and brings it into force. May be done twice. */
+  #resize(): void {
+    const { record, assignment } = this;
+    const { clock, steps } = this.#context;
+    const { generation } = assignment;
+    const all = allContainers(assignment);
+    if (all.some((c) => isUnallocated(c, record.containers[c.name]))) {
+      const verdict = this.#context.admitResize(this);
+      if (verdict.state !== "ok") {
+        record.resize = { ...verdict, generation, retryAtMs: verdict.state === "Deferred" ? clock.nowMs() + RESIZE_AGAIN_MS : 0 };
+        this.#publish();
+        return;
+      }
+      for (const c of all) if (record.containers[c.name]!.allocated) record.containers[c.name]!.allocated = allocationOf(c);
+    }
+    try {
+      const unapplied = all.filter((c) => isUnapplied(record.containers[c.name]));
+      const restarting = unapplied.filter((c) => takesRestart(c, record.containers[c.name]!.applied!, record.containers[c.name]!.allocated!));
+      steps.applyResources(assignment, unapplied.filter((c) => !restarting.includes(c)).map((container) => ({ container, id: this.instanceId(container.name) })), record);
+      for (const c of unapplied) record.containers[c.name]!.applied = record.containers[c.name]!.allocated!;
+      for (const c of restarting) {
+        record.containers[c.name]!.restarting = true;
+        void this.#askToEnd(c, this.#killLater(c));
+      }
+      delete record.resize;
+      this.#logger.info("resources of a running pod were changed", { containers: unapplied.map((c) => c.name).join(",") });
+    } catch (error) {
+      record.resize = { state: "InProgress", message: describeError(error), generation, retryAtMs: clock.nowMs() + RESIZE_AGAIN_MS };
+    }
+    this.#publish();
+  }
+
+  /** SIGKILL when the pod's grace is over. Returns when that is. */
+  #killLater(container: Container): number {
+    const { clock, runtime } = this.#context;
+    const id = this.instanceId(container.name);
+    clock.setTimer(this.assignment.terminationGraceMs, () => void this.#quietly(runtime.kill(id, 9)));
+    return clock.nowMs() + this.assignment.terminationGraceMs;
   }
 
   async #release(): Promise<void> {

@@ -86,6 +86,16 @@ export class Sandboxes {
     if (published.ports.length > 0) await this.#options.network.publish(pod.uid, published);
   }
 
+  /** The limits of the pod as a whole; of several, as much as the most of them. */
+  limit(pod: Assignment, ...shapes: readonly Assignment[]): void {
+    const all = shapes.map(podLimits).filter((limits) => limits !== undefined);
+    if (all.length === 0) return;
+    const most = (pick: (limits: CgroupLimits) => number): number => (all.some((limits) => pick(limits) === 0) ? 0 : Math.max(...all.map(pick)));
+    this.#options.cgroups.create(podCgroupPath(pod.qosClass, pod.uid), {
+      cpuShares: Math.max(...all.map((limits) => limits.cpuShares)), cpuQuotaMilli: most((l) => l.cpuQuotaMilli), memoryBytes: most((l) => l.memoryBytes), pids: 0,
+    });
+  }
+
   /** Still all there? Not after the machine was restarted. */
   isIntact(pod: Assignment): boolean {
     return (pod.hostNetwork || this.#options.namespaces.isPinned(this.#ns(pod.uid, "net"))) && existsSync(join(this.directory(pod.uid), "hosts"));

@@ -1,6 +1,7 @@
 // What the whole machine uses, out of /proc and statfs. Parsing is pure.
 import { readFileSync, statfsSync } from "node:fs";
 import type { NetworkUsage, NodeUsage, Storage } from "../../proto/gen/gantry/v1/agent.ts";
+import type { Observation, Observations } from "../eviction/thresholds.ts";
 import { parseMemInfo } from "../linux/host-facts.ts";
 import type { Rate } from "./cpu-rates.ts";
 
@@ -55,6 +56,26 @@ export const readNodeUsage = (paths: { readonly nodefs: string; readonly imagefs
   return {
     cpu: { totalNs, throttledNs: 0, ...rateOf(totalNs) }, memory: nodeMemory(proc("meminfo")),
     nodefs: storageOf(paths.nodefs), imagefs: storageOf(paths.imagefs), pids: threadsOf(proc("loadavg")), maxPids: maxPids(),
+  };
+};
+
+const inodesOf = (path: string): Observation => {
+  const { files, ffree } = statfsSync(path);
+  return { available: ffree, capacity: files };
+};
+
+/** What is left of everything that a node can run short of. */
+export const observeNode = (paths: { readonly nodefs: string; readonly imagefs: string }): Observations => {
+  const info = parseMemInfo(proc("meminfo"));
+  const memory = nodeMemory(proc("meminfo"));
+  const disk = (path: string): Observation => {
+    const { availableBytes, capacityBytes } = storageOf(path);
+    return { available: availableBytes, capacity: capacityBytes };
+  };
+  return {
+    "memory.available": { available: memory.availableBytes, capacity: info.get("MemTotal") ?? 0 },
+    "nodefs.available": disk(paths.nodefs), "nodefs.inodesFree": inodesOf(paths.nodefs), "imagefs.available": disk(paths.imagefs), "imagefs.inodesFree": inodesOf(paths.imagefs),
+    "pid.available": { available: maxPids() - threadsOf(proc("loadavg")), capacity: maxPids() },
   };
 };
 

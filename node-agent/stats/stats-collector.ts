@@ -6,6 +6,7 @@ import { GantryError } from "../../base/errors.ts";
 import type { ContainerUsage, CpuUsage, MemoryUsage, NetworkUsage, PodUsage, StatsRequest, StatsSample } from "../../proto/gen/gantry/v1/agent.ts";
 import { podCgroupPath, type CgroupTree } from "../cgroups/cgroup-tree.ts";
 import type { CgroupStats } from "../cgroups/stats.ts";
+import type { StorageUsage } from "../eviction/storage-limits.ts";
 import { partsOf, sizeOf } from "../logs/log-files.ts";
 import { hostLinkName } from "../network/linux-pod-network.ts";
 import type { RunningContainer, RunningPod } from "../pods/pod-service.ts";
@@ -19,8 +20,8 @@ export interface StatsOptions {
   readonly paths: {
     /** The writable layer of a container. */
     readonly layer: (containerId: string) => string;
-    /** A pod's volumes that go with it. */
-    readonly volumes: (podUid: string) => string;
+    /** A volume that goes with its pod. */
+    readonly volume: (podUid: string, name: string) => string;
     readonly nodefs: string;
     readonly imagefs: string;
   };
@@ -73,15 +74,14 @@ export class StatsCollector {
   }
 
   /** Bytes on disk of each pod's containers (layer and logs) and volumes: what counts as its ephemeral storage. */
-  async storageOf(pod: RunningPod): Promise<{ readonly containers: ReadonlyMap<string, number>; readonly totalBytes: number }> {
-    const containers = new Map<string, number>();
-    let totalBytes = await diskUsage(this.#options.paths.volumes(pod.assignment.uid));
-    for (const { name, id, logPath } of pod.containers) {
-      const bytes = (await diskUsage(this.#options.paths.layer(id))) + logBytes(logPath);
-      containers.set(name, bytes);
-      totalBytes += bytes;
+  async storageOf(pod: RunningPod): Promise<StorageUsage> {
+    const { paths } = this.#options;
+    const [containers, volumes] = [new Map<string, number>(), new Map<string, number>()];
+    for (const { name, source } of pod.assignment.volumes) {
+      if (source?.$case === "emptyDir" && !source.value.memory) volumes.set(name, await diskUsage(paths.volume(pod.assignment.uid, name)));
     }
-    return { containers, totalBytes };
+    for (const { name, id, logPath } of pod.containers) containers.set(name, (await diskUsage(paths.layer(id))) + logBytes(logPath));
+    return { containers, volumes };
   }
 
   async #read({ podUids, storage }: Pick<StatsRequest, "podUids" | "storage">, rates: CpuRates | undefined): Promise<StatsSample> {
@@ -128,8 +128,8 @@ export class StatsCollector {
   }
 
   async #withStorage(usage: PodUsage, pod: RunningPod): Promise<PodUsage> {
-    const { containers, totalBytes } = await this.storageOf(pod);
-    return { ...usage, storageBytes: totalBytes, containers: usage.containers.map((c) => ({ ...c, storageBytes: Math.max(0, (containers.get(c.name) ?? 0) - c.logBytes) })) };
+    const { containers, volumes } = await this.storageOf(pod);
+    return { ...usage, storageBytes: [...containers.values(), ...volumes.values()].reduce((a, b) => a + b, 0), containers: usage.containers.map((c) => ({ ...c, storageBytes: Math.max(0, (containers.get(c.name) ?? 0) - c.logBytes) })) };
   }
 }
 

@@ -154,9 +154,9 @@ export class FakePods implements PodService {
       uid, namespace: assignment.namespace, name: assignment.name, generation: (this.#statuses.get(uid)?.generation ?? 0) + 1,
       phase: "Running", reason: "", message: "", podIps: [this.#podIp(assignment)], hostIp: "127.0.0.1", startTimeMs: nowMs, initContainers: [],
       containers: assignment.containers.map((c) => ({
-        name: c.name, containerId: `fake://${uid}-${c.name}`, image: c.image, imageId: "sha256:0", ready: true, started: true, restartCount: 0, state, lastState: undefined,
+        name: c.name, containerId: `fake://${uid}-${c.name}`, image: c.image, imageId: "sha256:0", ready: true, started: true, restartCount: 0, state, lastState: undefined, allocated: undefined, actualRequests: undefined, actualLimits: undefined,
       })),
-      ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: { accepted: nowMs, started: nowMs }, ...change,
+      ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: { accepted: nowMs, started: nowMs }, resize: undefined, ...change,
     };
     this.#statuses.set(uid, status);
     for (const handler of this.#handlers) handler(status);
@@ -187,6 +187,10 @@ export class FakePods implements PodService {
 
   running(): readonly RunningPod[] {
     return [];
+  }
+
+  evict(): boolean {
+    return false;
   }
 
   imagesInUse(): ReadonlySet<string> {

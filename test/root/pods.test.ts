@@ -56,7 +56,7 @@ const makeNode = async (t: ExecutionContext): Promise<Node> => {
     await network.configure({ clusterCidr: "10.99.0.0/16", podCidr: "10.99.7.0/24", routes: [], dnsServers: [], clusterDomain: "cluster.local" });
     const pods = createPodService({
       ...common, state, runtime, images, network, cgroups, volumes: new VolumeService({ root: join(root, "pods"), localRoot: join(root, "volumes") }),
-      options: { runRoot, logRoot: join(root, "logs"), nodeMemoryBytes: 8e9, defaultPidsLimit: 0, hostIp: () => host.address },
+      options: { runRoot, logRoot: join(root, "logs"), allocatable: { milliCpu: 4000, memoryBytes: 8e9, ephemeralStorageBytes: 0, pods: 100, extended: {} }, nodeMemoryBytes: 8e9, defaultPidsLimit: 0, hostIp: () => host.address },
     });
     await pods.recover();
     return {

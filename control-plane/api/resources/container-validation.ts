@@ -5,6 +5,7 @@ import { validateFieldRef } from "./field-refs.ts";
 import { forbidden, invalid, nonNegative, notFound, oneOf, positive, required } from "./faults.ts";
 import { duplicates } from "./metadata.ts";
 import { isConfigMapKey, isDnsLabel, isEnvName, isPortName, isPortNumber, PORT_RANGE } from "./names.ts";
+import { validateResizePolicy } from "./pod-resize.ts";
 import { validateResources } from "./quantities.ts";
 import { validateContainerSecurity } from "./security-validation.ts";
 import { climbs, validateLocalPath } from "./volume-validation.ts";
@@ -114,9 +115,10 @@ interface Around {
   readonly volumes: ReadonlySet<string>;
   readonly hostNetwork: boolean;
   readonly init: boolean;
+  readonly podRestartPolicy: string | undefined;
 }
 
-const validateContainer = (path: string, c: Container, { volumes, hostNetwork, init }: Around): FieldCause[] => {
+const validateContainer = (path: string, c: Container, { volumes, hostNetwork, init, podRestartPolicy }: Around): FieldCause[] => {
   const ports = new Set((c.ports ?? []).flatMap((p) => (p.name ? [p.name] : [])));
   const sidecar = init && c.restartPolicy === "Always";
   const probes = (["livenessProbe", "readinessProbe", "startupProbe"] as const);
@@ -137,6 +139,7 @@ const validateContainer = (path: string, c: Container, { volumes, hostNetwork, i
     ...(c.imagePullPolicy ? oneOf(`${path}.imagePullPolicy`, c.imagePullPolicy, PULL_POLICIES) : [required(`${path}.imagePullPolicy`)]),
     ...oneOf(`${path}.terminationMessagePolicy`, c.terminationMessagePolicy, MESSAGE_POLICIES),
     ...validateResources(`${path}.resources`, c.resources),
+    ...validateResizePolicy(`${path}.resizePolicy`, c.resizePolicy ?? [], podRestartPolicy),
     ...validateContainerSecurity(`${path}.securityContext`, c.securityContext),
   ];
 };
@@ -153,7 +156,7 @@ const validateEphemeral = (path: string, spec: PodSpec, volumes: ReadonlySet<str
     const unfit = NOT_EPHEMERAL.filter((f) => isSet(c[f]));
     const plain = { ...c, ...Object.fromEntries(NOT_EPHEMERAL.map((f) => [f, undefined])) };
     return [
-      ...validateContainer(at, plain, { volumes, hostNetwork: false, init: false }),
+      ...validateContainer(at, plain, { volumes, hostNetwork: false, init: false, podRestartPolicy: undefined }),
       ...unfit.map((f) => forbidden(`${at}.${f}`, "cannot be set for an Ephemeral Container")),
       ...(c.volumeMounts ?? []).flatMap((m, j) => (["subPath", "subPathExpr"] as const).filter((f) => m[f]).map((f) => forbidden(`${at}.volumeMounts[${j}].${f}`, "cannot be set for an Ephemeral Container"))),
       ...(c.targetContainerName && !debuggable.has(c.targetContainerName) ? [notFound(`${at}.targetContainerName`, c.targetContainerName)] : []),
@@ -175,8 +178,8 @@ export const validateContainers = (path: string, spec: PodSpec, volumes: Readonl
     ...(spec.ephemeralContainers ?? []).map((c, i) => ({ name: c.name, at: `${path}.ephemeralContainers[${i}].name` }))];
   return [
     ...(containers.length === 0 ? [required(`${path}.containers`)] : []),
-    ...containers.flatMap((c, i) => validateContainer(`${path}.containers[${i}]`, c, { volumes, hostNetwork, init: false })),
-    ...init.flatMap((c, i) => validateContainer(`${path}.initContainers[${i}]`, c, { volumes, hostNetwork, init: true })),
+    ...containers.flatMap((c, i) => validateContainer(`${path}.containers[${i}]`, c, { volumes, hostNetwork, init: false, podRestartPolicy: spec.restartPolicy })),
+    ...init.flatMap((c, i) => validateContainer(`${path}.initContainers[${i}]`, c, { volumes, hostNetwork, init: true, podRestartPolicy: spec.restartPolicy })),
     ...duplicates(named.filter((n) => n.name), (n) => n.name, (i) => named.filter((n) => n.name)[i]!.at),
     ...validateHostPorts(`${path}.containers`, containers),
     ...validateEphemeral(path, spec, volumes),

@@ -59,6 +59,7 @@ export const POD: ResourceDefinition<Pod> = {
       { name: "portforward", verbs: ["create", "get"], kind: streamOptions("PodPortForwardOptions") },
       { name: "ephemeralcontainers", verbs: ["get", "patch", "update"], kind: streamOptions("Pod") },
       { name: "exec", verbs: ["create", "get"], kind: streamOptions("PodExecOptions") },
+      { name: "resize", verbs: ["get", "patch", "update"], kind: streamOptions("Pod") },
       { name: "log", verbs: ["get"], kind: streamOptions("Pod") },
     ],
   },

@@ -47,10 +47,14 @@ export const serveStats = async (exchange: Exchange, context: ApiContext, stream
   if (node === "" || pod.status?.phase !== "Running") throw new GantryError("BadRequest", `pod ${info.namespace}/${info.name} is ${pod.status?.phase ?? "Pending"}: only a running pod can be measured`);
   await using stream = await streams.open(node, { id: newId(), kind: { $case: "stats", value: { podUids: [pod.metadata.uid!], periodMs, storage: false } } }, signal);
   const sink = exchange.open(200, "application/x-ndjson");
-  for await (const { frame } of stream.frames) {
-    if (signal.aborted || frame?.$case === "result") break;
-    if (frame?.$case !== "stats") continue;
-    for (const used of frame.value.pods) if (!sink.write(`${JSON.stringify(statsLine(frame.value, used, node))}\n`)) await sink.ready();
+  try {
+    for await (const { frame } of stream.frames) {
+      if (frame?.$case === "result") break;
+      if (frame?.$case !== "stats") continue;
+      for (const used of frame.value.pods) if (!sink.write(`${JSON.stringify(statsLine(frame.value, used, node))}\n`)) await sink.ready();
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error; // otherwise it broke because the reader is gone
   }
   sink.end();
 };

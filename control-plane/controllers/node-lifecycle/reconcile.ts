@@ -8,8 +8,10 @@ import type { Liveness } from "./health.ts";
 export const UNREACHABLE = "node.kubernetes.io/unreachable";
 export const NOT_READY = "node.kubernetes.io/not-ready";
 export const UNSCHEDULABLE = "node.kubernetes.io/unschedulable";
+/** Condition of the node -> the taint that keeps pods away from it. */
+const PRESSURES = { MemoryPressure: "node.kubernetes.io/memory-pressure", DiskPressure: "node.kubernetes.io/disk-pressure", PIDPressure: "node.kubernetes.io/pid-pressure" } as const;
 /** Taints that follow from the node's state; all others are the users'. */
-const OURS: ReadonlySet<string> = new Set([UNREACHABLE, NOT_READY, UNSCHEDULABLE]);
+const OURS: ReadonlySet<string> = new Set([UNREACHABLE, NOT_READY, UNSCHEDULABLE, ...Object.values(PRESSURES)]);
 
 const UNKNOWN_REASON = "NodeStatusUnknown";
 const UNKNOWN_MESSAGE = "the node's agent stopped renewing its lease";
@@ -43,6 +45,7 @@ const wantedTaints = (node: Node, mayEvict: boolean, nowMs: number): Taint[] => 
     ...(lost ? [keep({ key: UNREACHABLE, effect: "NoSchedule", timeAdded })] : []),
     ...(lost && (mayEvict || hadNoExecute) ? [keep({ key: UNREACHABLE, effect: "NoExecute", timeAdded })] : []),
     ...(!lost && ready && ready.status !== "True" ? [keep({ key: NOT_READY, effect: "NoSchedule", timeAdded })] : []),
+    ...(node.status?.conditions ?? []).flatMap((c) => (c.status === "True" && c.type in PRESSURES ? [keep({ key: PRESSURES[c.type as keyof typeof PRESSURES], effect: "NoSchedule", timeAdded })] : [])),
     ...(node.spec?.unschedulable ? [keep({ key: UNSCHEDULABLE, effect: "NoSchedule", timeAdded })] : []),
   ];
 };

@@ -264,6 +264,8 @@ export interface PodAssignment {
   ephemeralContainers: Container[];
   /** The pod's name in the cluster's DNS, HOSTNAME.SUBDOMAIN.NAMESPACE.svc.DOMAIN; "" without a subdomain. */
   fqdn: string;
+  /** Who goes last under pressure. */
+  priority: number;
   /** What users ask of the containers: "" or running, stopped (ended, and kept for a later start), paused (frozen), created (not started yet). */
   desiredState: string;
   /** From the stop signal to SIGKILL when stopped or restarted by request; absent: termination_grace_ms. */
@@ -334,6 +336,8 @@ export interface Container {
   pidsLimit: number;
   /** On an ephemeral container: whose process namespace it joins; "" for one of its own. */
   targetContainer: string;
+  /** Resources ("cpu", "memory") whose change takes a restart of the container; the others change while it runs. */
+  restartOnResize: string[];
 }
 
 export interface EnvVar {
@@ -542,11 +546,22 @@ export interface PodStatus {
   /** When each stage was reached on the node, for the pod start latency histograms. */
   stagesMs: { [key: string]: number };
   ephemeralContainers: ContainerStatus[];
+  /** How far the node is with changed resources: "" when there is nothing to change. */
+  resize: Resize | undefined;
 }
 
 export interface PodStatus_StagesMsEntry {
   key: string;
   value: number;
+}
+
+/** Of resources of running containers. */
+export interface Resize {
+  /** Deferred (not now), Infeasible (never on this node), InProgress, Error (in progress, and failing). */
+  state: string;
+  message: string;
+  /** Generation of the assignment that is, or is to be, carried out. */
+  generation: number;
 }
 
 export interface ContainerStatus {
@@ -559,7 +574,16 @@ export interface ContainerStatus {
   started: boolean;
   restartCount: number;
   state: ContainerState | undefined;
-  lastState: ContainerState | undefined;
+  lastState:
+    | ContainerState
+    | undefined;
+  /** What the node has set aside for it; absent for one that never ran. */
+  allocated:
+    | Resources
+    | undefined;
+  /** What is in force in its control group: requests as CPU weight, limits. */
+  actualRequests: Resources | undefined;
+  actualLimits: Resources | undefined;
 }
 
 export interface ContainerState {
@@ -2885,6 +2909,7 @@ function createBasePodAssignment(): PodAssignment {
     shareProcessNamespace: false,
     ephemeralContainers: [],
     fqdn: "",
+    priority: 0,
     desiredState: "",
     stopGraceMs: undefined,
     stopSignal: "",
@@ -2981,6 +3006,9 @@ export const PodAssignment: MessageFns<PodAssignment> = {
     }
     if (message.fqdn !== "") {
       writer.uint32(410).string(message.fqdn);
+    }
+    if (message.priority !== 0) {
+      writer.uint32(480).int32(message.priority);
     }
     if (message.desiredState !== "") {
       writer.uint32(562).string(message.desiredState);
@@ -3254,6 +3282,14 @@ export const PodAssignment: MessageFns<PodAssignment> = {
             message.fqdn = reader.string();
             continue;
           }
+          case 60: {
+            if (tag !== 480) {
+              break;
+            }
+
+            message.priority = reader.int32();
+            continue;
+          }
           case 70: {
             if (tag !== 562) {
               break;
@@ -3368,6 +3404,7 @@ export const PodAssignment: MessageFns<PodAssignment> = {
     message.shareProcessNamespace = object.shareProcessNamespace ?? false;
     message.ephemeralContainers = object.ephemeralContainers?.map((e) => Container.fromPartial(e)) || [];
     message.fqdn = object.fqdn ?? "";
+    message.priority = object.priority ?? 0;
     message.desiredState = object.desiredState ?? "";
     message.stopGraceMs = object.stopGraceMs ?? undefined;
     message.stopSignal = object.stopSignal ?? "";
@@ -3676,6 +3713,7 @@ function createBaseContainer(): Container {
     restartPolicy: "",
     pidsLimit: 0,
     targetContainer: "",
+    restartOnResize: [],
   };
 }
 
@@ -3755,6 +3793,9 @@ export const Container: MessageFns<Container> = {
     }
     if (message.targetContainer !== "") {
       writer.uint32(402).string(message.targetContainer);
+    }
+    for (const v of message.restartOnResize) {
+      writer.uint32(482).string(v!);
     }
     return writer;
   },
@@ -3972,6 +4013,14 @@ export const Container: MessageFns<Container> = {
             message.targetContainer = reader.string();
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.restartOnResize.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4030,6 +4079,7 @@ export const Container: MessageFns<Container> = {
     message.restartPolicy = object.restartPolicy ?? "";
     message.pidsLimit = object.pidsLimit ?? 0;
     message.targetContainer = object.targetContainer ?? "";
+    message.restartOnResize = object.restartOnResize?.map((e) => e) || [];
     return message;
   },
 };
@@ -6344,6 +6394,7 @@ function createBasePodStatus(): PodStatus {
     staged: false,
     stagesMs: {},
     ephemeralContainers: [],
+    resize: undefined,
   };
 }
 
@@ -6399,6 +6450,9 @@ export const PodStatus: MessageFns<PodStatus> = {
     });
     for (const v of message.ephemeralContainers) {
       ContainerStatus.encode(v!, writer.uint32(402).fork()).join();
+    }
+    if (message.resize !== undefined) {
+      Resize.encode(message.resize, writer.uint32(482).fork()).join();
     }
     return writer;
   },
@@ -6555,6 +6609,14 @@ export const PodStatus: MessageFns<PodStatus> = {
             message.ephemeralContainers.push(ContainerStatus.decode(reader, reader.uint32()));
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.resize = Resize.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6597,6 +6659,9 @@ export const PodStatus: MessageFns<PodStatus> = {
       {},
     );
     message.ephemeralContainers = object.ephemeralContainers?.map((e) => ContainerStatus.fromPartial(e)) || [];
+    message.resize = (object.resize !== undefined && object.resize !== null)
+      ? Resize.fromPartial(object.resize)
+      : undefined;
     return message;
   },
 };
@@ -6668,6 +6733,85 @@ export const PodStatus_StagesMsEntry: MessageFns<PodStatus_StagesMsEntry> = {
   },
 };
 
+function createBaseResize(): Resize {
+  return { state: "", message: "", generation: 0 };
+}
+
+export const Resize: MessageFns<Resize> = {
+  encode(message: Resize, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.state !== "") {
+      writer.uint32(10).string(message.state);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(24).int64(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Resize {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResize();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Resize>, I>>(base?: I): Resize {
+    return Resize.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Resize>, I>>(object: I): Resize {
+    const message = createBaseResize();
+    message.state = object.state ?? "";
+    message.message = object.message ?? "";
+    message.generation = object.generation ?? 0;
+    return message;
+  },
+};
+
 function createBaseContainerStatus(): ContainerStatus {
   return {
     name: "",
@@ -6679,6 +6823,9 @@ function createBaseContainerStatus(): ContainerStatus {
     restartCount: 0,
     state: undefined,
     lastState: undefined,
+    allocated: undefined,
+    actualRequests: undefined,
+    actualLimits: undefined,
   };
 }
 
@@ -6710,6 +6857,15 @@ export const ContainerStatus: MessageFns<ContainerStatus> = {
     }
     if (message.lastState !== undefined) {
       ContainerState.encode(message.lastState, writer.uint32(74).fork()).join();
+    }
+    if (message.allocated !== undefined) {
+      Resources.encode(message.allocated, writer.uint32(482).fork()).join();
+    }
+    if (message.actualRequests !== undefined) {
+      Resources.encode(message.actualRequests, writer.uint32(490).fork()).join();
+    }
+    if (message.actualLimits !== undefined) {
+      Resources.encode(message.actualLimits, writer.uint32(498).fork()).join();
     }
     return writer;
   },
@@ -6799,6 +6955,30 @@ export const ContainerStatus: MessageFns<ContainerStatus> = {
             message.lastState = ContainerState.decode(reader, reader.uint32());
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.allocated = Resources.decode(reader, reader.uint32());
+            continue;
+          }
+          case 61: {
+            if (tag !== 490) {
+              break;
+            }
+
+            message.actualRequests = Resources.decode(reader, reader.uint32());
+            continue;
+          }
+          case 62: {
+            if (tag !== 498) {
+              break;
+            }
+
+            message.actualLimits = Resources.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6828,6 +7008,15 @@ export const ContainerStatus: MessageFns<ContainerStatus> = {
       : undefined;
     message.lastState = (object.lastState !== undefined && object.lastState !== null)
       ? ContainerState.fromPartial(object.lastState)
+      : undefined;
+    message.allocated = (object.allocated !== undefined && object.allocated !== null)
+      ? Resources.fromPartial(object.allocated)
+      : undefined;
+    message.actualRequests = (object.actualRequests !== undefined && object.actualRequests !== null)
+      ? Resources.fromPartial(object.actualRequests)
+      : undefined;
+    message.actualLimits = (object.actualLimits !== undefined && object.actualLimits !== null)
+      ? Resources.fromPartial(object.actualLimits)
       : undefined;
     return message;
   },
