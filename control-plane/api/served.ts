@@ -4,7 +4,6 @@ import type { ResourceType } from "../../base/kube/resources.ts";
 import { ageColumn, nameColumn } from "./resources/columns.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 import { DEFINITIONS, definitionOf } from "./resources/registry.ts";
-import { USAGE_DEFINITIONS } from "./usage.ts";
 
 const SERVICES: ResourceType = { name: "services", group: "", version: "v1", apiVersion: "v1", kind: "Service", plural: "services", namespaced: true };
 
@@ -13,7 +12,7 @@ const SERVICE: ResourceDefinition = {
   defaults: (object) => object, validate: () => [], strategy: {}, columns: [nameColumn(), ageColumn()], fieldSelectors: {}, subresources: {},
 };
 
-export const SERVED: readonly ResourceDefinition[] = [...DEFINITIONS, SERVICE, ...USAGE_DEFINITIONS];
+export const SERVED: readonly ResourceDefinition[] = [...DEFINITIONS, SERVICE];
 
 /** `group` is "" for the core group. */
 export const servedDefinition = (group: string, version: string, plural: string): ResourceDefinition | undefined =>

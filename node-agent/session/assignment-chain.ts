@@ -8,8 +8,6 @@ export interface AssignmentChange {
   readonly complete: boolean;
   readonly upsert: readonly PodAssignment[];
   readonly remove: readonly string[];
-  /** Ids of local volumes whose data is to be deleted. */
-  readonly removeVolumes: readonly string[];
 }
 
 export class AssignmentChain {
@@ -37,6 +35,6 @@ export class AssignmentChain {
     this.#partial = [];
     this.#partialOf = undefined;
     this.#position = set.resultsIn;
-    return { complete, upsert, remove: set.remove, removeVolumes: set.removeVolumes };
+    return { complete, upsert, remove: set.remove };
   }
 }
