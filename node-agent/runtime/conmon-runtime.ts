@@ -157,8 +157,9 @@ export class ConmonRuntime implements ContainerRuntime {
     const container = this.#get(id);
     if (container.state.phase !== "created") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}, not created`);
     const { pid } = container.state;
-    await startContainer(this.#oci, id);
+    // Before, not after: runc's command may return long after a short process has ended, which would then have ended before it started.
     const startedAtMs = this.#options.clock.nowMs();
+    await startContainer(this.#oci, id);
     writeFileSync(join(this.#bundle(id), "started"), String(startedAtMs));
     // With runc, which takes a while, the exit may have been noted before this line.
     const now = container.state as ContainerPhase;
