@@ -8,12 +8,19 @@ export interface Clock {
   monotonicMs(): number;
   /** Calls `fn` once after `delayMs` (0 means the next turn). Dispose to cancel. Never keeps the process alive by itself. */
   setTimer(delayMs: number, fn: () => void): Disposable;
+  /** Calls `fn` once, as soon as the wall clock shows `atMs`: never earlier, and at most a ms later while this process is idle. Steps of the clock are noticed. */
+  setAlarm(atMs: number, fn: () => void): Disposable;
   /** Resolves after `delayMs`, or rejects with the signal's reason when it is aborted first. */
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
 
 // setTimeout's delay is a signed 32-bit number; a longer one fires at once.
 const MAX_DELAY_MS = 2 ** 31 - 1;
+
+/** Timers come up to a ms late and, against the wall clock, early; the last of the way is spent looking at the clock. */
+const LOOK_AHEAD_MS = 2;
+/** The wall clock may step while a timer runs. */
+const ALARM_CHECK_MS = 5000;
 
 const sleepOn = (clock: Clock, delayMs: number, signal: AbortSignal | undefined): Promise<void> =>
   new Promise((resolve, reject) => {
@@ -51,6 +58,23 @@ export class SystemClock implements Clock {
     return { [Symbol.dispose]: () => clearTimeout(handle) };
   }
 
+  setAlarm(atMs: number, fn: () => void): Disposable {
+    let handle: NodeJS.Timeout;
+    const look = (): void => {
+      const leftMs = atMs - Date.now();
+      if (leftMs > LOOK_AHEAD_MS) {
+        handle = setTimeout(look, Math.min(leftMs - LOOK_AHEAD_MS, ALARM_CHECK_MS));
+        handle.unref();
+        return;
+      }
+      while (Date.now() < atMs);
+      fn();
+    };
+    handle = setTimeout(look, 0);
+    handle.unref();
+    return { [Symbol.dispose]: () => clearTimeout(handle) };
+  }
+
   sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
     return sleepOn(this, delayMs, signal);
   }
@@ -79,6 +103,17 @@ export class FakeClock implements Clock {
     const timer = { dueMs: this.#monotonicMs + Math.max(0, delayMs), order: this.#order++, fn };
     this.#timers.push(timer);
     return { [Symbol.dispose]: () => void (this.#timers = this.#timers.filter((t) => t !== timer)) };
+  }
+
+  setAlarm(atMs: number, fn: () => void): Disposable {
+    let timer: Disposable;
+    const look = (): void => {
+      const leftMs = atMs - this.#wallMs;
+      if (leftMs <= 0) fn();
+      else timer = this.setTimer(Math.min(Math.ceil(leftMs), ALARM_CHECK_MS), look); // fractions may be too small to move the clock
+    };
+    timer = this.setTimer(Math.max(0, Math.min(atMs - this.#wallMs, ALARM_CHECK_MS)), look);
+    return { [Symbol.dispose]: () => timer[Symbol.dispose]() };
   }
 
   sleep(delayMs: number, signal?: AbortSignal): Promise<void> {

@@ -4,7 +4,7 @@
 import { parse as parseYaml } from "yaml";
 import { GantryError } from "./errors.ts";
 
-export type OptionType = "string" | "number" | "boolean" | "list" | "duration";
+export type OptionType = "string" | "number" | "boolean" | "list" | "each" | "duration";
 
 export interface Option<V> {
   readonly type: OptionType;
@@ -28,6 +28,8 @@ export const numberOption = (help: string, fallback: number, extra: Extra & Pick
 export const booleanOption = (help: string, extra: Extra = {}): Option<boolean> => ({ type: "boolean", fallback: false, help, ...extra });
 /** Given several times or separated by commas. */
 export const listOption = (help: string, fallback: readonly string[] = [], extra: Extra = {}): Option<readonly string[]> => ({ type: "list", fallback, help, ...extra });
+/** Given several times; each value is taken as it stands, commas and all (`-e LIST=a,b`). */
+export const eachOption = (help: string, extra: Extra = {}): Option<readonly string[]> => ({ type: "each", fallback: [], help, ...extra });
 /** Value in ms; written as 500ms, 30s, 5m, 1h. */
 export const durationOption = (help: string, fallbackMs: number, extra: Extra = {}): Option<number> => ({ type: "duration", fallback: fallbackMs, help, ...extra });
 
@@ -74,6 +76,11 @@ const convert = (where: string, option: OptionTable[string], raw: unknown): unkn
       const items = Array.isArray(raw) ? raw : [raw];
       if (!items.every(isScalar)) throw fault("a list of texts");
       return Array.isArray(raw) ? items.map(String) : String(raw).split(",").map((s) => s.trim()).filter((s) => s !== "");
+    }
+    case "each": {
+      const items = Array.isArray(raw) ? raw : [raw];
+      if (!items.every(isScalar)) throw fault("a list of texts");
+      return items.map(String);
     }
     case "duration": {
       const ms = typeof raw === "string" ? parseDurationMs(raw) : undefined;
@@ -190,7 +197,7 @@ export const parseOptions = <T extends OptionTable>(table: T, { argv, daemon, st
     const fromEnv = env[environmentNameOf(key)];
     const flag = `--${flagOf(key)}`;
     if (help) return option.fallback;
-    if (fromFlags !== undefined) return option.type === "list" ? fromFlags.flatMap((v) => convert(flag, option, v)) : convert(flag, option, fromFlags.at(-1));
+    if (fromFlags !== undefined) return option.type === "list" || option.type === "each" ? fromFlags.flatMap((v) => convert(flag, option, v)) : convert(flag, option, fromFlags.at(-1));
     if (fromEnv !== undefined) return convert(`environment variable ${environmentNameOf(key)}`, option, fromEnv);
     return key in fileValues ? convert(`${file!}: ${key}`, option, fileValues[key]) : option.fallback;
   };
@@ -217,7 +224,7 @@ const readConfigFile = (path: string, readFile: (path: string) => string, known:
 /** The options' part of --help; `daemon` adds the names of environment variables and config keys. */
 export const describeOptions = (table: OptionTable, daemon = false): string => {
   const rows = Object.entries(table).map(([key, option]) => {
-    const value = option.type === "boolean" ? "" : ` ${option.placeholder ?? { string: "TEXT", number: "N", list: "A,B", duration: "30s" }[option.type]}`;
+    const value = option.type === "boolean" ? "" : ` ${option.placeholder ?? { string: "TEXT", number: "N", list: "A,B", each: "TEXT", duration: "30s" }[option.type]}`;
     const fallback = option.type === "boolean" || option.fallback === "" || Number.isNaN(option.fallback) || (Array.isArray(option.fallback) && option.fallback.length === 0) ? ""
       : ` (default ${option.type === "duration" ? formatDuration(option.fallback as number) : Array.isArray(option.fallback) ? option.fallback.join(",") : String(option.fallback)})`;
     return { left: `  ${option.short ? `-${option.short}, ` : "    "}--${flagOf(key)}${value}`, right: option.help + fallback + (option.choices ? ` [${option.choices.filter((c) => c !== "").join("|")}]` : "") };

@@ -18,6 +18,7 @@ for (const [text, after, next] of [
   ["0 0 ? * ?", "2026-01-01T00:00:00Z", "2026-01-02T00:00"],
   ["0 0 13 * 5", "2026-01-01T00:00:00Z", "2026-01-02T00:00"],
   ["0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00"],
+  ["*/20 5 0 * * *", "2026-01-01T00:05:40Z", "2026-01-02T00:05"],
   ["@hourly", "2026-01-01T00:00:00Z", "2026-01-01T01:00"],
   ["@midnight", "2026-01-01T00:00:00Z", "2026-01-02T00:00"],
   ["@weekly", "2026-01-01T00:00:00Z", "2026-01-04T00:00"],
@@ -29,7 +30,8 @@ for (const [text, after, next] of [
 for (const [text, fault] of [
   ["* * * *", /expected five fields \(minute, hour, .*\), found 4/],
   ["", /found 0/],
-  ["0 0 0 * * *", /found 6/],
+  ["0 0 0 0 * * *", /a sixth, in front, is the second\), found 7/],
+  ["60 * * * * *", /second "60": 60 is not between 0 and 59/],
   ["60 * * * *", /minute "60": 60 is not between 0 and 59/],
   ["* * 0 * *", /day of month "0": 0 is not between 1 and 31/],
   ["* * * foo *", /month "foo": expected .* a name \(jan, feb/],

@@ -1,14 +1,18 @@
-// Cron expressions as CronJobs take them: five fields, names, lists, ranges, steps, @hourly and the like, in any time zone. Reading
-// and its errors are ours; the calendar (leap years, daylight saving, days of the week) is croner's. Pure.
-// https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#schedule-syntax
+// Cron expressions as CronJobs take them: five fields, or six with seconds in front; names, lists, ranges, steps, @hourly and the like;
+// in any time zone. Reading and its errors are ours; the calendar (leap years, days of the week) is croner's, on local times; what daylight
+// saving does to those is time-zone.ts's and one rule: a time that doesn't exist runs at the next that does, one that comes twice runs once.
+// Pure. https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#schedule-syntax
 import { Cron } from "croner";
 import { GantryError } from "./errors.ts";
+import { TimeZone } from "./time-zone.ts";
 
 export interface CronSchedule {
   /** As it was written. */
   readonly text: string;
-  /** Normalized: five fields that croner reads the same way as upstream's parser (robfig/cron). */
+  /** Normalized: six fields, seconds first, that croner reads the same way as upstream's parser (robfig/cron). */
   readonly pattern: string;
+  /** It has a field for seconds: its ticks are told apart by the second, others by the minute. */
+  readonly hasSeconds: boolean;
 }
 
 interface Field {
@@ -22,6 +26,7 @@ interface Field {
 
 const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+const SECOND: Field = { name: "second", min: 0, max: 59 };
 const FIELDS: readonly Field[] = [
   { name: "minute", min: 0, max: 59 },
   { name: "hour", min: 0, max: 23 },
@@ -43,11 +48,16 @@ export const parseCron = (text: string): CronSchedule => {
   if (trimmed.startsWith("@")) {
     const pattern = SHORTHANDS[trimmed.toLowerCase()];
     if (!pattern) throw fault(`expected one of ${Object.keys(SHORTHANDS).join(", ")}, or five fields`);
-    return { text, pattern };
+    return { text, pattern: `0 ${pattern}`, hasSeconds: false };
   }
   const parts = trimmed.split(/\s+/);
-  if (parts.length !== FIELDS.length) throw fault(`expected five fields (${FIELDS.map((f) => f.name).join(", ")}), found ${trimmed === "" ? 0 : parts.length}`);
-  return { text, pattern: FIELDS.map((field, i) => parts[i]!.split(",").map((item) => normalize(field, item, fault)).join(",")).join(" ") };
+  const hasSeconds = parts.length === FIELDS.length + 1;
+  const fields = hasSeconds ? [SECOND, ...FIELDS] : FIELDS;
+  if (parts.length !== fields.length) {
+    throw fault(`expected five fields (${FIELDS.map((f) => f.name).join(", ")}; a sixth, in front, is the second), found ${trimmed === "" ? 0 : parts.length}`);
+  }
+  const pattern = fields.map((field, i) => parts[i]!.split(",").map((item) => normalize(field, item, fault)).join(",")).join(" ");
+  return { text, pattern: hasSeconds ? pattern : `0 ${pattern}`, hasSeconds };
 };
 
 const normalize = (field: Field, item: string, fault: (why: string) => GantryError): string => {
@@ -78,40 +88,47 @@ const normalize = (field: Field, item: string, fault: (why: string) => GantryErr
 const stepped = (first: number, last: number, every: number): string =>
   first === last || every > last - first ? String(first) : `${first}-${last}${every === 1 ? "" : `/${every}`}`;
 
-/** Throws "Invalid" for what is not an IANA time zone. */
-export const checkTimeZone = (timeZone: string): void => {
-  try {
-    Intl.DateTimeFormat("en", { timeZone });
-  } catch {
-    throw new GantryError("Invalid", `${JSON.stringify(timeZone)} is not a time zone: expected a name of the IANA time zone database such as "Europe/Berlin" or "Etc/UTC"`);
-  }
-};
-
 const calendars = new Map<string, Cron>();
 const MAX_CALENDARS = 1000;
 
-const calendarOf = ({ pattern }: CronSchedule, timeZone: string | undefined): Cron => {
-  const key = `${timeZone ?? ""} ${pattern}`;
-  let calendar = calendars.get(key);
+const calendarOf = ({ pattern }: CronSchedule): Cron => {
+  let calendar = calendars.get(pattern);
   if (!calendar) {
-    if (timeZone !== undefined) checkTimeZone(timeZone);
     if (calendars.size >= MAX_CALENDARS) calendars.delete(calendars.keys().next().value!);
-    // Without a function it starts no timer; our Clock keeps time.
-    calendars.set(key, (calendar = new Cron(pattern, { mode: "5-part", ...(timeZone !== undefined && { timezone: timeZone }) })));
+    // Without a function it starts no timer; our Clock keeps time. With an offset instead of a zone it is 20 times faster.
+    calendars.set(pattern, (calendar = new Cron(pattern, { mode: "6-part", utcOffset: 0 })));
   }
   return calendar;
 };
 
 /**
  * The first instant after `afterMs` (epoch ms); undefined when there is none (February 31st). Without a time zone that of this
- * process counts, as upstream. A time that daylight saving skips runs when the gap ends; one that comes twice runs once.
+ * process counts, as upstream. A time that daylight saving skips runs when the gap ends; one that comes twice runs the first time only.
  */
-export const nextAfter = (schedule: CronSchedule, afterMs: number, timeZone?: string): number | undefined =>
-  calendarOf(schedule, timeZone).nextRun(new Date(afterMs))?.getTime();
+export const nextAfter = (schedule: CronSchedule, afterMs: number, timeZone?: string): number | undefined => {
+  const zone = TimeZone.of(timeZone);
+  const calendar = calendarOf(schedule);
+  for (let wallMs = zone.wallAt(afterMs); ;) {
+    const next = calendar.nextRun(new Date(wallMs))?.getTime();
+    if (next === undefined) return undefined;
+    const atMs = zone.instantOf(next);
+    if (atMs > afterMs) return atMs;
+    // Clocks were set back and this time has been before: on to the first that hasn't. (Or, at the end of a gap, the next of the times that it swallowed.)
+    const back = zone.transitionBetween(atMs, afterMs);
+    wallMs = back && back.atMs + back.beforeMs > next ? back.atMs + back.beforeMs - 1000 : next;
+  }
+};
 
 /** The last instant at or before `atMs`. */
 export const latestAt = (schedule: CronSchedule, atMs: number, timeZone?: string): number | undefined => {
+  const zone = TimeZone.of(timeZone);
+  // Clocks that were set back show less than they have shown: an hour earlier they may have been further.
+  const back = zone.transitionBetween(atMs - MAX_FOLD_MS, atMs);
+  const wallMs = Math.max(zone.wallAt(atMs), back ? back.atMs + back.beforeMs - 1 : 0);
   // Croner looks strictly before, to the second.
-  const [before] = calendarOf(schedule, timeZone).previousRuns(1, new Date(Math.floor(atMs / 1000) * 1000 + 1000));
-  return before?.getTime();
+  const [before] = calendarOf(schedule).previousRuns(1, new Date(Math.floor(wallMs / 1000) * 1000 + 1000));
+  return before && zone.instantOf(before.getTime());
 };
+
+/** Clocks have been set back by at most a day (zones that changed sides of the date line). */
+const MAX_FOLD_MS = 24 * 3_600_000;

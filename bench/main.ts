@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { benchCluster } from "./cluster/main.ts";
+import { benchRollout } from "./cluster/rollout.ts";
 
 /** Harnesses that measure themselves (their process's memory, their event loop) run in a process of their own. */
 const apart = (script: string): Promise<void> => new Promise((resolve, reject) => {
@@ -12,6 +13,8 @@ const apart = (script: string): Promise<void> => new Promise((resolve, reject) =
 
 const HARNESSES: Readonly<Record<string, () => Promise<void>>> = {
   cluster: () => benchCluster({ nodes: Number(process.env["NODES"] ?? 3), replicas: Number(process.env["REPLICAS"] ?? 100), rounds: Number(process.env["ROUNDS"] ?? 5), idleSeconds: Number(process.env["IDLE_SECONDS"] ?? 30) }),
+  rollout: () => benchRollout({ nodes: Number(process.env["NODES"] ?? 3), replicas: Number(process.env["REPLICAS"] ?? 100), rounds: Number(process.env["ROUNDS"] ?? 5) }),
+  cron: () => apart("cron/main.ts"),
   store: () => apart("store/main.ts"),
 };
 

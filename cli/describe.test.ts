@@ -103,3 +103,11 @@ test("any other kind is shown whole, with the users' own keys as they wrote them
   t.regex(text, /^API Version: +example\.io\/v1$/m);
   t.true(text.includes("Spec:\n  Some Number: 1\n  Match Labels:\n    appName: x\n  List:\n    - First Field: 1\n      Another: 2\n    - text\n"), text);
 });
+
+test("stateful and daemon sets show how far an update is", (t) => {
+  const template = { metadata: { labels: { app: "db" } }, spec: { containers: [{ name: "c", image: "db:1" }] } };
+  const set = describe({ apiVersion: "apps/v1", kind: "StatefulSet", metadata: { name: "db" }, spec: { replicas: 3, serviceName: "db", selector: { matchLabels: { app: "db" } }, template, updateStrategy: { type: "RollingUpdate", rollingUpdate: { partition: 2 } }, volumeClaimTemplates: [{ metadata: { name: "data" }, spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } } }] }, status: { replicas: 3, updatedReplicas: 1, availableReplicas: 2, currentRevision: "db-a", updateRevision: "db-b" } });
+  for (const line of ["3 desired | 1 updated | 3 total | 2 available", "OrderedReady, from ordinal 0", "RollingUpdate, partition 2", "db-a, updating to db-b", "data: 1Gi, ReadWriteOnce"]) t.true(set.includes(line), set);
+  const daemon = describe({ apiVersion: "apps/v1", kind: "DaemonSet", metadata: { name: "log" }, spec: { selector: { matchLabels: { app: "log" } }, template, updateStrategy: { type: "OnDelete" } }, status: { desiredNumberScheduled: 3, currentNumberScheduled: 3, updatedNumberScheduled: 1, numberAvailable: 2, numberMisscheduled: 1 } });
+  for (const line of ["3 desired | 3 current | 1 updated | 2 available | 1 misscheduled", "OnDelete"]) t.true(daemon.includes(line), daemon);
+});

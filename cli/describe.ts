@@ -1,11 +1,11 @@
 // `describe`: an object for reading: who it is, what matters of its kind, then its events. What kubectl's users look for is where they look
 // for it. Pure text building.
 import type { KubeObject } from "../base/kube/resources.ts";
-import type { ConfigMap, CronJob, Deployment, Event, Job, Node, Pod, ReplicaSet, Secret } from "../base/kube/types.gen.ts";
+import type { ConfigMap, CronJob, DaemonSet, Deployment, Event, Job, Node, Pod, ReplicaSet, ReplicationController, Secret, StatefulSet } from "../base/kube/types.gen.ts";
 import { nodeLines } from "./describe/node.ts";
 import { podLines } from "./describe/pod.ts";
 import { age, field, indentedLines, mapLines, table } from "./describe/text.ts";
-import { cronJobLines, deploymentLines, jobLines, replicaSetLines } from "./describe/workload.ts";
+import { cronJobLines, daemonSetLines, deploymentLines, jobLines, replicaSetLines, replicationControllerLines, statefulSetLines } from "./describe/workload.ts";
 
 export interface Surroundings {
   readonly events: readonly Event[];
@@ -19,6 +19,9 @@ const LINES_OF_KIND: Readonly<Record<string, (object: never, around: Surrounding
   Node: (node: Node, { pods }) => nodeLines(node, pods),
   Deployment: (d: Deployment) => deploymentLines(d),
   ReplicaSet: (rs: ReplicaSet) => replicaSetLines(rs),
+  ReplicationController: (rc: ReplicationController) => replicationControllerLines(rc),
+  DaemonSet: (ds: DaemonSet) => daemonSetLines(ds),
+  StatefulSet: (set: StatefulSet) => statefulSetLines(set),
   Job: (job: Job, { nowMs }) => jobLines(job, nowMs),
   CronJob: (cronJob: CronJob) => cronJobLines(cronJob),
   ConfigMap: (c: ConfigMap) => [

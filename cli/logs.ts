@@ -1,5 +1,6 @@
 // `logs`: what containers of one or several pods wrote; several at once when followed.
 import { GantryError } from "../base/errors.ts";
+import { parseDurationMs } from "../base/config.ts";
 import { formatSelector, fromLabelSelector } from "../base/kube/labels.ts";
 import { PODS, type KubeObject, type ResourceType } from "../base/kube/resources.ts";
 import type { LabelSelector, Pod } from "../base/kube/types.gen.ts";
@@ -14,7 +15,11 @@ export interface LogOptions {
   readonly timestamps: boolean;
   /** Undefined: all lines. */
   readonly tailLines: number | undefined;
-  readonly sinceSeconds: number | undefined;
+  /** Unix epoch. */
+  readonly sinceMs: number | undefined;
+  readonly untilMs: number | undefined;
+  /** Each line begins with the pod's labels. */
+  readonly details: boolean;
   /** Each line begins with [pod/NAME/CONTAINER]. */
   readonly prefix: boolean;
 }
@@ -25,8 +30,10 @@ export const podsOf = async (client: ApiClient, namespace: string, target: { rea
   if (target.name !== undefined) {
     if (target.type.name === PODS.name) return [await client.get(PODS, namespace, target.name)];
     const workload: KubeObject & { readonly spec?: { readonly selector?: LabelSelector } } = await client.get(target.type, namespace, target.name);
-    if (!workload.spec?.selector) throw new GantryError("BadRequest", `${target.type.plural} have no pods: name a pod, or a deployment, replicaset or job`);
-    selector = formatSelector(fromLabelSelector(workload.spec.selector));
+    if (!workload.spec?.selector) throw new GantryError("BadRequest", `${target.type.plural} have no pods: name a pod, or a deployment, replicaset, statefulset, daemonset or job`);
+    // A replication controller's selector is labels alone.
+    const chosenBy = target.type.kind === "ReplicationController" ? { matchLabels: workload.spec.selector as Record<string, string> } : workload.spec.selector;
+    selector = formatSelector(fromLabelSelector(chosenBy));
   }
   const { items } = await client.list(PODS, namespace, { labelSelector: selector });
   if (items.length === 0) throw new GantryError("NotFound", `no pods in namespace ${namespace} have the labels ${selector}`);
@@ -46,12 +53,14 @@ export const printLogs = async (client: ApiClient, pods: readonly Pod[], options
   });
   const print = async ({ pod, container }: (typeof streams)[number]): Promise<void> => {
     const query = new URLSearchParams({
-      ...(container ? { container } : {}), ...(options.follow ? { follow: "true" } : {}), ...(options.previous ? { previous: "true" } : {}), ...(options.timestamps ? { timestamps: "true" } : {}),
-      ...(options.tailLines === undefined ? {} : { tailLines: String(options.tailLines) }), ...(options.sinceSeconds === undefined ? {} : { sinceSeconds: String(options.sinceSeconds) }),
+      ...(container ? { container } : {}), ...(options.follow ? { follow: "true" } : {}), ...(options.previous ? { previous: "true" } : {}), ...(options.timestamps || options.untilMs !== undefined ? { timestamps: "true" } : {}),
+      ...(options.tailLines === undefined ? {} : { tailLines: String(options.tailLines) }), ...(options.sinceMs === undefined ? {} : { sinceTime: new Date(options.sinceMs).toISOString() }),
     });
     const response = await client.send("GET", `${client.pathOf(PODS, pod.metadata.namespace ?? "", pod.metadata.name, "log")}?${query.toString()}`, { accept: "*/*" });
-    const prefix = options.prefix ? `[pod/${pod.metadata.name!}/${container || (pod.spec?.containers[0]?.name ?? "")}] ` : "";
-    for await (const chunk of streams.length === 1 && prefix === "" ? response : wholeLines(response, prefix)) {
+    const labels = Object.entries(pod.metadata.labels ?? {}).map(([k, v]) => `${k}=${v}`).sort().join(",");
+    const prefix = `${options.prefix ? `[pod/${pod.metadata.name!}/${container || (pod.spec?.containers[0]?.name ?? "")}] ` : ""}${options.details && labels !== "" ? `${labels} ` : ""}`;
+    const bounded = options.untilMs === undefined ? response : linesUntil(response, options.untilMs, options.timestamps);
+    for await (const chunk of streams.length === 1 && prefix === "" ? bounded : wholeLines(bounded, prefix)) {
       if (!process.stdout.write(chunk as Buffer)) await new Promise((resolve) => process.stdout.once("drain", resolve));
     }
   };
@@ -59,7 +68,36 @@ export const printLogs = async (client: ApiClient, pods: readonly Pod[], options
   else for (const stream of streams) await print(stream);
 };
 
+/** "5m" before now, a time (RFC 3339), or seconds of the Unix epoch as docker takes them; "": none. */
+export const timeOf = (text: string, nowMs: number, flag: string): number | undefined => {
+  if (text === "") return undefined;
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?(?:ms|s|m|h))/g)].map((m) => m[1]!);
+  if (parts.length > 0 && parts.join("") === text) return nowMs - parts.reduce((sum, part) => sum + parseDurationMs(part)!, 0);
+  if (/^\d{9,11}(?:\.\d+)?$/.test(text)) return Number(text) * 1000;
+  const ms = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(ms)) throw new GantryError("BadRequest", `${flag}: ${JSON.stringify(text)} is neither a duration such as 5m or 1h30m nor a time such as 2026-01-02T15:04:05Z`);
+  return ms;
+};
+
 const NEWLINE = 10;
+
+/** Up to the first line that is newer; the lines begin with their times, which are taken off unless they are wanted. */
+export const linesUntil = async function* (chunks: AsyncIterable<Buffer>, untilMs: number, timestamps: boolean): AsyncGenerator<Buffer> {
+  for await (const lines of wholeLines(chunks, "")) {
+    const kept: Buffer[] = [];
+    let isOver = false;
+    for (let start = 0; start < lines.length && !isOver;) {
+      const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
+      const line = lines.subarray(start, end);
+      const space = line.indexOf(0x20);
+      isOver = Date.parse(line.toString("latin1", 0, space)) > untilMs;
+      if (!isOver) kept.push(timestamps ? line : line.subarray(space + 1));
+      start = end;
+    }
+    if (kept.length > 0) yield Buffer.concat(kept);
+    if (isOver) return;
+  }
+};
 
 /** Chunks that end at ends of lines, so that several streams don't mix within a line; each line behind `prefix`. */
 export const wholeLines = async function* (chunks: AsyncIterable<Buffer>, prefix: string): AsyncGenerator<Buffer> {

@@ -1,7 +1,8 @@
 // The identity of every resource that Gantry serves: what discovery, storage keys and owner references agree on. What a kind
 // means (schema, defaults, validation, columns) is in control-plane/api/resources.
 import type {
-  ConfigMap, CronJob, Deployment, Event, Job, Lease, Namespace, Node, ObjectMeta, Pod, ReplicaSet, Secret,
+  ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, Event, Job, Lease, Namespace, Node, ObjectMeta, PersistentVolume, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController,
+  RuntimeClass, ScheduledScaler, Secret, StatefulSet, StorageClass,
 } from "./types.gen.ts";
 
 /** Any API object in its JSON form. */
@@ -38,12 +39,23 @@ export const CONFIG_MAPS = define<ConfigMap>("", "v1", "ConfigMap", "configmaps"
 export const SECRETS = define<Secret>("", "v1", "Secret", "secrets", true);
 export const DEPLOYMENTS = define<Deployment>("apps", "v1", "Deployment", "deployments", true);
 export const REPLICA_SETS = define<ReplicaSet>("apps", "v1", "ReplicaSet", "replicasets", true);
+export const DAEMON_SETS = define<DaemonSet>("apps", "v1", "DaemonSet", "daemonsets", true);
+export const STATEFUL_SETS = define<StatefulSet>("apps", "v1", "StatefulSet", "statefulsets", true);
+export const CONTROLLER_REVISIONS = define<ControllerRevision>("apps", "v1", "ControllerRevision", "controllerrevisions", true);
+export const REPLICATION_CONTROLLERS = define<ReplicationController>("", "v1", "ReplicationController", "replicationcontrollers", true);
 export const JOBS = define<Job>("batch", "v1", "Job", "jobs", true);
 export const CRON_JOBS = define<CronJob>("batch", "v1", "CronJob", "cronjobs", true);
+export const SCHEDULED_SCALERS = define<ScheduledScaler>("gantry.io", "v1", "ScheduledScaler", "scheduledscalers", true);
 export const LEASES = define<Lease>("coordination.k8s.io", "v1", "Lease", "leases", true);
+export const PERSISTENT_VOLUMES = define<PersistentVolume>("", "v1", "PersistentVolume", "persistentvolumes", false);
+export const PERSISTENT_VOLUME_CLAIMS = define<PersistentVolumeClaim>("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+export const STORAGE_CLASSES = define<StorageClass>("storage.k8s.io", "v1", "StorageClass", "storageclasses", false);
+export const RUNTIME_CLASSES = define<RuntimeClass>("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", false);
 
 export const ALL_RESOURCES: readonly ResourceType[] = [
-  PODS, NODES, NAMESPACES, EVENTS, CONFIG_MAPS, SECRETS, DEPLOYMENTS, REPLICA_SETS, JOBS, CRON_JOBS, LEASES,
+  PODS, NODES, NAMESPACES, EVENTS, CONFIG_MAPS, SECRETS, DEPLOYMENTS, REPLICA_SETS, DAEMON_SETS, STATEFUL_SETS,
+  CONTROLLER_REVISIONS, REPLICATION_CONTROLLERS, JOBS, CRON_JOBS, LEASES, SCHEDULED_SCALERS,
+  PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, STORAGE_CLASSES, RUNTIME_CLASSES,
 ];
 
 export const resourceOfKind = (apiVersion: string, kind: string): ResourceType | undefined =>

@@ -1428,6 +1428,42 @@ export interface PodTemplateSpec {
   spec?: PodSpec | undefined;
 }
 
+/** core/v1.ReplicationController */
+export interface ReplicationController {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: ReplicationControllerSpec | undefined;
+  status?: ReplicationControllerStatus | undefined;
+}
+
+/** core/v1.ReplicationControllerSpec */
+export interface ReplicationControllerSpec {
+  replicas?: number | undefined;
+  minReadySeconds?: number | undefined;
+  selector?: Record<string, string> | undefined;
+  template?: PodTemplateSpec | undefined;
+}
+
+/** core/v1.ReplicationControllerStatus */
+export interface ReplicationControllerStatus {
+  replicas: number;
+  fullyLabeledReplicas?: number | undefined;
+  readyReplicas?: number | undefined;
+  availableReplicas?: number | undefined;
+  observedGeneration?: number | undefined;
+  conditions?: ReplicationControllerCondition[] | undefined;
+}
+
+/** core/v1.ReplicationControllerCondition */
+export interface ReplicationControllerCondition {
+  type: string;
+  status: string;
+  lastTransitionTime?: string | undefined;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
 /** apps/v1.Deployment */
 export interface Deployment {
   apiVersion: string;
@@ -1519,6 +1555,177 @@ export interface ReplicaSetCondition {
   lastTransitionTime?: string | undefined;
   reason?: string | undefined;
   message?: string | undefined;
+}
+
+/** apps/v1.DaemonSet */
+export interface DaemonSet {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: DaemonSetSpec | undefined;
+  status?: DaemonSetStatus | undefined;
+}
+
+/** apps/v1.DaemonSetSpec */
+export interface DaemonSetSpec {
+  selector: LabelSelector;
+  template: PodTemplateSpec;
+  updateStrategy?: DaemonSetUpdateStrategy | undefined;
+  minReadySeconds?: number | undefined;
+  revisionHistoryLimit?: number | undefined;
+}
+
+/** apps/v1.DaemonSetUpdateStrategy */
+export interface DaemonSetUpdateStrategy {
+  type?: string | undefined;
+  rollingUpdate?: RollingUpdateDaemonSet | undefined;
+}
+
+/** apps/v1.RollingUpdateDaemonSet */
+export interface RollingUpdateDaemonSet {
+  maxUnavailable?: number | string | undefined;
+  maxSurge?: number | string | undefined;
+}
+
+/** apps/v1.DaemonSetStatus */
+export interface DaemonSetStatus {
+  currentNumberScheduled: number;
+  numberMisscheduled: number;
+  desiredNumberScheduled: number;
+  numberReady: number;
+  observedGeneration?: number | undefined;
+  updatedNumberScheduled?: number | undefined;
+  numberAvailable?: number | undefined;
+  numberUnavailable?: number | undefined;
+  collisionCount?: number | undefined;
+  conditions?: DaemonSetCondition[] | undefined;
+}
+
+/** apps/v1.DaemonSetCondition */
+export interface DaemonSetCondition {
+  type: string;
+  status: string;
+  lastTransitionTime?: string | undefined;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
+/** apps/v1.StatefulSet */
+export interface StatefulSet {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: StatefulSetSpec | undefined;
+  status?: StatefulSetStatus | undefined;
+}
+
+/** apps/v1.StatefulSetSpec */
+export interface StatefulSetSpec {
+  replicas?: number | undefined;
+  selector: LabelSelector;
+  template: PodTemplateSpec;
+  volumeClaimTemplates?: PersistentVolumeClaim[] | undefined;
+  serviceName?: string | undefined;
+  podManagementPolicy?: string | undefined;
+  updateStrategy?: StatefulSetUpdateStrategy | undefined;
+  revisionHistoryLimit?: number | undefined;
+  minReadySeconds?: number | undefined;
+  persistentVolumeClaimRetentionPolicy?: StatefulSetPersistentVolumeClaimRetentionPolicy | undefined;
+  ordinals?: StatefulSetOrdinals | undefined;
+}
+
+/** core/v1.PersistentVolumeClaim */
+export interface PersistentVolumeClaim {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: PersistentVolumeClaimSpec | undefined;
+  status?: PersistentVolumeClaimStatus | undefined;
+}
+
+/** core/v1.PersistentVolumeClaimStatus */
+export interface PersistentVolumeClaimStatus {
+  phase?: string | undefined;
+  accessModes?: string[] | undefined;
+  capacity?: Record<string, Quantity> | undefined;
+  conditions?: PersistentVolumeClaimCondition[] | undefined;
+  allocatedResources?: Record<string, Quantity> | undefined;
+  allocatedResourceStatuses?: Record<string, string> | undefined;
+  currentVolumeAttributesClassName?: string | undefined;
+  modifyVolumeStatus?: ModifyVolumeStatus | undefined;
+  healthConditions?: VolumeHealthCondition[] | undefined;
+  lastTransitionTime?: string | undefined;
+}
+
+/** core/v1.PersistentVolumeClaimCondition */
+export interface PersistentVolumeClaimCondition {
+  type: string;
+  status: string;
+  lastProbeTime?: string | undefined;
+  lastTransitionTime?: string | undefined;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
+/** core/v1.ModifyVolumeStatus */
+export interface ModifyVolumeStatus {
+  targetVolumeAttributesClassName?: string | undefined;
+  status: string;
+}
+
+/** apps/v1.StatefulSetUpdateStrategy */
+export interface StatefulSetUpdateStrategy {
+  type?: string | undefined;
+  rollingUpdate?: RollingUpdateStatefulSetStrategy | undefined;
+}
+
+/** apps/v1.RollingUpdateStatefulSetStrategy */
+export interface RollingUpdateStatefulSetStrategy {
+  partition?: number | undefined;
+  maxUnavailable?: number | string | undefined;
+}
+
+/** apps/v1.StatefulSetPersistentVolumeClaimRetentionPolicy */
+export interface StatefulSetPersistentVolumeClaimRetentionPolicy {
+  whenDeleted?: string | undefined;
+  whenScaled?: string | undefined;
+}
+
+/** apps/v1.StatefulSetOrdinals */
+export interface StatefulSetOrdinals {
+  start?: number | undefined;
+}
+
+/** apps/v1.StatefulSetStatus */
+export interface StatefulSetStatus {
+  observedGeneration?: number | undefined;
+  replicas: number;
+  readyReplicas?: number | undefined;
+  currentReplicas?: number | undefined;
+  updatedReplicas?: number | undefined;
+  currentRevision?: string | undefined;
+  updateRevision?: string | undefined;
+  collisionCount?: number | undefined;
+  conditions?: StatefulSetCondition[] | undefined;
+  availableReplicas?: number | undefined;
+}
+
+/** apps/v1.StatefulSetCondition */
+export interface StatefulSetCondition {
+  type: string;
+  status: string;
+  lastTransitionTime?: string | undefined;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
+/** apps/v1.ControllerRevision */
+export interface ControllerRevision {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  data?: unknown | undefined;
+  revision: number;
 }
 
 /** batch/v1.Job */
@@ -1651,6 +1858,228 @@ export interface CronJobStatus {
   lastSuccessfulTime?: string | undefined;
 }
 
+/** core/v1.PersistentVolume */
+export interface PersistentVolume {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: PersistentVolumeSpec | undefined;
+  status?: PersistentVolumeStatus | undefined;
+}
+
+/** core/v1.PersistentVolumeSpec */
+export interface PersistentVolumeSpec {
+  capacity?: Record<string, Quantity> | undefined;
+  gcePersistentDisk?: GCEPersistentDiskVolumeSource | undefined;
+  awsElasticBlockStore?: AWSElasticBlockStoreVolumeSource | undefined;
+  hostPath?: HostPathVolumeSource | undefined;
+  glusterfs?: GlusterfsPersistentVolumeSource | undefined;
+  nfs?: NFSVolumeSource | undefined;
+  rbd?: RBDPersistentVolumeSource | undefined;
+  iscsi?: ISCSIPersistentVolumeSource | undefined;
+  cinder?: CinderPersistentVolumeSource | undefined;
+  cephfs?: CephFSPersistentVolumeSource | undefined;
+  fc?: FCVolumeSource | undefined;
+  flocker?: FlockerVolumeSource | undefined;
+  flexVolume?: FlexPersistentVolumeSource | undefined;
+  azureFile?: AzureFilePersistentVolumeSource | undefined;
+  vsphereVolume?: VsphereVirtualDiskVolumeSource | undefined;
+  quobyte?: QuobyteVolumeSource | undefined;
+  azureDisk?: AzureDiskVolumeSource | undefined;
+  photonPersistentDisk?: PhotonPersistentDiskVolumeSource | undefined;
+  portworxVolume?: PortworxVolumeSource | undefined;
+  scaleIO?: ScaleIOPersistentVolumeSource | undefined;
+  local?: LocalVolumeSource | undefined;
+  storageos?: StorageOSPersistentVolumeSource | undefined;
+  csi?: CSIPersistentVolumeSource | undefined;
+  accessModes?: string[] | undefined;
+  claimRef?: ObjectReference | undefined;
+  persistentVolumeReclaimPolicy?: string | undefined;
+  storageClassName?: string | undefined;
+  mountOptions?: string[] | undefined;
+  volumeMode?: string | undefined;
+  nodeAffinity?: VolumeNodeAffinity | undefined;
+  volumeAttributesClassName?: string | undefined;
+}
+
+/** core/v1.GlusterfsPersistentVolumeSource */
+export interface GlusterfsPersistentVolumeSource {
+  endpoints: string;
+  path: string;
+  readOnly?: boolean | undefined;
+  endpointsNamespace?: string | undefined;
+}
+
+/** core/v1.RBDPersistentVolumeSource */
+export interface RBDPersistentVolumeSource {
+  monitors: string[];
+  image: string;
+  fsType?: string | undefined;
+  pool?: string | undefined;
+  user?: string | undefined;
+  keyring?: string | undefined;
+  secretRef?: SecretReference | undefined;
+  readOnly?: boolean | undefined;
+}
+
+/** core/v1.SecretReference */
+export interface SecretReference {
+  name?: string | undefined;
+  namespace?: string | undefined;
+}
+
+/** core/v1.ISCSIPersistentVolumeSource */
+export interface ISCSIPersistentVolumeSource {
+  targetPortal: string;
+  iqn: string;
+  lun: number;
+  iscsiInterface?: string | undefined;
+  fsType?: string | undefined;
+  readOnly?: boolean | undefined;
+  portals?: string[] | undefined;
+  chapAuthDiscovery?: boolean | undefined;
+  chapAuthSession?: boolean | undefined;
+  secretRef?: SecretReference | undefined;
+  initiatorName?: string | undefined;
+}
+
+/** core/v1.CinderPersistentVolumeSource */
+export interface CinderPersistentVolumeSource {
+  volumeID: string;
+  fsType?: string | undefined;
+  readOnly?: boolean | undefined;
+  secretRef?: SecretReference | undefined;
+}
+
+/** core/v1.CephFSPersistentVolumeSource */
+export interface CephFSPersistentVolumeSource {
+  monitors: string[];
+  path?: string | undefined;
+  user?: string | undefined;
+  secretFile?: string | undefined;
+  secretRef?: SecretReference | undefined;
+  readOnly?: boolean | undefined;
+}
+
+/** core/v1.FlexPersistentVolumeSource */
+export interface FlexPersistentVolumeSource {
+  driver: string;
+  fsType?: string | undefined;
+  secretRef?: SecretReference | undefined;
+  readOnly?: boolean | undefined;
+  options?: Record<string, string> | undefined;
+}
+
+/** core/v1.AzureFilePersistentVolumeSource */
+export interface AzureFilePersistentVolumeSource {
+  secretName: string;
+  shareName: string;
+  readOnly?: boolean | undefined;
+  secretNamespace?: string | undefined;
+}
+
+/** core/v1.ScaleIOPersistentVolumeSource */
+export interface ScaleIOPersistentVolumeSource {
+  gateway: string;
+  system: string;
+  secretRef: SecretReference;
+  sslEnabled?: boolean | undefined;
+  protectionDomain?: string | undefined;
+  storagePool?: string | undefined;
+  storageMode?: string | undefined;
+  volumeName?: string | undefined;
+  fsType?: string | undefined;
+  readOnly?: boolean | undefined;
+}
+
+/** core/v1.LocalVolumeSource */
+export interface LocalVolumeSource {
+  path: string;
+  fsType?: string | undefined;
+}
+
+/** core/v1.StorageOSPersistentVolumeSource */
+export interface StorageOSPersistentVolumeSource {
+  volumeName?: string | undefined;
+  volumeNamespace?: string | undefined;
+  fsType?: string | undefined;
+  readOnly?: boolean | undefined;
+  secretRef?: ObjectReference | undefined;
+}
+
+/** core/v1.CSIPersistentVolumeSource */
+export interface CSIPersistentVolumeSource {
+  driver: string;
+  volumeHandle: string;
+  readOnly?: boolean | undefined;
+  fsType?: string | undefined;
+  volumeAttributes?: Record<string, string> | undefined;
+  controllerPublishSecretRef?: SecretReference | undefined;
+  nodeStageSecretRef?: SecretReference | undefined;
+  nodePublishSecretRef?: SecretReference | undefined;
+  controllerExpandSecretRef?: SecretReference | undefined;
+  nodeExpandSecretRef?: SecretReference | undefined;
+}
+
+/** core/v1.VolumeNodeAffinity */
+export interface VolumeNodeAffinity {
+  required?: NodeSelector | undefined;
+}
+
+/** core/v1.PersistentVolumeStatus */
+export interface PersistentVolumeStatus {
+  phase?: string | undefined;
+  message?: string | undefined;
+  reason?: string | undefined;
+  lastPhaseTransitionTime?: string | undefined;
+}
+
+/** storage/v1.StorageClass */
+export interface StorageClass {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  provisioner: string;
+  parameters?: Record<string, string> | undefined;
+  reclaimPolicy?: string | undefined;
+  mountOptions?: string[] | undefined;
+  allowVolumeExpansion?: boolean | undefined;
+  volumeBindingMode?: string | undefined;
+  allowedTopologies?: TopologySelectorTerm[] | undefined;
+}
+
+/** core/v1.TopologySelectorTerm */
+export interface TopologySelectorTerm {
+  matchLabelExpressions?: TopologySelectorLabelRequirement[] | undefined;
+}
+
+/** core/v1.TopologySelectorLabelRequirement */
+export interface TopologySelectorLabelRequirement {
+  key: string;
+  values: string[];
+}
+
+/** node/v1.RuntimeClass */
+export interface RuntimeClass {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  handler: string;
+  overhead?: Overhead | undefined;
+  scheduling?: Scheduling | undefined;
+}
+
+/** node/v1.Overhead */
+export interface Overhead {
+  podFixed?: Record<string, Quantity> | undefined;
+}
+
+/** node/v1.Scheduling */
+export interface Scheduling {
+  nodeSelector?: Record<string, string> | undefined;
+  tolerations?: Toleration[] | undefined;
+}
+
 /** coordination/v1.Lease */
 export interface Lease {
   apiVersion: string;
@@ -1688,6 +2117,59 @@ export interface ScaleSpec {
 export interface ScaleStatus {
   replicas: number;
   selector?: string | undefined;
+}
+
+/** gantry/v1.ScheduledScaler */
+export interface ScheduledScaler {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: ScheduledScalerSpec | undefined;
+  status?: ScheduledScalerStatus | undefined;
+}
+
+/** gantry/v1.ScheduledScalerSpec */
+export interface ScheduledScalerSpec {
+  scaleTargetRef?: CrossVersionObjectReference | undefined;
+  entries?: ScheduledScalerEntry[] | undefined;
+  timeZone?: string | undefined;
+  suspend?: boolean | undefined;
+}
+
+/** autoscaling/v1.CrossVersionObjectReference */
+export interface CrossVersionObjectReference {
+  kind: string;
+  name: string;
+  apiVersion?: string | undefined;
+}
+
+/** gantry/v1.ScheduledScalerEntry */
+export interface ScheduledScalerEntry {
+  schedule?: string | undefined;
+  timeZone?: string | undefined;
+  replicas?: number | undefined;
+  minReplicas?: number | undefined;
+  maxReplicas?: number | undefined;
+}
+
+/** gantry/v1.ScheduledScalerStatus */
+export interface ScheduledScalerStatus {
+  observedGeneration?: number | undefined;
+  lastChangeTime?: string | undefined;
+  lastReplicas?: number | undefined;
+  nextChangeTime?: string | undefined;
+  nextReplicas?: number | undefined;
+  conditions?: Condition[] | undefined;
+}
+
+/** meta/v1.Condition */
+export interface Condition {
+  type: string;
+  status: string;
+  observedGeneration?: number | undefined;
+  lastTransitionTime: string;
+  reason: string;
+  message: string;
 }
 
 /** meta/v1.Status */

@@ -1,35 +1,17 @@
-// bench/cluster: 0 -> 100 -> 0 containers on three nodes, memory and idle CPU with 100 running, and the floor on this machine. Starts a
-// cluster of its own (in a temporary folder, on free ports) and removes it whatever happens. See bench/README.md.
-import { execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+// bench/cluster: 0 -> 100 -> 0 containers on three nodes, memory and idle CPU with 100 running, and the floor on this machine. See
+// bench/README.md.
+import { readFileSync, readdirSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { promisify } from "node:util";
-import { ApiClient, loadKubeconfig } from "../../cli/api-client.ts";
-import { layoutOf, readState } from "../../cli/cluster/layout.ts";
 import { childrenOf, memoryOf, pssBytesOf } from "../../cli/cluster/memory.ts";
-import { buildExampleImage } from "../../cli/example-image.ts";
-import { loadImage } from "../../cli/load-image.ts";
+import { IMAGE, row, withCluster } from "./bench-cluster.ts";
 import { measureFloor } from "./floor.ts";
 import { stagesOf } from "./stages.ts";
 import { scaleRound, type ScaleRound } from "./scale.ts";
 import { median, percentile } from "../statistics.ts";
 
-const run = promisify(execFile);
-const gantry = join(import.meta.dirname, "../../cli/gantry");
-const IMAGE = "gantry.local/example:latest";
 const MIB = 2 ** 20;
 /** Before each round: the kernel takes network namespaces down in the background, for about a second after the last pod is gone. */
 const SETTLE_MS = 2000;
-
-const freePort = (): Promise<number> => new Promise((resolve) => {
-  const server = createServer().listen(0, "127.0.0.1", () => {
-    const { port } = server.address() as { port: number };
-    server.close(() => resolve(port));
-  });
-});
 
 /** CPU time of a process so far, in seconds: utime + stime of proc(5), in ticks of 1/100 s. */
 const cpuSecondsOf = (pid: number): number => {
@@ -52,22 +34,9 @@ const conmonsBelow = (dir: string): readonly number[] =>
     }
   }).map(Number);
 
-const row = (what: string, value: string, target = "", peers = ""): void => console.log(`  ${what.padEnd(38)} ${value.padEnd(30)} ${target.padEnd(22)} ${peers}`.trimEnd());
-
 export const benchCluster = async (options: { readonly nodes: number; readonly replicas: number; readonly rounds: number; readonly idleSeconds: number }): Promise<void> => {
-  const dir = mkdtempSync(join(tmpdir(), "gantry-bench-"));
   const { nodes, replicas } = options;
-  try {
-    const startedMs = performance.now();
-    await run(gantry, ["up", "--state-dir", dir, "--no-example", "--nodes", String(nodes), "--api-port", String(await freePort()), "--agent-port", String(await freePort())]);
-    const upMs = performance.now() - startedMs;
-    const layout = layoutOf(dir);
-    using client = new ApiClient(loadKubeconfig(layout.kubeconfig));
-    const archive = join(dir, "image.tar");
-    await buildExampleImage(archive, { busyboxPath: "/bin/busybox" });
-    await loadImage(client, archive, { name: IMAGE, onProgress: () => undefined });
-    const { processes } = readState(layout)!;
-
+  await withCluster(nodes, async ({ client, layout, state: { processes }, upMs }) => {
     const floor = measureFloor("crun", replicas);
     const rounds: ScaleRound[] = [];
     let memory: ReturnType<typeof memoryOf> = [];
@@ -119,8 +88,5 @@ export const benchCluster = async (options: { readonly nodes: number; readonly r
     const total = idlePercent.reduce((sum, p) => sum + p.percent, 0);
     row("whole cluster", `${total.toFixed(1)} % of one core`, "under 3 %");
     for (const name of new Set(idlePercent.map((p) => p.name))) row(`  ${name}`, `${idlePercent.filter((p) => p.name === name).reduce((s, p) => s + p.percent, 0).toFixed(1)} %`);
-  } finally {
-    await run(gantry, ["down", "--state-dir", dir, "--purge"]);
-    rmSync(dir, { recursive: true, force: true });
-  }
+  });
 };

@@ -36,6 +36,8 @@ const TEST_TOOLS: readonly Tool[] = [
   { commands: ["runc"], packages: everywhere("runc") },
   { commands: ["docker-registry"], packages: { ...everywhere("docker-registry"), fedora: "docker-distribution" } },
   { commands: ["skopeo"], packages: everywhere("skopeo") },
+  { commands: ["buildah"], packages: everywhere("buildah") },
+  { commands: ["buildah"], packages: everywhere("buildah") },
   { commands: ["openssl"], packages: everywhere("openssl") },
   { commands: ["promtool"], packages: everywhere("prometheus") },
   { commands: ["etcdctl"], packages: { ...everywhere("etcd"), debian: "etcd-client" } },

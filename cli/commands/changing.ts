@@ -1,8 +1,9 @@
 // apply, delete, scale, exec: the everyday commands that change something.
-import { booleanOption, durationOption, numberOption, stringOption } from "../../base/config.ts";
+import { booleanOption, durationOption, eachOption, numberOption, stringOption } from "../../base/config.ts";
 import { GantryError, isCode } from "../../base/errors.ts";
 import { PODS, type KubeObject } from "../../base/kube/resources.ts";
 import { command, type Command } from "../command.ts";
+import { DEFAULT_DETACH_KEYS, parseDetachKeys } from "../detach-keys.ts";
 import { defaultContainer } from "../default-container.ts";
 import { discover, parseTargets, resourceOfManifest, typeLabel, type DiscoveredResource } from "../discovery.ts";
 import type { Manifest } from "../manifests.ts";
@@ -102,17 +103,24 @@ export const CHANGING_COMMANDS: readonly Command[] = [
   }),
   command({
     name: "exec", usage: "POD [-c CONTAINER] [-it] [--] COMMAND [ARG...]", group: "workloads", summary: "Run a command in a container; its exit code is the command's", stopAtPositional: 1,
-    options: { ...NAMESPACED_OPTIONS, container: stringOption("Which container of the pod", "", { short: "c", placeholder: "NAME" }), stdin: booleanOption("Pass standard input on", { short: "i" }), tty: booleanOption("With a terminal", { short: "t" }) },
+    options: {
+      ...NAMESPACED_OPTIONS, container: stringOption("Which container of the pod", "", { short: "c", placeholder: "NAME" }), stdin: booleanOption("Pass standard input on", { short: "i" }), interactive: booleanOption("The same as --stdin"),
+      tty: booleanOption("With a terminal", { short: "t" }), detach: booleanOption("Start the command and leave it", { short: "d" }), user: stringOption("As this user: NAME or UID, and :GROUP", "", { short: "u", placeholder: "USER" }),
+      workdir: stringOption("In this folder", "", { short: "w", placeholder: "PATH" }), env: eachOption("Environment variable; without =VALUE, this shell's", { short: "e", placeholder: "NAME=VALUE" }),
+      detachKeys: stringOption("Keys that leave the command running", DEFAULT_DETACH_KEYS, { placeholder: "KEYS" }),
+    },
     run: async ({ values, positionals, rest }) => {
       const [pod, ...words] = positionals;
       const argv = [...words, ...rest];
       if (pod === undefined || argv.length === 0) throw new GantryError("BadRequest", "gantry exec needs a pod and a command: gantry exec POD -- COMMAND");
+      const detachKeys = parseDetachKeys(values.detachKeys);
+      const env = values.env.flatMap((e) => (e.includes("=") ? [e] : process.env[e] === undefined ? [] : [`${e}=${process.env[e]}`]));
       const { exec } = await import("../exec.ts");
       using client = connect(values);
       const [namespace, name] = [namespaceOf(client, values), pod.replace(/^(?:pods?|po)\//, "")];
       const { container, remark } = values.container === "" ? defaultContainer(await client.get(PODS, namespace, name)) : { container: values.container, remark: undefined };
       if (remark !== undefined) console.error(remark);
-      return await exec(client, { namespace, pod: name, container, command: argv, stdin: values.stdin, tty: values.tty });
+      return await exec(client, { namespace, pod: name, container, command: argv, stdin: values.stdin || values.interactive, tty: values.tty, detachKeys, env, user: values.user, workingDir: values.workdir, detach: values.detach });
     },
   }),
 ];

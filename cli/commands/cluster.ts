@@ -42,29 +42,6 @@ export const CLUSTER_COMMANDS: readonly Command[] = [
     },
   }),
   command({
-    name: "load", usage: "FILE", group: "cluster", summary: "Put an image from an OCI or docker archive on every node",
-    details: "Examples:\n  docker save web:1 | gantry load -\n  skopeo copy docker://debian:12 oci-archive:debian.tar:debian:12 && gantry load debian.tar",
-    options: {
-      ...CLIENT_OPTIONS, name: stringOption("Name for an image that has none in the archive", "", { placeholder: "IMAGE" }),
-      output: stringOption("How to print what was loaded where", "text", { short: "o", choices: ["text", "json"] }),
-    },
-    run: async ({ values, positionals }) => {
-      const [file] = positionals;
-      if (file === undefined || positionals.length > 1) throw new GantryError("BadRequest", "gantry load needs one file, or - for standard input: an OCI or docker archive, such as 'docker save' and 'skopeo copy' write");
-      const [{ loadImage }, { Progress }] = await Promise.all([import("../load-image.ts"), import("../progress.ts")]);
-      using client = connect(values);
-      const progress = new Progress();
-      try {
-        const { nodes, names } = await loadImage(client, file, { ...(values.name ? { name: values.name } : {}), onProgress: (line) => progress.update(line) });
-        progress.clear();
-        console.log(values.output === "json" ? JSON.stringify({ names, nodes }, null, 2) : `loaded ${names.join(", ")} on ${nodes.length} node${nodes.length === 1 ? "" : "s"}`);
-      } finally {
-        progress.clear();
-      }
-      return 0;
-    },
-  }),
-  command({
     name: "token", usage: "create", group: "cluster", summary: "Make a token with which a node agent joins",
     details: "On the new machine: GANTRY_JOIN_TOKEN=... gantry node-agent --control-planes HOST:6444",
     options: {

@@ -1,5 +1,5 @@
 // get, describe, logs, why: the everyday commands that change nothing, for a machine without kubectl: the same API, the same words.
-import { booleanOption, durationOption, numberOption, stringOption } from "../../base/config.ts";
+import { booleanOption, numberOption, stringOption } from "../../base/config.ts";
 import { GantryError } from "../../base/errors.ts";
 import { EVENTS, PODS, type KubeObject } from "../../base/kube/resources.ts";
 import type { Explanation } from "../../control-plane/state/explain.ts";
@@ -62,34 +62,48 @@ export const READING_COMMANDS: readonly Command[] = [
     options: {
       ...NAMESPACED_OPTIONS, selector, container: stringOption("Which container of the pod", "", { short: "c", placeholder: "NAME" }), allContainers: booleanOption("Of all containers of the pod"), follow: booleanOption("Go on with what comes", { short: "f" }),
       previous: booleanOption("Of the container before its last restart", { short: "p" }), timestamps: booleanOption("With the time of each line"), prefix: booleanOption("With the pod's and container's name before each line"),
-      tail: numberOption("Only the last N lines; -1: all", -1, { least: -1 }), since: durationOption("Only what is newer than this", 0),
+      tail: numberOption("Only the last N lines; -1: all (-n N is the same, where N is a number)", -1, { least: -1 }),
+      since: stringOption("Only what is newer than this: 5m, or a time such as 2026-01-02T15:04:05Z", "", { placeholder: "TIME" }), until: stringOption("Only what is older than this", "", { placeholder: "TIME" }),
+      details: booleanOption("With the pod's labels before each line"),
     },
     run: async ({ values, positionals }) => {
       const [word] = positionals;
       if (positionals.length > 1 || (word === undefined) === (values.selector === "")) throw new GantryError("BadRequest", "gantry logs needs one pod, one TYPE/NAME, or --selector");
       if (values.container && values.allContainers) throw new GantryError("BadRequest", "--container and --all-containers exclude each other");
+      // docker's -n is a number of lines, kubectl's -n a namespace: what is a number, or "all", is meant as lines.
+      const lines = /^(?:\d+|all)$/.test(values.namespace) ? values.namespace : undefined;
+      if (lines !== undefined && values.tail >= 0) throw new GantryError("BadRequest", `-n ${lines} and --tail ${values.tail} both say how many lines`);
+      const tail = lines === undefined ? values.tail : lines === "all" ? -1 : Number(lines);
+      const namespace = lines === undefined ? values.namespace : "";
       using client = connect(values);
-      const { podsOf, printLogs } = await import("../logs.ts");
+      const { podsOf, printLogs, timeOf } = await import("../logs.ts");
+      const nowMs = Date.now();
       const target = word?.includes("/") ? parseTargets(await discover(client), [word])[0]! : { type: PODS, name: word };
-      await printLogs(client, await podsOf(client, namespaceOf(client, values), target, values.selector), {
+      await printLogs(client, await podsOf(client, namespaceOf(client, { namespace }), target, values.selector), {
         container: values.container, allContainers: values.allContainers, follow: values.follow, previous: values.previous, timestamps: values.timestamps, prefix: values.prefix,
-        tailLines: values.tail < 0 ? undefined : values.tail, sinceSeconds: values.since > 0 ? Math.ceil(values.since / 1000) : undefined,
+        tailLines: tail < 0 ? undefined : tail, sinceMs: timeOf(values.since, nowMs, "--since"), untilMs: timeOf(values.until, nowMs, "--until"), details: values.details,
       });
       return 0;
     },
   }),
   command({
-    name: "why", usage: "pod NAME", group: "workloads", summary: "Explain why a pod runs where it runs, or doesn't run", options: { ...NAMESPACED_OPTIONS, output: stringOption("How to print it", "text", { short: "o", placeholder: "FORMAT", choices: ["text", "json", "yaml"] }) },
+    name: "why", usage: "TYPE NAME | TYPE/NAME", group: "workloads", summary: "Explain what holds up a pod, deployment, statefulset, daemonset or job",
+    details: "Of a pod: where it runs or why nowhere, and what its containers wait for. Of a workload: the same of all its pods, those in the same trouble together.\n\nExamples:\n  gantry why pod web-0\n  gantry why deploy/web",
+    options: { ...NAMESPACED_OPTIONS, output: stringOption("How to print it (json and yaml: of a pod)", "text", { short: "o", placeholder: "FORMAT", choices: ["text", "json", "yaml"] }) },
     run: async ({ values, positionals }) => {
       const [type, name] = positionals.length === 1 ? positionals[0]!.split("/") : positionals;
-      if (!type || !name || positionals.length > 2) throw new GantryError("BadRequest", "usage: gantry why pod NAME");
+      if (!type || !name || positionals.length > 2) throw new GantryError("BadRequest", "usage: gantry why TYPE NAME, such as gantry why deploy web");
       using client = connect(values);
       const [resource] = resourcesOf(await discover(client), type);
-      if (resource!.name !== PODS.name) throw new GantryError("BadRequest", `gantry why explains pods, not ${resource!.plural}`);
       const namespace = namespaceOf(client, values);
-      const [explanation, pod] = await Promise.all([
-        client.json<Explanation>("GET", `/apis/gantry.io/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}/why`), client.get(PODS, namespace, name),
-      ]);
+      const explanationOf = (pod: string): Promise<Explanation> => client.json<Explanation>("GET", `/apis/gantry.io/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}/why`);
+      if (resource!.name !== PODS.name) {
+        if (values.output !== "text") throw new GantryError("BadRequest", `--output ${values.output} is for pods; of ${resource!.plural} there is text only`);
+        const { viewWorkload } = await import("../workload-view.ts");
+        console.log((await import("../why-workload.ts")).explainWorkload(await viewWorkload(client, resource!, namespace, name, explanationOf)));
+        return 0;
+      }
+      const [explanation, pod] = await Promise.all([explanationOf(name), client.get(PODS, namespace, name)]);
       if (values.output === "json") console.log(JSON.stringify(explanation, null, 2));
       else if (values.output === "yaml") console.log((await import("../manifests.ts")).toYaml(explanation));
       else console.log((await import("../why.ts")).explainPod(explanation, pod));

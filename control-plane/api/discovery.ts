@@ -78,7 +78,7 @@ export const apiResourceList = (definitions: readonly ResourceDefinition[], grou
 };
 
 // Upstream has no deletecollection of namespaces: one mistyped selector would take everything.
-const verbsOf = (d: ResourceDefinition): readonly string[] => (d.type.name === "namespaces" ? VERBS.filter((v) => v !== "deletecollection") : VERBS);
+const verbsOf = (d: ResourceDefinition): readonly string[] => d.verbs ?? (d.type.name === "namespaces" ? VERBS.filter((v) => v !== "deletecollection") : VERBS);
 
 const aggregatedResource = (d: ResourceDefinition): object => ({
   resource: d.type.plural,

@@ -101,8 +101,8 @@ export class Exchange {
     sink.end();
   }
 
-  open(code: number, contentType: string): ByteSink {
-    this.#head(code, { "content-type": contentType });
+  open(code: number, contentType: string, headers: Readonly<Record<string, string>> = {}): ByteSink {
+    this.#head(code, { "content-type": contentType, ...headers });
     // Clients of watches and followed logs wait for the head before anything happens.
     if ("flushHeaders" in this.response) this.response.flushHeaders();
     const { response, signal } = this;

@@ -4,6 +4,7 @@ import type { ResourceType } from "../../base/kube/resources.ts";
 import { ageColumn, nameColumn } from "./resources/columns.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 import { DEFINITIONS, definitionOf } from "./resources/registry.ts";
+import { USAGE_DEFINITIONS } from "./usage.ts";
 
 const SERVICES: ResourceType = { name: "services", group: "", version: "v1", apiVersion: "v1", kind: "Service", plural: "services", namespaced: true };
 
@@ -12,7 +13,7 @@ const SERVICE: ResourceDefinition = {
   defaults: (object) => object, validate: () => [], strategy: {}, columns: [nameColumn(), ageColumn()], fieldSelectors: {}, subresources: {},
 };
 
-export const SERVED: readonly ResourceDefinition[] = [...DEFINITIONS, SERVICE];
+export const SERVED: readonly ResourceDefinition[] = [...DEFINITIONS, SERVICE, ...USAGE_DEFINITIONS];
 
 /** `group` is "" for the core group. */
 export const servedDefinition = (group: string, version: string, plural: string): ResourceDefinition | undefined =>

@@ -27,7 +27,7 @@ import type { HttpRequest, HttpResponse } from "./exchange.ts";
 import { parseRequest } from "./router.ts";
 import type { RequestInfo } from "./router.ts";
 import { StatusError, noSuchResource, statusOf } from "./status.ts";
-import { serveExec } from "./streams/exec.ts";
+import { upgradeFor } from "./streams/upgrade.ts";
 import { isOpen, serveSystem } from "./system.ts";
 import type { ReadinessCheck } from "./system.ts";
 
@@ -209,8 +209,9 @@ export const createApiServer = (options: ApiServerOptions): ApiServer => {
       const { info } = exchange;
       const closed = new AbortController();
       socket.once("close", () => closed.abort());
-      if (!info.isResource || info.group !== "" || info.subresource !== "exec") throw new GantryError("BadRequest", `the connection can't be upgraded to ${JSON.stringify(request.headers.upgrade)} for ${info.path}`);
-      return serveExec({ context, definition: definitionFor(info), exchange }, options.streams, { request, socket, head });
+      const serveStream = info.isResource && info.group === "" && info.resource === "pods" ? upgradeFor(info.subresource, request.headers.upgrade ?? "") : undefined;
+      if (!serveStream) throw new GantryError("BadRequest", `the connection can't be upgraded to ${JSON.stringify(request.headers.upgrade)} for ${info.path}`);
+      return serveStream({ context, definition: definitionFor(info), exchange }, options.streams, { request, socket, head });
     }, (error, info) => {
       code = 0;
       if (socket.destroyed || !socket.writable) return;

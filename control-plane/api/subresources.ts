@@ -10,8 +10,10 @@ import { commitChange } from "./commit.ts";
 import { readNewest } from "./context.ts";
 import type { ResourceRequest } from "./context.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
+import { POD_BEING_DEBUGGED } from "./resources/pod.ts";
+import { validateResize, withResourcesOf } from "./resources/pod-resize.ts";
 import { conflict, invalid, notFound, successStatus } from "./status.ts";
-import { expectedKindOf, finishUpdate, isDryRun } from "./write.ts";
+import { checkValid, expectedKindOf, finishUpdate, isDryRun } from "./write.ts";
 import type { View } from "./write.ts";
 
 export const statusView = (definition: ResourceDefinition): View => ({
@@ -27,6 +29,22 @@ export const finalizeView = (definition: ResourceDefinition): View => ({
   merge: (edited, current) => ({ ...(current as Namespace), spec: { ...(current as Namespace).spec, finalizers: (edited as Namespace).spec?.finalizers ?? [] } }),
 });
 
+/** Only pods: CPU and memory of containers that may run already. */
+export const resizeView = (definition: ResourceDefinition): View => ({
+  expected: expectedKindOf(definition),
+  show: (object) => object,
+  merge: (edited, current, request) => {
+    const [pod, wanted] = [current as Pod, edited as Pod];
+    const next = withResourcesOf(pod, wanted);
+    const causes = validateResize(wanted, next, pod);
+    if (causes.length > 0) throw invalid(definition.type, pod.metadata.name ?? "", causes);
+    if (next.spec!.containers.every((c, i) => c === pod.spec!.containers[i]) && (next.spec!.initContainers ?? []).every((c, i) => c === pod.spec!.initContainers![i])) return current;
+    // An update of the pod itself may not change what is changed here, so it is held against a pod that had it already.
+    checkValid(request, next, { ...next, metadata: pod.metadata });
+    return { ...next, metadata: { ...next.metadata, generation: (pod.metadata.generation ?? 0) + 1 } };
+  },
+});
+
 /** `spec.replicas` in an object, or undefined. */
 const at = (object: unknown, path: string): unknown =>
   path.replace(/^\./, "").split(".").reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], object);
@@ -40,7 +58,11 @@ const withAt = <T extends object>(object: T, path: string, value: unknown): T =>
 
 const selectorText = (selector: unknown): string => {
   if (selector === undefined) return "";
-  return typeof selector === "string" ? selector : formatSelector(fromLabelSelector(selector as LabelSelector));
+  if (typeof selector === "string") return selector;
+  // A ReplicationController's selector is labels alone.
+  const labels = selector as Record<string, unknown>;
+  if (Object.values(labels).every((value) => typeof value === "string")) return formatSelector(fromLabelSelector({ matchLabels: labels as Record<string, string> }));
+  return formatSelector(fromLabelSelector(selector as LabelSelector));
 };
 
 const SCALE = { schema: "autoscaling/v1.Scale", group: "autoscaling", version: "v1", kind: "Scale" } as const;
@@ -66,6 +88,17 @@ export const scaleView = (definition: ResourceDefinition): View => {
     },
   };
 };
+
+/** Containers for debugging, added to a pod that exists: `kubectl debug`. */
+export const ephemeralView = (definition: ResourceDefinition): View => ({
+  expected: expectedKindOf(definition),
+  show: (object) => object,
+  merge: (edited, current, request) => {
+    const pod = current as Pod;
+    const next: Pod = { ...pod, spec: { ...pod.spec!, ephemeralContainers: (edited as Pod).spec?.ephemeralContainers } };
+    return finishUpdate({ ...request, definition: POD_BEING_DEBUGGED }, next, current);
+  },
+});
 
 const condition = (pod: Pod, nowMs: number): PodCondition[] => [
   ...(pod.status?.conditions ?? []).filter((c) => c.type !== "PodScheduled"),

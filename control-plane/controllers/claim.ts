@@ -1,5 +1,5 @@
 // Which objects belong to a controller: those it owns, unless their labels left its selector (released), and those without a
-// controller whose labels match (adopted). Shared by deployments (over replica sets), replica sets and jobs (over pods).
+// controller whose labels match (adopted). Shared by all controllers that own what a selector picks.
 import { fromLabelSelector, selectorMatches } from "../../base/kube/labels.ts";
 import type { Selector } from "../../base/kube/labels.ts";
 import { NAMESPACES } from "../../base/kube/resources.ts";
@@ -42,23 +42,38 @@ export const candidatesOf = <T extends KubeObject>(cache: ResourceCache<T>, owne
   return found;
 };
 
+/** What else a controller changes in the same write as the reference, such as a finalizer of its own. */
+export interface ClaimMarks<T extends KubeObject> {
+  adopted(object: T): T;
+  released(object: T): T;
+}
+
+const NO_MARKS: ClaimMarks<KubeObject> = { adopted: (object) => object, released: (object) => object };
+
 /** Applies adoptions and releases; returns what the owner has afterwards. */
-export const applyClaim = async <T extends KubeObject>(writes: Writes, type: ResourceType<T>, ownerType: ResourceType, owner: KubeObject, { owned, adopt, release }: Claim<T>): Promise<readonly T[]> => {
+export const applyClaim = async <T extends KubeObject>(
+  writes: Writes, type: ResourceType<T>, ownerType: ResourceType, owner: KubeObject, { owned, adopt, release }: Claim<T>, marks: ClaimMarks<T> = NO_MARKS as ClaimMarks<T>,
+): Promise<readonly T[]> => {
   const reference = controllerReference(ownerType, owner);
   const [adopted] = await Promise.all([
     Promise.all(adopt.map((object) => writes.update(type, object, (current) =>
-      (controllerOf(current) ? undefined : { ...current, metadata: { ...current.metadata, ownerReferences: [...(current.metadata.ownerReferences ?? []), reference] } })))),
-    Promise.all(release.map((object) => writes.update(type, object, (current) => withoutOwner(current, owner.metadata.uid!)))),
+      (controllerOf(current) ? undefined : marks.adopted({ ...current, metadata: { ...current.metadata, ownerReferences: [...(current.metadata.ownerReferences ?? []), reference] } }))))),
+    Promise.all(release.map((object) => writes.update(type, object, (current) => marks.released(withoutOwner(current, owner.metadata.uid!))))),
   ]);
   return adopted.length === 0 ? owned : [...owned, ...adopted.filter((object) => object !== undefined && controllerOf(object)?.uid === owner.metadata.uid) as T[]];
 };
 
 export const selectorOf = (selector: LabelSelector): Selector => fromLabelSelector(selector);
 
-/** Owners in the object's namespace that would adopt it, for an object without a controller. */
-export const adoptersOf = <O extends KubeObject & { spec?: { selector?: LabelSelector | undefined } | undefined }>(owners: ResourceCache<O>, object: KubeObject): readonly O[] => {
+const ownSelector = (owner: KubeObject): LabelSelector | undefined => (owner as { spec?: { selector?: LabelSelector } }).spec?.selector;
+
+/** Owners in the object's namespace that would adopt it, for an object without a controller. `selectorIn` where the kind's selector is of another form. */
+export const adoptersOf = <O extends KubeObject>(owners: ResourceCache<O>, object: KubeObject, selectorIn: (owner: O) => LabelSelector | undefined = ownSelector): readonly O[] => {
   if (controllerOf(object) || !object.metadata.labels) return [];
-  return Array.from(owners.list(object.metadata.namespace ?? ""), (o) => o.object).filter(({ spec }) => spec?.selector && selectorMatches(fromLabelSelector(spec.selector), object.metadata.labels));
+  return Array.from(owners.list(object.metadata.namespace ?? ""), (o) => o.object).filter((owner) => {
+    const selector = selectorIn(owner);
+    return selector !== undefined && selectorMatches(fromLabelSelector(selector), object.metadata.labels);
+  });
 };
 
 /** A namespace that is being emptied takes nothing new in; the API refuses it to users, controllers write past the API. */

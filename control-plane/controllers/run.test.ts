@@ -8,7 +8,7 @@ import { createEventRecorder } from "../state/event-recorder.ts";
 import { keyOf } from "../state/store.ts";
 import { createTestState } from "../state/testing.ts";
 import { newJob } from "./job/defaults.ts";
-import { HOLD } from "./job/reconcile.ts";
+import { HOLD } from "./job/counting.ts";
 import { startControllers } from "./run.ts";
 import { deployment, NS, template } from "./testing.ts";
 

@@ -1,14 +1,19 @@
 // Runs all controllers on the leader. When one dies, all stop and the error goes to the election, which gives leadership up:
 // half a set of controllers is worse than another leader.
+import { autoRemoveController } from "./auto-remove/controller.ts";
 import { cronJobController } from "./cronjob/controller.ts";
+import { daemonSetController } from "./daemonset/controller.ts";
 import { deploymentController } from "./deployment/controller.ts";
 import { garbageCollector } from "./garbage-collector/controller.ts";
 import { jobController } from "./job/controller.ts";
 import { namespaceController } from "./namespace/controller.ts";
 import { nodeLifecycleController } from "./node-lifecycle/controller.ts";
+import { volumeController } from "./volumes/controller.ts";
 import { DEFAULT_CONTROLLER_OPTIONS, runController } from "./reconcile-loop.ts";
 import type { Controller, ControllerContext, ControllerOptions } from "./reconcile-loop.ts";
-import { replicaSetController } from "./replicaset/controller.ts";
+import { replicaSetController, replicationController } from "./replicaset/controller.ts";
+import { scheduledScalerController } from "./scheduled-scaler/controller.ts";
+import { statefulSetController } from "./statefulset/controller.ts";
 
 /** The cache is started and in sync; the signal is aborted when leadership ends. */
 export interface StartControllersOptions extends Omit<ControllerContext, "options"> {
@@ -16,7 +21,8 @@ export interface StartControllersOptions extends Omit<ControllerContext, "option
 }
 
 const CONTROLLERS: readonly ((context: ControllerContext) => Controller)[] = [
-  deploymentController, replicaSetController, jobController, cronJobController, garbageCollector, namespaceController, nodeLifecycleController,
+  deploymentController, replicaSetController, replicationController, daemonSetController, statefulSetController, jobController, cronJobController, scheduledScalerController, garbageCollector, namespaceController,
+  nodeLifecycleController, volumeController, autoRemoveController,
 ];
 
 /** Resolves after the signal aborted, rejects after one controller did; when it settles, none writes any more. */

@@ -40,6 +40,13 @@ test("a pod that was bound since we looked is marked, not forgotten", async (t) 
   t.is((await now())!.metadata.deletionGracePeriodSeconds, 5);
 });
 
+test("a pod whose hold was taken off since we looked goes outright", async (t) => {
+  const { store, writes, stored, now } = await put(pod({ finalizers: ["x/y"] }, { terminationGracePeriodSeconds: 0, nodeName: "n" }));
+  await store.update(keyOf(PODS, stored), (current) => ({ ...current, metadata: { ...current.metadata, finalizers: undefined } }), { writer: "controller" });
+  await writes.delete(PODS, stored, NOW);
+  t.is(await now(), undefined);
+});
+
 test("another object under the same name is not touched", async (t) => {
   const { store, writes, stored, now } = await put(pod());
   await store.delete(keyOf(PODS, stored), { writer: "api" });

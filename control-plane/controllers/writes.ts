@@ -18,6 +18,9 @@ export interface DeleteHow {
   readonly dropFinalizer?: string;
 }
 
+/** Deletes only while this holds for the newest state: what was decided from an older one may be wrong by now. */
+export type StillSo<T> = (latest: T) => boolean;
+
 export class Writes {
   readonly #store: Store;
   readonly #options: { readonly writer: Writer; readonly fence: Fence | undefined };
@@ -47,12 +50,15 @@ export class Writes {
    * Deletes as the API does: what has finalizers, and a pod that may be running, is only marked; its agent or the finalizers'
    * owners let go of it. Deleting what is already marked or gone does nothing.
    */
-  async delete<T extends KubeObject>(type: ResourceType<T>, object: T, nowMs: number, how: DeleteHow = {}): Promise<void> {
-    for (let current: T | undefined = object; current !== undefined;) {
+  async delete<T extends KubeObject>(type: ResourceType<T>, object: T, nowMs: number, how: DeleteHow = {}, stillSo: StillSo<T> = () => true): Promise<void> {
+    for (let current: T | undefined = object; current !== undefined && stillSo(current);) {
       const mark: T | undefined = toMark(type, current, nowMs, how);
       if (mark) {
-        await this.update(type, current, (latest) => (latest.metadata.deletionTimestamp === undefined || how.dropFinalizer ? toMark(type, latest, nowMs, how) : undefined));
-        return;
+        const after: T | undefined = await this.update(type, current, (latest) => (stillSo(latest) && (latest.metadata.deletionTimestamp === undefined || how.dropFinalizer) ? toMark(type, latest, nowMs, how) : undefined));
+        if (after === undefined || after.metadata.deletionTimestamp !== undefined) return;
+        // What kept it has gone meanwhile: now it can be deleted outright.
+        current = after;
+        continue;
       }
       try {
         // With the version: a pod that is bound after all since we looked must be stopped by its agent, not forgotten.

@@ -1,7 +1,8 @@
 import test from "ava";
-import type { ConfigMap, Container as KubeContainer, Pod, PodSpec, Secret } from "../../base/kube/types.gen.ts";
+import { START_AT } from "../../base/kube/staging.ts";
+import type { ConfigMap, Container as KubeContainer, PersistentVolume, PersistentVolumeClaim, Pod, PodSpec, Secret } from "../../base/kube/types.gen.ts";
 import { AssignmentSet, AssignmentSet_Kind, PodAssignment } from "../../proto/gen/gantry/v1/agent.ts";
-import { START_AT_ANNOTATION, toAssignment } from "./assignment-builder.ts";
+import { toAssignment } from "./assignment-builder.ts";
 import type { AssignmentContext } from "./assignment-builder.ts";
 import { encodeAssignment, encodeSet } from "./assignment-set.ts";
 
@@ -16,8 +17,15 @@ const secrets: Readonly<Record<string, Secret>> = {
   legacy: { apiVersion: "v1", kind: "Secret", metadata: { name: "legacy" }, type: "kubernetes.io/dockercfg", data: { ".dockercfg": b64(JSON.stringify({ "old.example": { username: "u", password: "p" } })) } },
   broken: { apiVersion: "v1", kind: "Secret", metadata: { name: "broken" }, data: { ".dockerconfigjson": b64("not json") } },
 };
+const claims: Readonly<Record<string, PersistentVolumeClaim>> = Object.fromEntries(([["bound", "v-local"], ["static", "v-path"], ["waiting", undefined]] as const).map(([name, volumeName]) => [name, {
+  apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name }, spec: { volumeName }, status: { phase: volumeName ? "Bound" : "Pending" },
+}]));
+const volumes: Readonly<Record<string, PersistentVolume>> = {
+  "v-local": { apiVersion: "v1", kind: "PersistentVolume", metadata: { name: "v-local" }, spec: { csi: { driver: "gantry.io/local", volumeHandle: "pvc-1" } } },
+  "v-path": { apiVersion: "v1", kind: "PersistentVolume", metadata: { name: "v-path" }, spec: { local: { path: "/disks/1" } } },
+};
 const context: AssignmentContext = {
-  configMap: (name) => configMaps[name], secret: (name) => secrets[name], allocatable: { milliCpu: 4000, memoryBytes: 2 ** 33, ephemeralStorageBytes: 2 ** 34 },
+  configMap: (name) => configMaps[name], secret: (name) => secrets[name], claim: (name) => claims[name], persistentVolume: (name) => volumes[name], runtimeClass: (name) => (name === "quick" ? { apiVersion: "node.k8s.io/v1", kind: "RuntimeClass", metadata: { name }, handler: "crun" } : undefined), allocatable: { milliCpu: 4000, memoryBytes: 2 ** 33, ephemeralStorageBytes: 2 ** 34 },
 };
 
 const pod = (spec: Partial<PodSpec> = {}, container: Partial<KubeContainer> = {}, metadata: Partial<Pod["metadata"]> = {}): Pod => ({
@@ -127,10 +135,10 @@ test("a deletion was asked for its grace before the timestamp", (t) => {
 });
 
 test("a start time is taken from the annotation, and what kubectl keeps for itself is left out", (t) => {
-  const a = build({}, {}, { annotations: { [START_AT_ANNOTATION]: "2026-01-01T00:00:00Z", "kubectl.kubernetes.io/last-applied-configuration": "{}" } });
+  const a = build({}, {}, { annotations: { [START_AT]: "2026-01-01T00:00:00Z", "kubectl.kubernetes.io/last-applied-configuration": "{}" } });
   t.is(a.startAtMs, Date.UTC(2026, 0, 1));
-  t.deepEqual(Object.keys(a.annotations), [START_AT_ANNOTATION]);
-  t.is(build({}, {}, { annotations: { [START_AT_ANNOTATION]: "tomorrow" } }).startAtMs, 0);
+  t.deepEqual(Object.keys(a.annotations), [START_AT]);
+  t.is(build({}, {}, { annotations: { [START_AT]: "tomorrow" } }).startAtMs, 0);
 });
 
 test("host names stop at 63 characters, and not on a dash", (t) => {
@@ -156,11 +164,25 @@ test("a digest says exactly whether two assignments differ, and building changes
 
 test("an encoded set is what the protocol's own decoder reads, in as many messages as it takes", (t) => {
   const assignments = Array.from({ length: 5 }, (_, i) => build({}, {}, { uid: `u${i}`, annotations: { blob: "x".repeat(400_000) } }));
-  const messages = encodeSet({ kind: AssignmentSet_Kind.KIND_INCREMENTAL, appliesTo: "a", resultsIn: "b", upsert: assignments.map(encodeAssignment), generation: 2 ** 50, remove: ["gone"] }).map((m) => AssignmentSet.decode(m));
+  const messages = encodeSet({ kind: AssignmentSet_Kind.KIND_INCREMENTAL, appliesTo: "a", resultsIn: "b", upsert: assignments.map(encodeAssignment), generation: 2 ** 50, remove: ["gone"], removeVolumes: [] }).map((m) => AssignmentSet.decode(m));
   t.is(messages.length, 3);
   t.deepEqual(messages.map((m) => m.more), [true, true, false]);
   t.true(messages.every((m) => m.kind === AssignmentSet_Kind.KIND_INCREMENTAL && m.appliesTo === "a" && m.resultsIn === "b"));
   t.deepEqual(messages.flatMap((m) => m.remove), ["gone"]);
   t.deepEqual(messages.flatMap((m) => m.upsert), assignments.map((a) => PodAssignment.decode(PodAssignment.encode({ ...a, generation: 2 ** 50 }).finish())));
-  t.is(encodeSet({ kind: AssignmentSet_Kind.KIND_COMPLETE, appliesTo: "", resultsIn: "b", upsert: [], generation: 1, remove: [] }).length, 1, "an empty set is a message too");
+  t.is(encodeSet({ kind: AssignmentSet_Kind.KIND_COMPLETE, appliesTo: "", resultsIn: "b", upsert: [], generation: 1, remove: [], removeVolumes: [] }).length, 1, "an empty set is a message too");
+});
+
+test("claims: what they are bound to, read-only where the pod says so; until then the pod waits, in words", (t) => {
+  const claimed = (claimName: string, readOnly = false): PodAssignment => build({ volumes: [{ name: "data", persistentVolumeClaim: { claimName, readOnly } }] }, { volumeMounts: [{ name: "data", mountPath: "/data" }] });
+  t.deepEqual(claimed("bound").volumes[0]!.source, { $case: "local", value: { id: "pvc-1" } });
+  t.deepEqual(claimed("static", true).volumes[0]!.source, { $case: "hostPath", value: { path: "/disks/1", type: "Directory" } });
+  t.deepEqual([claimed("static", true), claimed("static")].map((a) => a.containers[0]!.mounts[0]!.readOnly), [true, false]);
+  t.regex(claimed("waiting").unresolved[""]!, /persistentvolumeclaim "waiting" is not bound to a volume yet/);
+  t.regex(claimed("none").unresolved[""]!, /persistentvolumeclaim "none" not found/);
+});
+
+test("a RuntimeClass becomes the nodes' name for it; one that is not there holds up the pod", (t) => {
+  t.is(build({ runtimeClassName: "quick" }).runtimeClass, "crun");
+  t.is(build({ runtimeClassName: "lost" }).unresolved[""], 'RuntimeClass "lost" not found');
 });

@@ -1,25 +1,28 @@
 // From a pod of the API to what its node is told: references resolved, units canonical. Pure, so that the same pod and
 // references always give the same assignment, and an assignment is sent again exactly when it changed.
 import type {
-  Container as KubeContainer, EnvVar as KubeEnvVar, LifecycleHandler, Pod, Probe as KubeProbe, Secret,
+  Container as KubeContainer, EnvVar as KubeEnvVar, LifecycleHandler, Pod, PodSpec, Probe as KubeProbe, RuntimeClass, Secret,
 } from "../../base/kube/types.gen.ts";
+import { lifecycleOf } from "../../base/kube/desired-state.ts";
 import { parseAmounts } from "../../base/kube/pod-requests.ts";
 import type {
-  Container, ContainerSecurity, Deletion, EnvVar, Handler, PodAssignment, PodSecurity, Probe, RegistryCredential, Resources,
+  Container, ContainerSecurity, Deletion, EnvVar, Handler, HostAlias, PodAssignment, PodSecurity, Probe, RegistryCredential, Resources,
 } from "../../proto/gen/gantry/v1/agent.ts";
 import { configMapEntries, secretEntries, toVolume } from "./assignment-volumes.ts";
 import type { References } from "./assignment-volumes.ts";
 import { fieldValue, resourceValue } from "./pod-fields.ts";
 import { qosClassOf } from "../../base/kube/qos-class.ts";
+import { startAtMs } from "../../base/kube/staging.ts";
 import type { NodeAllocatable } from "./pod-fields.ts";
 
-/** RFC 3339: start no container of the pod before this instant (staged start). */
-export const START_AT_ANNOTATION = "gantry.io/start-at";
 /** As large as the whole object, of no use on the node, and changed by every `kubectl apply`. */
 const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 
 export interface AssignmentContext extends References {
+  runtimeClass(name: string): RuntimeClass | undefined;
   readonly allocatable: NodeAllocatable;
+  /** Of the others in the pod's group (hosts-group.ts); after the pod's own. */
+  readonly hostAliases?: readonly HostAlias[];
 }
 
 /** Gathers what could not be resolved: the first fault of each container ("" for the volumes). */
@@ -121,13 +124,16 @@ const toPodSecurity = (pod: Pod): PodSecurity => {
   };
 };
 
+/** A claim that the pod takes read-only is so in each of its containers. */
+const isReadOnlyClaim = (pod: Pod, volume: string): boolean => pod.spec?.volumes?.find((v) => v.name === volume)?.persistentVolumeClaim?.readOnly ?? false;
+
 const toContainer = (pod: Pod, container: KubeContainer, context: AssignmentContext, unresolved: Unresolved): Container => ({
   name: container.name, image: container.image ?? "", imagePullPolicy: container.imagePullPolicy ?? "IfNotPresent",
   command: container.command ?? [], args: container.args ?? [], workingDir: container.workingDir ?? "",
   env: toEnv(pod, container, context, (message) => void (unresolved[container.name] ??= message)),
   requests: toResources(container.resources?.requests), limits: toResources(container.resources?.limits),
   mounts: (container.volumeMounts ?? []).map((m) => ({
-    volume: m.name, path: m.mountPath, readOnly: m.readOnly ?? false, subPath: m.subPath ?? m.subPathExpr ?? "", propagation: m.mountPropagation ?? "None",
+    volume: m.name, path: m.mountPath, readOnly: (m.readOnly ?? false) || isReadOnlyClaim(pod, m.name), subPath: m.subPath ?? "", subPathExpr: m.subPathExpr ?? "", propagation: m.mountPropagation ?? "None",
   })),
   ports: (container.ports ?? []).map((p) => ({ name: p.name ?? "", containerPort: p.containerPort, hostPort: p.hostPort ?? 0, hostIp: p.hostIP ?? "", protocol: p.protocol ?? "TCP" })),
   security: toContainerSecurity(container),
@@ -136,7 +142,8 @@ const toContainer = (pod: Pod, container: KubeContainer, context: AssignmentCont
   preStop: container.lifecycle?.preStop && toHandler(container, container.lifecycle.preStop),
   stdin: container.stdin ?? false, stdinOnce: container.stdinOnce ?? false, tty: container.tty ?? false,
   terminationMessagePath: container.terminationMessagePath ?? "/dev/termination-log", terminationMessagePolicy: container.terminationMessagePolicy ?? "File",
-  restartPolicy: container.restartPolicy ?? "", pidsLimit: 0,
+  restartPolicy: container.restartPolicy ?? "", pidsLimit: 0, targetContainer: "",
+  restartOnResize: (container.resizePolicy ?? []).filter((p) => p.restartPolicy === "RestartContainer").map((p) => p.resourceName),
 });
 
 type DockerAuths = Readonly<Record<string, { readonly auth?: string; readonly username?: string; readonly password?: string; readonly identitytoken?: string }>>;
@@ -169,12 +176,20 @@ const toDeletion = (pod: Pod): Deletion | undefined => {
   return { requestedMs: Date.parse(pod.metadata.deletionTimestamp) - graceMs, graceMs };
 };
 
+/** What nodes call the OCI runtime of the pod's RuntimeClass; "" for their default. */
+const handlerOf = (spec: PodSpec, context: AssignmentContext, unresolved: Unresolved): string => {
+  if (!spec.runtimeClassName) return "";
+  const found = context.runtimeClass(spec.runtimeClassName);
+  if (!found) unresolved[""] ??= `RuntimeClass ${JSON.stringify(spec.runtimeClassName)} not found`;
+  return found?.handler ?? "";
+};
+
 /** `generation` is 0: the sender numbers what it sends. */
 export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignment => {
   const spec = pod.spec ?? { containers: [] };
   const unresolved: Unresolved = {};
   const { [LAST_APPLIED]: _, ...annotations } = pod.metadata.annotations ?? {};
-  const startAtMs = Date.parse(annotations[START_AT_ANNOTATION] ?? "");
+  const { desiredState, stopGraceSeconds, stopSignal, restartRequest, keepWritableLayer } = lifecycleOf(annotations);
   return {
     uid: pod.metadata.uid ?? "", namespace: pod.metadata.namespace ?? "", name: pod.metadata.name ?? "", generation: 0,
     labels: pod.metadata.labels ?? {}, annotations, deletion: toDeletion(pod),
@@ -184,18 +199,21 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
     restartPolicy: spec.restartPolicy ?? "Always", terminationGraceMs: (spec.terminationGracePeriodSeconds ?? 30) * 1000, activeDeadlineMs: (spec.activeDeadlineSeconds ?? 0) * 1000,
     initContainers: (spec.initContainers ?? []).map((c) => toContainer(pod, c, context, unresolved)),
     containers: spec.containers.map((c) => toContainer(pod, c, context, unresolved)),
+    ephemeralContainers: (spec.ephemeralContainers ?? []).map((c) => ({ ...toContainer(pod, c, context, unresolved), targetContainer: c.targetContainerName ?? "" })),
     volumes: (spec.volumes ?? []).map((v) => toVolume(pod, v, context, context.allocatable, (message) => void (unresolved[""] ??= message))),
     credentials: (spec.imagePullSecrets ?? []).flatMap((ref) => {
       const secret = context.secret(ref.name ?? "");
       return secret ? toCredentials(secret) : [];
     }),
     security: toPodSecurity(pod),
-    hostAliases: (spec.hostAliases ?? []).map((a) => ({ ip: a.ip, hostnames: a.hostnames ?? [] })),
+    hostAliases: [...(spec.hostAliases ?? []).map((a) => ({ ip: a.ip, hostnames: a.hostnames ?? [] })), ...(context.hostAliases ?? [])],
     dns: {
       policy: spec.dnsPolicy ?? "ClusterFirst", nameservers: spec.dnsConfig?.nameservers ?? [], searches: spec.dnsConfig?.searches ?? [],
       options: (spec.dnsConfig?.options ?? []).map((o) => (o.value === undefined ? (o.name ?? "") : `${o.name ?? ""}:${o.value}`)),
     },
-    runtimeClass: spec.runtimeClassName ?? "", qosClass: qosClassOf(spec), startAtMs: Number.isNaN(startAtMs) ? 0 : startAtMs,
-    unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
+    runtimeClass: handlerOf(spec, context, unresolved), qosClass: qosClassOf(spec), startAtMs: startAtMs(pod),
+    fqdn: "", unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
+    priority: spec.priority ?? 0,
+    desiredState, stopGraceMs: stopGraceSeconds === undefined ? undefined : stopGraceSeconds * 1000, stopSignal, restartRequest, keepWritableLayer,
   };
 };

@@ -2,10 +2,12 @@
 // at the end of the turn each node with marks gets one incremental set. A slow agent gets the newest state, not a queue.
 import type { ServerWritableStream } from "@grpc/grpc-js";
 import { newId } from "../../base/ids.ts";
-import { CONFIG_MAPS, NODES, PODS, SECRETS } from "../../base/kube/resources.ts";
+import { HOSTS_GROUP_LABEL } from "../../base/kube/pod-extras.ts";
+import { CONFIG_MAPS, NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, PODS, RUNTIME_CLASSES, SECRETS } from "../../base/kube/resources.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
+import { DATA_FINALIZER, LOCAL_PROVISIONER, VOLUME_FINALIZER } from "../../base/kube/claims.ts";
 import { parseAmounts } from "../../base/kube/pod-requests.ts";
-import type { ConfigMap, Pod, Secret } from "../../base/kube/types.gen.ts";
+import type { ConfigMap, PersistentVolume, Pod, Secret } from "../../base/kube/types.gen.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import type { AssignmentsRequest } from "../../proto/gen/gantry/v1/agent.ts";
@@ -14,6 +16,7 @@ import type { CacheEvent, WatchCache } from "../state/cache.ts";
 import { toAssignment } from "./assignment-builder.ts";
 import { encodeAssignment, encodeSet } from "./assignment-set.ts";
 import type { EncodedAssignment } from "./assignment-set.ts";
+import { concernsGroup, groupAliases, groupOf } from "./hosts-group.ts";
 import type { NodeAllocatable } from "./pod-fields.ts";
 import type { PodStarts } from "./pod-starts.ts";
 import type { Session } from "./session-registry.ts";
@@ -31,6 +34,8 @@ class NodeFeed {
   readonly call: AssignmentsCall;
   readonly sent = new Map<string, Sent>();
   readonly dirty = new Set<string>();
+  /** Ids of volumes to be deleted that this stream has named. */
+  readonly sentVolumes = new Set<string>();
   /** The last set, which the next one applies to; "" before the first. */
   position = "";
   serial = 0;
@@ -66,6 +71,8 @@ export class AssignmentFeed implements Disposable {
   readonly #scheduled = new Set<NodeFeed>();
   /** Which assignments a ConfigMap or Secret is part of: reference key -> pod uid -> its node's feed. */
   readonly #references = new Map<string, Map<string, NodeFeed>>();
+  /** Volumes whose data is to go: node -> name of the PersistentVolume -> id on the node. */
+  readonly #doomed = new Map<string, Map<string, string>>();
   readonly #subscriptions: readonly Disposable[];
   readonly #sets;
   readonly #pods;
@@ -84,7 +91,14 @@ export class AssignmentFeed implements Disposable {
       cache.resource(PODS).subscribe((event) => this.#onPod(event)),
       cache.resource(CONFIG_MAPS).subscribe(onReference(CONFIG_MAPS)),
       cache.resource(SECRETS).subscribe(onReference(SECRETS)),
+      cache.resource(PERSISTENT_VOLUME_CLAIMS).subscribe(onReference(PERSISTENT_VOLUME_CLAIMS)),
+      cache.resource(RUNTIME_CLASSES).subscribe(onReference(RUNTIME_CLASSES)),
+      cache.resource(PERSISTENT_VOLUMES).subscribe((event) => {
+        onReference(PERSISTENT_VOLUMES)(event);
+        this.#onVolume(event);
+      }),
     ];
+    for (const stored of cache.resource(PERSISTENT_VOLUMES).list()) this.#onVolume({ type: "added", stored });
   }
 
   /** Sends a COMPLETE set, then keeps the stream up to date until it or the session ends. A second stream replaces the first. */
@@ -111,6 +125,7 @@ export class AssignmentFeed implements Disposable {
 
   #onPod({ type, stored, previous }: CacheEvent<Pod>): void {
     const [before, after] = [previous?.object, stored.object];
+    this.#onGroupMember(before, type === "deleted" ? undefined : after, after);
     if (type === "modified" && before?.metadata.uid === after.metadata.uid && !mayMatter(before!, after)) return;
     // A name may have been given to another pod in between: both are looked at.
     for (const pod of [before, after]) {
@@ -119,8 +134,44 @@ export class AssignmentFeed implements Disposable {
     }
   }
 
+  /** The others of its group learn a pod's address, and that it is gone. */
+  #onGroupMember(before: Pod | undefined, after: Pod | undefined, last: Pod): void {
+    if (!concernsGroup(before ?? (after ? undefined : last), after)) return;
+    for (const group of new Set([before, after ?? last].flatMap((p) => (p ? groupOf(p) : "")))) {
+      for (const other of group === "" ? [] : this.#members(last.metadata.namespace ?? "", group)) {
+        const feed = other.spec?.nodeName ? this.#feeds.get(other.spec.nodeName) : undefined;
+        if (feed && other.metadata.uid) this.#mark(feed, other.metadata.uid);
+      }
+    }
+  }
+
+  *#members(namespace: string, group: string): Generator<Pod> {
+    for (const { object } of this.#cache.resource(PODS).byIndex("label", `${HOSTS_GROUP_LABEL}=${group}`)) if (object.metadata.namespace === namespace) yield object;
+  }
+
+  #onVolume({ type, stored: { object } }: Pick<CacheEvent<PersistentVolume>, "type" | "stored">): void {
+    const { csi, persistentVolumeReclaimPolicy: policy } = object.spec ?? {};
+    const node = csi?.volumeAttributes?.["node"];
+    if (csi?.driver !== LOCAL_PROVISIONER || node === undefined) return;
+    const name = object.metadata.name!;
+    const isDoomed = type !== "deleted" && object.metadata.deletionTimestamp !== undefined && policy === "Delete" && object.metadata.finalizers?.includes(DATA_FINALIZER) === true
+      // First it has to be nobody's: what protects a volume in use is taken off before.
+      && !object.metadata.finalizers.includes(VOLUME_FINALIZER);
+    const own = this.#doomed.get(node) ?? new Map<string, string>();
+    if (isDoomed) own.set(name, csi.volumeHandle);
+    else own.delete(name);
+    if (own.size > 0) this.#doomed.set(node, own);
+    else this.#doomed.delete(node);
+    const feed = this.#feeds.get(node);
+    if (feed && isDoomed && !feed.sentVolumes.has(csi.volumeHandle)) this.#schedule(feed);
+  }
+
   #mark(feed: NodeFeed, uid: string): void {
     feed.dirty.add(uid);
+    this.#schedule(feed);
+  }
+
+  #schedule(feed: NodeFeed): void {
     if (feed.busy || this.#scheduled.has(feed)) return;
     // Everything that the cache brings in this turn (100 pods bound in one transaction) goes out as one set.
     if (this.#scheduled.size === 0) {
@@ -156,12 +207,14 @@ export class AssignmentFeed implements Disposable {
       this.#logger.debug("assignment sent", { node: feed.session.nodeName, session: feed.session.id, pod: `${pod.metadata.namespace}/${pod.metadata.name}`, podUid: uid });
     }
     feed.dirty.clear();
-    if (!complete && upsert.length === 0 && remove.length === 0) return;
+    const removeVolumes = [...(this.#doomed.get(feed.session.nodeName)?.values() ?? [])].filter((id) => !feed.sentVolumes.has(id));
+    for (const id of removeVolumes) feed.sentVolumes.add(id);
+    if (!complete && upsert.length === 0 && remove.length === 0 && removeVolumes.length === 0) return;
 
     const kind = complete ? AssignmentSet_Kind.KIND_COMPLETE : AssignmentSet_Kind.KIND_INCREMENTAL;
     const resultsIn = `${feed.stream}.${++feed.serial}`;
     // The cache's version rises with every change there is, across restarts of this process too.
-    const messages = encodeSet({ kind, appliesTo: feed.position, resultsIn, upsert, generation: this.#cache.resourceVersion, remove });
+    const messages = encodeSet({ kind, appliesTo: feed.position, resultsIn, upsert, generation: this.#cache.resourceVersion, remove, removeVolumes });
     feed.position = resultsIn;
     this.#sets.inc({ kind: complete ? "complete" : "incremental" });
     this.#pods.inc({ change: "upsert" }, upsert.length);
@@ -170,7 +223,7 @@ export class AssignmentFeed implements Disposable {
     for (const [i, message] of messages.entries()) {
       feed.call.write(message, i < messages.length - 1 ? undefined : () => {
         feed.busy = false;
-        if (feed.dirty.size > 0) this.#flush(feed);
+        if (feed.dirty.size > 0 || this.#doomed.has(feed.session.nodeName)) this.#flush(feed);
       });
     }
   }
@@ -179,15 +232,19 @@ export class AssignmentFeed implements Disposable {
     const namespace = pod.metadata.namespace ?? "";
     const references = new Set<string>();
     const lookUp = <T extends KubeObject>(type: ResourceType<T>) => (name: string): T | undefined => {
-      references.add(referenceKey(type, namespace, name));
-      return this.#cache.resource(type).get(namespace, name)?.object;
+      const within = type.namespaced ? namespace : "";
+      references.add(referenceKey(type, within, name));
+      return this.#cache.resource(type).get(within, name)?.object;
     };
     const allocatable = (): NodeAllocatable => {
       const { cpu = 0, memory = 0, "ephemeral-storage": storage = 0 } = parseAmounts(this.#cache.resource(NODES).get("", feed.session.nodeName)?.object.status?.allocatable);
       return { milliCpu: cpu, memoryBytes: memory, ephemeralStorageBytes: storage };
     };
+    const group = groupOf(pod);
     const assignment = toAssignment(pod, {
+      hostAliases: group === "" ? [] : groupAliases(pod, this.#members(namespace, group)),
       configMap: lookUp<ConfigMap>(CONFIG_MAPS), secret: lookUp<Secret>(SECRETS),
+      claim: lookUp(PERSISTENT_VOLUME_CLAIMS), persistentVolume: lookUp(PERSISTENT_VOLUMES), runtimeClass: lookUp(RUNTIME_CLASSES),
       // Only pods that ask for their own limits need it.
       get allocatable() {
         return allocatable();

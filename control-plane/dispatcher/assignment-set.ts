@@ -25,6 +25,7 @@ export interface EncodedSet {
   /** Of all in `upsert`. */
   readonly generation: number;
   readonly remove: readonly string[];
+  readonly removeVolumes: readonly string[];
 }
 
 // Field numbers and wire types of AssignmentSet.upsert (length-delimited) and PodAssignment.generation (varint).
@@ -32,7 +33,7 @@ const UPSERT_TAG = (4 << 3) | 2;
 const GENERATION_TAG = (4 << 3) | 0;
 
 /** One message, or several when the set is large: all but the last say `more`. */
-export const encodeSet = ({ kind, appliesTo, resultsIn, upsert, generation, remove }: EncodedSet): Buffer[] => {
+export const encodeSet = ({ kind, appliesTo, resultsIn, upsert, generation, remove, removeVolumes }: EncodedSet): Buffer[] => {
   // Fields may stand in any order, so the generation, which is not part of the digest, goes behind.
   const generationField = new BinaryWriter().uint32(GENERATION_TAG).int64(generation).finish();
   const messages: Buffer[] = [];
@@ -44,7 +45,7 @@ export const encodeSet = ({ kind, appliesTo, resultsIn, upsert, generation, remo
       size += bytes.length;
     }
     const more = next < upsert.length;
-    const rest = AssignmentSet.encode({ kind, appliesTo, resultsIn, upsert: [], remove: more ? [] : [...remove], more }).finish();
+    const rest = AssignmentSet.encode({ kind, appliesTo, resultsIn, upsert: [], remove: more ? [] : [...remove], more, removeVolumes: more ? [] : [...removeVolumes] }).finish();
     messages.push(Buffer.concat([rest, pods.finish()]));
   }
   return messages;

@@ -1,7 +1,8 @@
 // Volumes of an assignment: ConfigMaps, Secrets and the downward API become files. Pure.
 import type {
-  ConfigMap, ConfigMapProjection, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, SecretProjection, Volume as KubeVolume,
+  ConfigMap, ConfigMapProjection, DownwardAPIVolumeFile, KeyToPath, PersistentVolume, PersistentVolumeClaim, Pod, Secret, SecretProjection, Volume as KubeVolume,
 } from "../../base/kube/types.gen.ts";
+import { LOCAL_PROVISIONER, claimNameOf, isBound } from "../../base/kube/claims.ts";
 import { tryParseQuantity } from "../../base/kube/quantity.ts";
 import type { File, Volume } from "../../proto/gen/gantry/v1/agent.ts";
 import { fieldValue, resourceValue } from "./pod-fields.ts";
@@ -11,6 +12,9 @@ import type { NodeAllocatable } from "./pod-fields.ts";
 export interface References {
   configMap(name: string): ConfigMap | undefined;
   secret(name: string): Secret | undefined;
+  claim(name: string): PersistentVolumeClaim | undefined;
+  /** Of the cluster. */
+  persistentVolume(name: string): PersistentVolume | undefined;
 }
 
 const DEFAULT_MODE = 0o644;
@@ -68,6 +72,28 @@ const downwardFiles = (pod: Pod, items: readonly DownwardAPIVolumeFile[] | undef
     return [{ path: item.path, data: Buffer.from(text ?? ""), mode: item.mode ?? mode, fieldPath }];
   });
 
+/** What is behind a claim, once it is bound; a fault until then, which goes with the next assignment. */
+const claimedVolume = (pod: Pod, volume: KubeVolume, references: References, fault: Fault): Volume => {
+  const name = claimNameOf(pod, volume)!;
+  const claim = references.claim(name);
+  const no = (message: string): undefined => {
+    fault(message);
+    return undefined;
+  };
+  const source = ((): Volume["source"] => {
+    if (!claim) return no(`persistentvolumeclaim ${JSON.stringify(name)} not found`);
+    if (volume.ephemeral && !claim.metadata.ownerReferences?.some((r) => r.uid === pod.metadata.uid)) return no(`persistentvolumeclaim ${JSON.stringify(name)} was not created for this pod`);
+    if (!isBound(claim)) return no(`persistentvolumeclaim ${JSON.stringify(name)} is not bound to a volume yet`);
+    const bound = references.persistentVolume(claim.spec!.volumeName!);
+    const { hostPath, local, csi } = bound?.spec ?? {};
+    if (hostPath) return { $case: "hostPath", value: { path: hostPath.path, type: hostPath.type ?? "" } };
+    if (local) return { $case: "hostPath", value: { path: local.path, type: "Directory" } };
+    if (csi?.driver === LOCAL_PROVISIONER) return { $case: "local", value: { id: csi.volumeHandle } };
+    return no(`persistentvolume ${JSON.stringify(claim.spec!.volumeName)} ${bound ? "has no source that Gantry can mount" : "not found"}`);
+  })();
+  return { name: volume.name, source };
+};
+
 export const toVolume = (pod: Pod, volume: KubeVolume, references: References, allocatable: NodeAllocatable, report: Fault): Volume => {
   // As the kubelet words it, which is what people search for.
   const fault: Fault = (message) => report(`MountVolume.SetUp failed for volume ${JSON.stringify(volume.name)} : ${message}`);
@@ -101,7 +127,8 @@ export const toVolume = (pod: Pod, volume: KubeVolume, references: References, a
     });
     return files(list, sources.some((source) => source.secret !== undefined));
   }
+  if (volume.persistentVolumeClaim ?? volume.ephemeral) return claimedVolume(pod, volume, references, fault);
   const kind = Object.keys(volume).find((key) => key !== "name") ?? "none";
-  fault(`volumes of kind ${kind} are not supported; emptyDir, hostPath, configMap, secret, downwardAPI and projected are`);
+  fault(`volumes of kind ${kind} are not supported; emptyDir, hostPath, configMap, secret, downwardAPI, projected, persistentVolumeClaim and ephemeral are`);
   return { name: volume.name, source: undefined };
 };

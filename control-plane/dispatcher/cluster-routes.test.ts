@@ -90,6 +90,6 @@ test("the first message holds all routes, encoded apart", async (t) => {
   const network = { clusterCidr: "10.64.0.0/12", podCidr: "10.64.1.0/24", routes: [], dnsServers: ["10.0.0.9"], clusterDomain: "cluster.local" };
   const opened = { sessionId: "s", nodeName: "b", heartbeatPeriodMs: 5000, leaseMs: 20_000, network, controlPlanes: ["x:1"] };
   t.deepEqual(SessionMessage.decode(encodeOpened(opened, routes.snapshot())), { message: { $case: "opened", value: { ...opened, network: {
-    ...network, routes: [{ nodeName: "a", podCidr: "10.64.0.0/24", via: "10.0.0.1" }, { nodeName: "b", podCidr: "10.64.1.0/24", via: "10.0.0.2" }],
+    ...network, routes: [{ nodeName: "a", podCidr: "10.64.0.0/24", via: "10.0.0.1", peerPort: 0 }, { nodeName: "b", podCidr: "10.64.1.0/24", via: "10.0.0.2", peerPort: 0 }],
   } } } });
 });

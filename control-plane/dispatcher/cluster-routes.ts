@@ -6,6 +6,7 @@ import { NODES } from "../../base/kube/resources.ts";
 import type { Node } from "../../base/kube/types.gen.ts";
 import { ClusterNetwork, NodeRoute, SessionMessage, SessionOpened } from "../../proto/gen/gantry/v1/agent.ts";
 import type { RouteChanges } from "../../proto/gen/gantry/v1/agent.ts";
+import { PEER_PORT_ANNOTATION } from "./node-object.ts";
 import type { WatchCache } from "../state/cache.ts";
 import type { Session, SessionRegistry } from "./session-registry.ts";
 
@@ -15,7 +16,8 @@ const COALESCE_MS = 20;
 export const routeOf = (node: Node): NodeRoute | undefined => {
   const podCidr = node.spec?.podCIDR;
   const via = node.status?.addresses?.find((a) => a.type === "InternalIP")?.address;
-  return podCidr && via ? { nodeName: node.metadata.name ?? "", podCidr, via } : undefined;
+  const peerPort = Number(node.metadata.annotations?.[PEER_PORT_ANNOTATION] ?? 0);
+  return podCidr && via ? { nodeName: node.metadata.name ?? "", podCidr, via, peerPort } : undefined;
 };
 
 // Field numbers and wire types: SessionMessage.opened, SessionOpened.network, ClusterNetwork.routes (all length-delimited).
@@ -36,7 +38,7 @@ interface KnownRoute {
   readonly bytes: Uint8Array;
 }
 
-const sameRoute = (a: NodeRoute | undefined, b: NodeRoute | undefined): boolean => a?.podCidr === b?.podCidr && a?.via === b?.via;
+const sameRoute = (a: NodeRoute | undefined, b: NodeRoute | undefined): boolean => a?.podCidr === b?.podCidr && a?.via === b?.via && a?.peerPort === b?.peerPort;
 
 export class ClusterRoutes implements Disposable {
   readonly #routes = new Map<string, KnownRoute>();

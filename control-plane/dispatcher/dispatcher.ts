@@ -29,6 +29,7 @@ import { Registration } from "./registration.ts";
 import { Rpc } from "./rpc.ts";
 import { Session, SessionRegistry } from "./session-registry.ts";
 import type { SessionCall } from "./session-registry.ts";
+import { letVolumeGo } from "./removed-volumes.ts";
 import { StatusWriter } from "./status-writer.ts";
 
 /** Sessions live on the leader: its fence is what makes ranges of pod addresses unique and old statuses harmless. */
@@ -160,8 +161,11 @@ export const createDispatcher = (options: DispatcherOptions): Dispatcher => {
     }
   };
 
-  const updateStatus = async (identity: NodeIdentity, { sessionId, pods }: UpdateStatusRequest): Promise<UpdateStatusResponse> =>
-    ({ unknown: [...(await statuses.write(sessions.require(identity, sessionId), pods))] });
+  const updateStatus = async (identity: NodeIdentity, { sessionId, pods, removedVolumes }: UpdateStatusRequest): Promise<UpdateStatusResponse> => {
+    const session = sessions.require(identity, sessionId);
+    await Promise.all(removedVolumes.map((id) => letVolumeGo({ store, cache, fence }, session.nodeName, id)));
+    return { unknown: [...(await statuses.write(session, pods))] };
+  };
 
   nodeServer.addService(EncodedDispatcherService, {
     session: rpc.streaming("Session", openSession),

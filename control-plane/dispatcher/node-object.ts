@@ -24,6 +24,7 @@ export const checkDescription = (node: NodeDescription | undefined): NodeDescrip
     if (!isLabelKey(taint.key)) throw fault("taints", taint.key, "is not a taint key");
     if (!TAINT_EFFECTS.has(taint.effect)) throw fault("taints", taint.effect, `the effect must be one of ${[...TAINT_EFFECTS].join(", ")}`);
   }
+  if (node.peerPort < 0 || node.peerPort > 65535) throw fault("peer_port", node.peerPort, "must be a port, or 0 for none");
   if (!node.capacity || !node.allocatable) throw fault("capacity", null, "capacity and allocatable are required");
   return node;
 };
@@ -48,6 +49,8 @@ const wellKnownLabels = (name: string, d: NodeDescription): Record<string, strin
 });
 
 const CGROUPS_ANNOTATION = "gantry.io/cgroups";
+/** Where the node's agent gives image blobs to other nodes. */
+export const PEER_PORT_ANNOTATION = "gantry.io/image-peer-port";
 
 const NOT_YET: ReportedCondition = { type: "NetworkUnavailable", status: true, reason: "NetworkNotConfigured", message: "the node has not set up its pod network yet" };
 const PRESSURES = ["MemoryPressure", "DiskPressure", "PIDPressure"] as const;
@@ -91,7 +94,7 @@ export const withDescription = (node: Node, d: NodeDescription, podCidr: string)
     metadata: {
       ...node.metadata,
       labels: { ...node.metadata.labels, ...wellKnownLabels(name, d) },
-      annotations: { ...node.metadata.annotations, [CGROUPS_ANNOTATION]: d.cgroupNotes.join("; ") },
+      annotations: { ...node.metadata.annotations, [CGROUPS_ANNOTATION]: d.cgroupNotes.join("; "), ...(d.peerPort > 0 ? { [PEER_PORT_ANNOTATION]: String(d.peerPort) } : {}) },
     },
     spec: { ...node.spec, podCIDR: podCidr, podCIDRs: [podCidr] },
     status: { ...node.status, ...describedStatus(name, d) },

@@ -10,14 +10,16 @@ export interface PodTrouble {
 
 /** Waiting for what takes its time. With a message, the sandbox failed. */
 const NORMAL = new Set(["ContainerCreating", "PodInitializing"]);
+/** Its message says for what it waits, and nothing is wrong. */
+const STAGED = "Staged";
 
 export const podTroubles = (before: PodStatus | undefined, after: PodStatus): readonly PodTrouble[] => {
-  const statuses = (status: PodStatus | undefined) => [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
+  const statuses = (status: PodStatus | undefined) => [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? []), ...(status?.ephemeralContainerStatuses ?? [])];
   const earlier = new Map(statuses(before).map((c) => [c.name, c]));
   const troubles = new Map<string, PodTrouble>();
   for (const { name, state, restartCount } of statuses(after)) {
     const { reason = "", message = "" } = state?.waiting ?? {};
-    if (reason === "" || (NORMAL.has(reason) && message === "")) continue;
+    if (reason === "" || reason === STAGED || (NORMAL.has(reason) && message === "")) continue;
     const was = earlier.get(name);
     // A container that crashed again waits as it did before, but longer.
     if (was?.state?.waiting?.reason === reason && was.state.waiting.message === message && was.restartCount === restartCount) continue;
@@ -25,6 +27,12 @@ export const podTroubles = (before: PodStatus | undefined, after: PodStatus): re
       : reason.endsWith("BackOff") ? { reason: "BackOff", message } : { reason: "Failed", message: `${reason}: ${message || `container ${name}`}` };
     // A sandbox that fails shows in each of its containers.
     troubles.set(`${trouble.reason} ${trouble.message}`, trouble);
+  }
+  if (after.reason === "Evicted" && before?.reason !== "Evicted") troubles.set("Evicted", { reason: "Evicted", message: after.message ?? "" });
+  for (const { type, reason = "", message = "" } of after.conditions ?? []) {
+    const was = before?.conditions?.find((c) => c.type === type);
+    if (type === "PodResizePending" && (was?.reason !== reason || was.message !== message)) troubles.set(type, { reason: `Resize${reason}`, message: `Pod resize ${reason}: ${message}` });
+    else if (type === "PodResizeInProgress" && reason === "Error" && was?.message !== message) troubles.set(type, { reason: "ResizeError", message: `Pod resize error: ${message}` });
   }
   return [...troubles.values()];
 };

@@ -40,7 +40,7 @@ export const fieldValue = (pod: Pod, path: string): FieldValue => {
 
 /** Rounded up to whole divisors; a limit that is not set is what the node offers. */
 export const resourceValue = (spec: PodSpec, own: Container, selector: ResourceFieldSelector, allocatable: NodeAllocatable): string | undefined => {
-  const container = selector.containerName ? [...spec.containers, ...(spec.initContainers ?? [])].find((c) => c.name === selector.containerName) : own;
+  const container = selector.containerName ? [...spec.containers, ...(spec.initContainers ?? []), ...(spec.ephemeralContainers ?? [])].find((c) => c.name === selector.containerName) : own;
   const match = /^(limits|requests)\.(.+)$/.exec(selector.resource);
   if (!container || !match) return undefined;
   const [kind, resource] = [match[1] as "limits" | "requests", match[2]!];

@@ -1,4 +1,5 @@
 import test from "ava";
+import { STARTED_AT, START_AT, startedAfterMs } from "../../base/kube/staging.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ContainerState, ContainerStatus, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import { toPodStatus } from "./pod-status.ts";
@@ -17,11 +18,11 @@ const terminated = (exitCode: number, reason: string): ContainerState =>
   ({ state: { $case: "terminated", value: { exitCode, signal: 0, reason, message: "", startedAtMs: NOW_MS - 5000, finishedAtMs: NOW_MS - 1000, containerId: "crun://c1" } } });
 
 const container = (name: string, state: ContainerState, change: Partial<ContainerStatus> = {}): ContainerStatus => ({
-  name, containerId: "crun://c1", image: "example:1", imageId: "sha256:1", ready: state.state?.$case === "running", started: state.state?.$case === "running", restartCount: 0, state, lastState: undefined, ...change,
+  name, containerId: "crun://c1", image: "example:1", imageId: "sha256:1", ready: state.state?.$case === "running", started: state.state?.$case === "running", restartCount: 0, state, lastState: undefined, allocated: undefined, actualRequests: undefined, actualLimits: undefined, ...change,
 });
 const report = (change: Partial<PodStatus> = {}): PodStatus => ({
   uid: "u1", namespace: "shop", name: "web", generation: 1, phase: "Running", reason: "", message: "", podIps: ["10.64.0.2"], hostIp: "10.0.0.1", startTimeMs: NOW_MS - 2000,
-  initContainers: [], containers: [container("main", running)], gone: false, initialized: true, staged: false, stagesMs: {}, ...change,
+  initContainers: [], containers: [container("main", running)], ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: {}, resize: undefined, ...change,
 });
 const conditions = (status: ReturnType<typeof toPodStatus>): Record<string, string> => Object.fromEntries((status.conditions ?? []).map((c) => [c.type, [c.status, c.reason].filter(Boolean).join(" ")]));
 
@@ -35,6 +36,15 @@ test("a running pod is Ready, with addresses, times and its container's state", 
   }]);
   t.is(status.conditions!.find((c) => c.type === "PodScheduled")!.lastTransitionTime, "2026-01-01T11:00:00Z", "the scheduler's time stays");
   t.is(status.conditions!.find((c) => c.type === "Ready")!.lastTransitionTime, NOW);
+});
+
+test("a pod that had a start time says how far from it it started", (t) => {
+  const due = pod({ metadata: { name: "web", namespace: "shop", uid: "u1", annotations: { [START_AT]: "2026-01-01T11:59:59Z" } } });
+  const punctual = toPodStatus(report({ stagesMs: { started: NOW_MS - 969 } }), due, NOW_MS);
+  t.is(conditions(punctual)[STARTED_AT], "True OnTime");
+  t.is(startedAfterMs({ ...due, status: punctual }), 31);
+  t.is(conditions(toPodStatus(report({ stagesMs: { started: NOW_MS + 500 } }), due, NOW_MS))[STARTED_AT], "False Late");
+  t.is(conditions(toPodStatus(report({ staged: true }), due, NOW_MS))[STARTED_AT], undefined);
 });
 
 test("the same report again changes nothing, whenever it comes", (t) => {

@@ -1,8 +1,10 @@
 // From an agent's report to the status of the pod's object. Pure. Conditions follow
 // https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions
 import { isDeepStrictEqual } from "node:util";
+import { LATE_MS, STARTED_AT, startAtMs, startedAfterText } from "../../base/kube/staging.ts";
 import type { ContainerState as KubeState, ContainerStatus as KubeContainerStatus, Pod, PodCondition, PodStatus as KubePodStatus } from "../../base/kube/types.gen.ts";
-import type { ContainerState, ContainerStatus, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
+import { formatBytes, formatMilliCpu } from "../../base/kube/quantity.ts";
+import type { ContainerState, ContainerStatus, PodStatus, Resources } from "../../proto/gen/gantry/v1/agent.ts";
 import { qosClassOf } from "../../base/kube/qos-class.ts";
 
 /** RFC 3339 in whole seconds, as metav1.Time is; 0 is "not known". */
@@ -28,14 +30,38 @@ const toState = (state: ContainerState | undefined): KubeState | undefined => {
   }
 };
 
+const toAmounts = (r: Resources | undefined): Record<string, string> | undefined => {
+  const amounts = {
+    ...(r && r.milliCpu > 0 ? { cpu: formatMilliCpu(r.milliCpu) } : {}), ...(r && r.memoryBytes > 0 ? { memory: formatBytes(r.memoryBytes) } : {}),
+    ...(r && r.ephemeralStorageBytes > 0 ? { "ephemeral-storage": formatBytes(r.ephemeralStorageBytes) } : {}),
+  };
+  return Object.keys(amounts).length > 0 ? amounts : undefined;
+};
+
+const toActual = (report: ContainerStatus): KubeContainerStatus["resources"] => {
+  const [requests, limits] = [toAmounts(report.actualRequests), toAmounts(report.actualLimits)];
+  return requests || limits ? compact({ requests, limits }) : undefined;
+};
+
 const toContainerStatus = (report: ContainerStatus): KubeContainerStatus => compact({
   name: report.name, state: toState(report.state), lastState: toState(report.lastState) ?? {}, ready: report.ready, restartCount: report.restartCount,
   image: report.image, imageID: report.imageId, containerID: text(report.containerId), started: report.started,
+  allocatedResources: toAmounts(report.allocated), resources: toActual(report),
 });
+
+/** Conditions that the node sets and takes away again. */
+const RESIZE_CONDITIONS: ReadonlySet<string> = new Set(["PodResizePending", "PodResizeInProgress"]);
 
 type NewCondition = Pick<PodCondition, "type" | "status" | "reason" | "message">;
 
 const isTrue = (conditions: readonly PodCondition[], type: string): boolean => conditions.some((c) => c.type === type && c.status === "True");
+
+const resizeCondition = ({ resize }: PodStatus): readonly NewCondition[] => {
+  if (!resize) return [];
+  const { state, message } = resize;
+  if (state !== "InProgress") return [{ type: "PodResizePending", status: "True", reason: state, message: text(message) }];
+  return [{ type: "PodResizeInProgress", status: "True", reason: message === "" ? undefined : "Error", message: text(message) }];
+};
 
 const reportedConditions = (report: PodStatus, pod: Pod): readonly NewCondition[] => {
   const ended = report.phase === "Succeeded" || report.phase === "Failed";
@@ -58,7 +84,20 @@ const reportedConditions = (report: PodStatus, pod: Pod): readonly NewCondition[
     condition("Ready", notReady ?? gated),
     condition("ContainersReady", notReady),
     condition("PodScheduled", undefined),
+    ...onTime(report, pod),
+    ...resizeCondition(report),
+    // What jobs count as a disruption and not as a failure of theirs.
+    ...(report.reason === "Evicted" ? [{ type: "DisruptionTarget", status: "True", reason: "TerminationByKubelet", message: report.message }] : []),
   ];
+};
+
+/** To the ms, which a container's startedAt doesn't have. */
+const onTime = (report: PodStatus, pod: Pod): readonly NewCondition[] => {
+  const dueMs = startAtMs(pod);
+  const startedMs = report.stagesMs["started"];
+  if (dueMs === 0 || startedMs === undefined) return [];
+  const afterMs = Math.round(startedMs - dueMs);
+  return [{ type: STARTED_AT, status: afterMs <= LATE_MS ? "True" : "False", reason: afterMs <= LATE_MS ? "OnTime" : "Late", message: startedAfterText(afterMs, dueMs) }];
 };
 
 /** Keeps conditions of others (readiness gates, the scheduler's), and the time of those whose status didn't change. */
@@ -69,7 +108,7 @@ const mergeConditions = (current: readonly PodCondition[], reported: readonly Ne
     before.delete(next.type);
     return compact({ type: next.type, status: next.status, reason: next.reason, message: next.message, lastTransitionTime: old?.status === next.status ? (old.lastTransitionTime ?? now) : now });
   });
-  return [...merged, ...before.values()];
+  return [...merged, ...[...before.values()].filter((c) => !RESIZE_CONDITIONS.has(c.type))];
 };
 
 /** Returns the pod's own status when nothing changed, so that nothing is written. */
@@ -86,6 +125,7 @@ export const toPodStatus = (report: PodStatus, pod: Pod, nowMs: number): KubePod
     startTime: toTime(report.startTimeMs) ?? current.startTime,
     initContainerStatuses: report.initContainers.length > 0 ? report.initContainers.map(toContainerStatus) : undefined,
     containerStatuses: report.containers.length > 0 ? report.containers.map(toContainerStatus) : undefined,
+    ephemeralContainerStatuses: report.ephemeralContainers.length > 0 ? report.ephemeralContainers.map(toContainerStatus) : undefined,
     qosClass: current.qosClass ?? (pod.spec && qosClassOf(pod.spec)),
     nominatedNodeName: undefined,
     observedGeneration: pod.metadata.generation,

@@ -60,7 +60,7 @@ export class Registration {
   async #sign(nodeName: string, csr: Awaited<ReturnType<typeof readCsr>>): Promise<RegisterResponse> {
     const { authority, nodeCertificateMs, clock } = this.#options;
     const { certificatePem, notAfterMs } = await signCsr(authority, csr, {
-      commonName: nodeCommonName(nodeName), organizations: [NODE_GROUP], usage: "client", validForMs: nodeCertificateMs, clock,
+      commonName: nodeCommonName(nodeName), organizations: [NODE_GROUP], usage: "both", validForMs: nodeCertificateMs, clock,
     });
     return { certificatePem, caPem: authority.certificatePem, notAfterMs };
   }

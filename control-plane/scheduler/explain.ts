@@ -8,6 +8,7 @@ import type { Explanation, NodeGroup, PodExplainer } from "../state/explain.ts";
 import { failures, type Failure } from "./filters.ts";
 import { NodeTable } from "./node-table.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
+import { volumeNeeds } from "./volume-needs.ts";
 
 export const isTerminal = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 
@@ -64,7 +65,7 @@ export const createExplainer = (cache: WatchCache): PodExplainer => ({
     // For a pod that is placed the question is where else it would fit: its own room must not count against it.
     table.remove(pod.metadata.uid!);
     const { nodeName: bound, ...spec } = pod.spec!;
-    return { pod: `${namespace}/${name}`, nodeName: bound, ...explainClass(classOf({ ...pod, spec: bound && isScheduled(pod) ? spec : pod.spec! }), table) };
+    return { pod: `${namespace}/${name}`, nodeName: bound, ...explainClass(classOf({ ...pod, spec: bound && isScheduled(pod) ? spec : pod.spec! }, volumeNeeds(pod, cache)), table) };
   },
 });
 

@@ -1,8 +1,8 @@
 // The checks that a node must pass to take a pod. The same functions decide, explain and re-check. Pure over the node table.
 // Order: cheap and telling first; all of them run when explaining.
 import { formatBytes, formatMilliCpu } from "../../base/kube/quantity.ts";
-import { requirementMatches, type Operator } from "../../base/kube/labels.ts";
-import type { Node, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration } from "../../base/kube/types.gen.ts";
+import { nodeTermMatches, tolerates } from "../../base/kube/node-match.ts";
+import type { Node, Taint } from "../../base/kube/types.gen.ts";
 import type { FailedCheck } from "../state/explain.ts";
 import type { NodeTable } from "./node-table.ts";
 import type { HostPort, PodClass } from "./pod-class.ts";
@@ -26,12 +26,6 @@ const nodeNameFilter: Filter = (pod, table, row) =>
   pod.nodeName === "" || pod.nodeName === table.nodeName(row) ? PASS
     : [{ check: "node-name", short: "node(s) didn't match the requested node name", message: `the pod asks for node ${pod.nodeName}`, fix: `remove spec.nodeName ${pod.nodeName}`, distance: 1 }];
 
-/** https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/ */
-export const tolerates = (toleration: Toleration, taint: Taint): boolean =>
-  (!toleration.effect || toleration.effect === taint.effect)
-  && (toleration.key ? toleration.key === taint.key : toleration.operator === "Exists")
-  && (toleration.operator === "Exists" || (toleration.value ?? "") === (taint.value ?? ""));
-
 /** Spec taints, and the ones that a node's state stands for although nobody has written them yet. */
 export const effectiveTaints = (node: Node): readonly Taint[] => {
   const taints = node.spec?.taints ?? [];
@@ -45,23 +39,16 @@ export const effectiveTaints = (node: Node): readonly Taint[] => {
 
 const describeTaint = (t: Taint): string => `{${t.key}: ${t.value ?? ""}}`;
 
+/** A pod that asks for memory has a claim to it, so that pressure keeps only those of the class BestEffort away (upstream adds them a toleration). */
+const MEMORY_PRESSURE: Taint = { key: "node.kubernetes.io/memory-pressure", effect: "NoSchedule" };
+const isSpared = (pod: PodClass, taint: Taint): boolean => taint.key === MEMORY_PRESSURE.key && taint.effect === MEMORY_PRESSURE.effect && !pod.bestEffort;
+
 const taintFilter: Filter = (pod, table, row) => {
-  const unmet = effectiveTaints(table.node(row)).find((t) => t.effect !== "PreferNoSchedule" && !pod.tolerations.some((o) => tolerates(o, t)));
+  const unmet = effectiveTaints(table.node(row)).find((t) => t.effect !== "PreferNoSchedule" && !isSpared(pod, t) && !pod.tolerations.some((o) => tolerates(o, t)));
   if (!unmet) return PASS;
   if (unmet.key === "node.kubernetes.io/unschedulable") return [{ check: "unschedulable", short: "node(s) were unschedulable", message: "the node is cordoned (spec.unschedulable)", fix: `uncordon it (kubectl uncordon ${table.nodeName(row)})`, distance: 1 }];
   return [{ check: "taints", short: `node(s) had untolerated taint ${describeTaint(unmet)}`, message: `the pod does not tolerate the taint ${unmet.key}=${unmet.value ?? ""}:${unmet.effect}`, fix: `tolerate the taint ${unmet.key}:${unmet.effect}, or remove it`, distance: 1 }];
 };
-
-const termMatches = (term: NodeSelectorTerm, node: Node): boolean => {
-  const expressions = term.matchExpressions ?? [];
-  const fields = term.matchFields ?? [];
-  if (expressions.length === 0 && fields.length === 0) return false; // upstream: an empty term matches nothing
-  const matches = (r: NodeSelectorRequirement, from: Record<string, string>): boolean =>
-    requirementMatches({ key: r.key, operator: r.operator as Operator, values: r.values ?? [] }, from);
-  return expressions.every((r) => matches(r, node.metadata.labels ?? {})) && fields.every((r) => matches(r, { "metadata.name": node.metadata.name ?? "" }));
-};
-
-export const nodeTermMatches = termMatches;
 
 const affinityFilter: Filter = (pod, table, row) => {
   const node = table.node(row);
@@ -69,7 +56,7 @@ const affinityFilter: Filter = (pod, table, row) => {
   const missing = Object.entries(pod.nodeSelector).find(([k, v]) => labels[k] !== v);
   const short = "node(s) didn't match Pod's node affinity/selector";
   if (missing) return [{ check: "node-selector", short, message: `nodeSelector wants ${missing[0]}=${missing[1]}, the node has ${labels[missing[0]] === undefined ? "no such label" : `${missing[0]}=${labels[missing[0]]!}`}`, fix: `label the node ${missing[0]}=${missing[1]}`, distance: 1 }];
-  if (pod.requiredTerms && !pod.requiredTerms.some((t) => termMatches(t, node))) return [{ check: "node-affinity", short, message: "none of the required node affinity terms matches the node's labels", fix: "label the node as the pod's node affinity wants", distance: 1 }];
+  if (pod.requiredTerms && !pod.requiredTerms.some((t) => nodeTermMatches(t, node))) return [{ check: "node-affinity", short, message: "none of the required node affinity terms matches the node's labels", fix: "label the node as the pod's node affinity wants", distance: 1 }];
   return PASS;
 };
 
@@ -98,7 +85,15 @@ const resourceFilter: Filter = (pod, table, row) => {
   return failures;
 };
 
-const FILTERS: readonly Filter[] = [nodeNameFilter, taintFilter, affinityFilter, portFilter, resourceFilter];
+const volumeFilter: Filter = ({ volumes }, table, row) => {
+  if (!volumes) return PASS;
+  if (volumes.fault !== "") return [{ check: "volumes", short: volumes.fault, message: volumes.fault, fix: "see `kubectl get pvc` and `kubectl describe pvc`", distance: 1 }];
+  const node = table.node(row);
+  return volumes.terms.every((terms) => terms.some((term) => nodeTermMatches(term, node))) ? PASS
+    : [{ check: "volumes", short: "node(s) had volume node affinity conflict", message: "a volume of the pod can't be reached from this node", fix: "use a volume that is reachable from this node", distance: 1 }];
+};
+
+const FILTERS: readonly Filter[] = [nodeNameFilter, taintFilter, affinityFilter, portFilter, volumeFilter, resourceFilter];
 
 export const fits = (pod: PodClass, table: NodeTable, row: number): boolean => FILTERS.every((f) => f(pod, table, row).length === 0);
 

@@ -2,7 +2,7 @@
 // assumptions. It can be thrown away and rebuilt from the cache at any time (a property test does and compares). Owned by
 // scheduler.ts; nobody else writes it.
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
-import { parseAmounts, podRequests, type Amounts } from "../../base/kube/pod-requests.ts";
+import { parseAmounts, placedRequests, type Amounts } from "../../base/kube/pod-requests.ts";
 import { controllerOf, hostPortsOf, type HostPort } from "./pod-class.ts";
 
 /** A growing column of numbers, 0 where never set. */
@@ -29,10 +29,18 @@ class Column {
 
 interface Placement {
   readonly row: number;
+  /** Of all that its requests depend on. */
+  readonly version: string;
   readonly requests: Amounts;
   readonly hostPorts: readonly HostPort[];
   readonly owner: string;
 }
+
+/** Requests change only by a resize: in the spec, or in what the node says that it has set aside. */
+const versionOf = ({ metadata, status }: Pod): string => {
+  const resized = status?.containerStatuses?.some((c) => c.allocatedResources) ? JSON.stringify([...(status.containerStatuses ?? []), ...(status.initContainerStatuses ?? [])].map((c) => [c.allocatedResources, c.resources?.requests])) : "";
+  return `${metadata.generation ?? 0} ${resized}`;
+};
 
 export class NodeTable {
   readonly #rows = new Map<string, number>();
@@ -160,9 +168,10 @@ export class NodeTable {
       return;
     }
     const before = this.#placements.get(uid);
-    if (before?.row === row) return;
+    const version = versionOf(pod);
+    if (before?.row === row && before.version === version) return;
     if (before) this.remove(uid);
-    const placement: Placement = { row, requests: { ...podRequests(pod.spec!), pods: 1 }, hostPorts: hostPortsOf(pod), owner: controllerOf(pod)?.uid ?? "" };
+    const placement: Placement = { row, version, requests: { ...placedRequests(pod), pods: 1 }, hostPorts: hostPortsOf(pod), owner: controllerOf(pod)?.uid ?? "" };
     this.#placements.set(uid, placement);
     this.#count(placement, 1);
   }

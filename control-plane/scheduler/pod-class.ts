@@ -2,6 +2,8 @@
 // computed once for all of them. Pure.
 import type { ResourceName } from "../../base/kube/resources.ts";
 import type { NodeAffinity, NodeSelectorTerm, Pod, PreferredSchedulingTerm, Toleration } from "../../base/kube/types.gen.ts";
+import type { VolumeNeeds } from "./volume-needs.ts";
+import { qosClassOf } from "../../base/kube/qos-class.ts";
 import { podRequests, type Amounts } from "../../base/kube/pod-requests.ts";
 
 export interface HostPort {
@@ -26,6 +28,10 @@ export interface PodClass {
   /** uid of the controlling owner, or "": pods of one owner are spread over nodes. */
   readonly owner: string;
   readonly priority: number;
+  /** Absent: it has no claims. */
+  readonly volumes: VolumeNeeds | undefined;
+  /** Of the QoS class BestEffort. */
+  readonly bestEffort: boolean;
 }
 
 const UNSTATED_MILLI_CPU = 100;
@@ -38,7 +44,7 @@ export const hostPortsOf = (pod: Pod): readonly HostPort[] =>
   (pod.spec?.containers ?? []).flatMap((c) => (c.ports ?? []).flatMap((p) =>
     p.hostPort ? [{ port: p.hostPort, protocol: p.protocol ?? "TCP", ip: p.hostIP ?? "" }] : []));
 
-export const classOf = (pod: Pod): PodClass => {
+export const classOf = (pod: Pod, volumes?: VolumeNeeds): PodClass => {
   const spec = pod.spec!;
   const requests = podRequests(spec);
   const affinity: NodeAffinity | undefined = spec.affinity?.nodeAffinity;
@@ -55,6 +61,8 @@ export const classOf = (pod: Pod): PodClass => {
     images: spec.containers.map((c) => c.image ?? ""),
     owner: controllerOf(pod)?.uid ?? "",
     priority: spec.priority ?? 0,
+    volumes,
+    bestEffort: qosClassOf(spec) === "BestEffort",
   };
   return { key: JSON.stringify(body), ...body };
 };

@@ -1,6 +1,7 @@
 import test from "ava";
 import { FakeClock, settle } from "../../base/clock.ts";
 import { NODES, PODS } from "../../base/kube/resources.ts";
+import { START_AT } from "../../base/kube/staging.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { silentLogger } from "../../base/logger.ts";
 import { Metrics } from "../../base/metrics.ts";
@@ -88,4 +89,41 @@ test("an explanation of a bound pod does not count its own room against it", asy
   const explanation = createExplainer(cache).explain("default", "p");
   t.is(explanation.nodeName, "a");
   t.deepEqual(explanation.fits, ["a"]);
+});
+
+const ahead = (pod: Pod): Pod => ({ ...pod, metadata: { ...pod.metadata, creationTimestamp: "2026-01-01T00:00:00Z", annotations: { [START_AT]: "2026-01-01T01:00:00Z" } } });
+
+test("staged pods are the first to give way, and as few of them as it takes", async (t) => {
+  const { addNode, addPod, pod, clock, cache, store, events } = await setup(t);
+  await addNode(aNode("a", { cpu: "4" }));
+  await addNode(aNode("b", { cpu: "4" }));
+  for (const i of [0, 1, 2, 3, 4, 5, 6, 7]) await addPod(ahead(aPod(`staged-${i}`, { cpu: "1" })));
+  await clock.advance(10);
+  t.true([0, 1, 2, 3, 4, 5, 6, 7].every((i) => pod(`staged-${i}`).spec!.nodeName !== undefined));
+  await addPod(aPod("now", { cpu: "2" }));
+  await clock.advance(10);
+  const leaving = [...cache.resource(PODS).list()].map((s) => s.object).filter((p) => p.metadata.deletionTimestamp !== undefined);
+  t.is(leaving.length, 2);
+  t.is(new Set(leaving.map((p) => p.spec!.nodeName)).size, 1);
+  t.is(events.filter((e) => e.startsWith("GaveWay")).length, 2);
+  // Its Job makes another one at once, which must not take the room again.
+  await addPod(ahead(aPod("another", { cpu: "2" })));
+  for (const p of leaving) await store.delete(keyOf(PODS, p), { writer: "agent" });
+  await clock.advance(10);
+  t.is(pod("now").spec!.nodeName, leaving[0]!.spec!.nodeName);
+  t.is(pod("another").spec!.nodeName, undefined);
+  await clock.advance(500);
+  t.true(events.some((e) => e.startsWith("FailedScheduling another")), "said before its tick");
+});
+
+test("staged pods give way neither to others that are staged, nor to less important ones, nor for nothing", async (t) => {
+  const { addNode, addPod, clock, cache } = await setup(t);
+  await addNode(aNode("a", { cpu: "2" }));
+  await addPod(ahead(aPod("important", { cpu: "2", spec: { priority: 10 } })));
+  await clock.advance(10);
+  await addPod(aPod("now", { cpu: "1" }));
+  await addPod(ahead(aPod("later", { cpu: "1", spec: { priority: 20 } })));
+  await addPod(aPod("huge", { cpu: "8", spec: { priority: 20 } }));
+  await clock.advance(1000);
+  t.true([...cache.resource(PODS).list()].every((s) => s.object.metadata.deletionTimestamp === undefined));
 });

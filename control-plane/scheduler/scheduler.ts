@@ -4,14 +4,18 @@ import { describeError, isCode } from "../../base/errors.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { NODES, PODS } from "../../base/kube/resources.ts";
+import { SELECTED_NODE_ANNOTATION, claimNamesOf } from "../../base/kube/claims.ts";
+import { NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, PODS, STORAGE_CLASSES } from "../../base/kube/resources.ts";
+import { isAhead } from "../../base/kube/staging.ts";
 import type { Pod, PodCondition } from "../../base/kube/types.gen.ts";
 import type { CacheEvent, WatchCache } from "../state/cache.ts";
 import { keyOf, type Fence, type Store } from "../state/store.ts";
 import { buildNodeTable, explainClass, isTerminal } from "./explain.ts";
+import { giveWay } from "./give-way.ts";
 import type { NodeTable } from "./node-table.ts";
 import { ClassPlacer } from "./placement.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
+import { volumeNeeds } from "./volume-needs.ts";
 
 export const SCHEDULER_NAMES: ReadonlySet<string> = new Set(["default-scheduler", "gantry-scheduler"]);
 
@@ -62,6 +66,10 @@ class Scheduler implements Disposable {
   readonly #table: NodeTable;
   readonly #active = new Map<string, Pending>();
   readonly #unschedulable = new Map<string, Pending>();
+  /** Bound, and waiting for their start time. */
+  readonly #staged = new Map<string, Pod>();
+  /** Of those, the ones that were asked to go. */
+  readonly #leaving = new Set<string>();
   readonly #placers = new Map<string, ClassPlacer>();
   readonly #subscriptions = new DisposableStack();
   readonly #failed = Promise.withResolvers<never>();
@@ -83,12 +91,14 @@ class Scheduler implements Disposable {
     // In one turn with the subscriptions: no event can fall in between.
     this.#table = buildNodeTable(cache);
     for (const { object } of cache.resource(PODS).byIndex("node", "")) this.#enqueue(object);
+    for (const { object } of cache.resource(PODS).list()) if (object.spec?.nodeName && isAhead(object, options.clock.nowMs())) this.#staged.set(object.metadata.uid!, object);
     this.#subscriptions.use(cache.resource(PODS).subscribe((e) => this.#onPod(e)));
     this.#subscriptions.use(cache.resource(NODES).subscribe((e) => {
       if (e.type === "deleted") this.#table.removeNode(e.stored.object.metadata.name!);
       else this.#table.setNode(e.stored.object);
       this.#retryUnschedulable();
     }));
+    for (const type of [PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES]) this.#subscriptions.use(cache.resource(type).subscribe(() => this.#reviewClaims()));
     metricsOf(metrics).leading = () => ({ active: this.#active.size, unschedulable: this.#unschedulable.size });
   }
 
@@ -111,6 +121,9 @@ class Scheduler implements Disposable {
 
   #onPod({ type, stored: { object: pod } }: CacheEvent<Pod>): void {
     const uid = pod.metadata.uid!;
+    if (type !== "deleted" && pod.spec?.nodeName && isAhead(pod, this.#o.clock.nowMs())) this.#staged.set(uid, pod);
+    else this.#staged.delete(uid);
+    if (type === "deleted") this.#leaving.delete(uid);
     if (type === "deleted" || isTerminal(pod)) {
       this.#forget(uid);
       if (this.#table.isPlaced(uid)) {
@@ -119,7 +132,11 @@ class Scheduler implements Disposable {
       }
     } else if (pod.spec?.nodeName) {
       this.#forget(uid);
+      const changes = this.#table.changeCount;
+      const wasPlaced = this.#table.isPlaced(uid);
       this.#table.place(pod, pod.spec.nodeName);
+      // A pod that was resized may have left room.
+      if (wasPlaced && this.#table.changeCount !== changes) this.#retryUnschedulable();
     } else if (isSchedulable(pod)) {
       if (!this.#table.isPlaced(uid)) this.#enqueue(pod);
     } else {
@@ -136,7 +153,7 @@ class Scheduler implements Disposable {
     if (!isSchedulable(pod)) return;
     const uid = pod.metadata.uid!;
     const known = this.#unschedulable.get(uid) ?? this.#active.get(uid);
-    const podClass = classOf(pod);
+    const podClass = classOf(pod, volumeNeeds(pod, this.#o.cache));
     // Its own condition was written: nothing that placing it depends on has changed.
     if (known && known.podClass.key === podClass.key && this.#unschedulable.has(uid)) {
       this.#unschedulable.set(uid, { ...known, pod });
@@ -145,6 +162,26 @@ class Scheduler implements Disposable {
     this.#unschedulable.delete(uid);
     this.#active.set(uid, { pod, podClass, order: known?.order ?? this.#order++, sinceMs: known?.sinceMs ?? this.#o.clock.monotonicMs(), failures: known?.failures ?? 0 });
     this.#wake();
+  }
+
+  /** Claims, volumes or classes changed: the pods that wait for some may be of another class now. */
+  #reviewClaims(): void {
+    for (const { pod } of [...this.#unschedulable.values(), ...this.#active.values()]) if (claimNamesOf(pod).length > 0) this.#enqueue(pod);
+  }
+
+  /** Says on the pod's claims where it is to go; their volumes are bound or made there, and the pod comes round again when they are. */
+  async #selectNode({ pod, podClass }: Pending, nodeName: string): Promise<void> {
+    for (const name of podClass.volumes?.unbound ?? []) {
+      try {
+        await this.#o.store.update({ type: PERSISTENT_VOLUME_CLAIMS, namespace: pod.metadata.namespace!, name }, (current) =>
+          (current.metadata.annotations?.[SELECTED_NODE_ANNOTATION] === undefined && current.status?.phase !== "Bound"
+            ? { ...current, metadata: { ...current.metadata, annotations: { ...current.metadata.annotations, [SELECTED_NODE_ANNOTATION]: nodeName } } } : undefined),
+        { writer: "scheduler", fence: this.#fence });
+      } catch (error) {
+        if (isCode(error, "Fenced")) this.#failed.reject(error);
+        else if (!isCode(error, "NotFound")) this.#o.logger.warn("could not say where a volume is to be", { claim: `${pod.metadata.namespace!}/${name}`, err: describeError(error) });
+      }
+    }
   }
 
   #retryUnschedulable(): void {
@@ -166,7 +203,8 @@ class Scheduler implements Disposable {
 
   #runCycle(): void {
     const end = this.#cycle.startTimer();
-    const queue = [...this.#active.values()].sort((a, b) => b.podClass.priority - a.podClass.priority || a.order - b.order).slice(0, MAX_PER_CYCLE);
+    const nowMs = this.#o.clock.nowMs();
+    const queue = [...this.#active.values()].sort((a, b) => b.podClass.priority - a.podClass.priority || Number(isAhead(a.pod, nowMs)) - Number(isAhead(b.pod, nowMs)) || a.order - b.order).slice(0, MAX_PER_CYCLE);
     const full = new Set<string>();
     for (const pending of queue) {
       const { pod, podClass } = pending;
@@ -174,12 +212,18 @@ class Scheduler implements Disposable {
       this.#active.delete(uid);
       const row = full.has(podClass.key) ? undefined : this.#placer(podClass).choose();
       if (row === undefined) {
+        if (!isAhead(pod, nowMs)) this.#makeRoom(pending, nowMs);
         full.add(podClass.key);
         this.#unschedulable.set(uid, pending);
         this.#attempts.inc({ result: "unschedulable" });
         continue;
       }
       const nodeName = this.#table.nodeName(row);
+      if (podClass.volumes && podClass.volumes.unbound.length > 0) {
+        this.#unschedulable.set(uid, pending);
+        void this.#selectNode(pending, nodeName);
+        continue;
+      }
       this.#table.place(pod, nodeName);
       void this.#bind(pending, nodeName);
     }
@@ -187,6 +231,33 @@ class Scheduler implements Disposable {
     else this.#dropIdlePlacers();
     if (this.#unschedulable.size > 0) this.#announceTimer ??= this.#o.clock.setTimer(ANNOUNCE_DELAY_MS, () => this.#announce());
     end();
+  }
+
+  /** Staged pods go before a pod that is to run now has to wait. It is tried again when they are gone. */
+  #makeRoom({ pod, podClass }: Pending, nowMs: number): void {
+    // What was asked to go already is room enough for as many; whoever still lacks some asks again with the next change.
+    if (this.#staged.size === 0 || this.#leaving.size > 0) return;
+    const way = giveWay(podClass, this.#table, this.#staged.values(), nowMs);
+    for (const victim of way?.victims ?? []) {
+      this.#leaving.add(victim.metadata.uid!);
+      void this.#sendAway(victim, pod);
+    }
+  }
+
+  async #sendAway(victim: Pod, pod: Pod): Promise<void> {
+    const name = `${victim.metadata.namespace!}/${victim.metadata.name!}`;
+    try {
+      await this.#o.store.update(keyOf(PODS, victim), (current) => {
+        if (current.metadata.deletionTimestamp !== undefined || !isAhead(current, this.#o.clock.nowMs())) return undefined;
+        return { ...current, metadata: { ...current.metadata, deletionTimestamp: this.#timestamp(), deletionGracePeriodSeconds: 0, generation: (current.metadata.generation ?? 0) + 1 } };
+      }, { writer: "scheduler", fence: this.#fence, uid: victim.metadata.uid });
+      this.#o.events.record({ regarding: victim, type: "Normal", reason: "GaveWay", writer: "scheduler", component: "default-scheduler",
+        message: `Made room for ${pod.metadata.namespace!}/${pod.metadata.name!}, which is to run now, on ${victim.spec!.nodeName!} before its own start time` });
+    } catch (error) {
+      this.#leaving.delete(victim.metadata.uid!);
+      if (isCode(error, "Fenced")) this.#failed.reject(error);
+      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("a staged pod could not be sent away", { pod: name, err: describeError(error) });
+    }
   }
 
   #placer(podClass: PodClass): ClassPlacer {
@@ -250,6 +321,7 @@ class Scheduler implements Disposable {
       let message = messages.get(podClass.key);
       if (message === undefined) {
         const explanation = explainClass(podClass, this.#table);
+        if (explanation.fits.length > 0 && podClass.volumes) continue; // its volumes are on their way
         message = explanation.suggestion ? `${explanation.summary} Hint: ${explanation.suggestion}.` : explanation.summary;
         messages.set(podClass.key, message);
       }

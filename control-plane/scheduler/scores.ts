@@ -1,7 +1,8 @@
 // How good a node that fits is for a pod: higher is better. Each score depends on the pod's class and its own row only, never on
 // the other rows: that is what lets the scheduler keep them in a heap and recompute one row per placement. Pure.
 import type { NodeTable } from "./node-table.ts";
-import { effectiveTaints, nodeTermMatches, tolerates } from "./filters.ts";
+import { nodeTermMatches, tolerates } from "../../base/kube/node-match.ts";
+import { effectiveTaints } from "./filters.ts";
 import type { PodClass } from "./pod-class.ts";
 
 /** A pod more of the same owner outweighs this share (in points of 100) of a node's free room: strong, as workloads want their replicas apart. */

@@ -20,7 +20,8 @@ export const WRITER_RULES: Readonly<Record<string, WriterRule>> = {
     update: {
       // Users change a pod's spec through validation, which forbids spec.nodeName except by the binding subresource.
       api: [""],
-      scheduler: ["spec.nodeName", "status.conditions", "status.nominatedNodeName"],
+      // Staged pods that give way are marked; their agents and their Job let go of them.
+      scheduler: ["spec.nodeName", "status.conditions", "status.nominatedNodeName", "metadata.deletionTimestamp", "metadata.deletionGracePeriodSeconds", "metadata.generation"],
       controller: ["metadata"],
       agent: ["status", "metadata.deletionTimestamp", "metadata.deletionGracePeriodSeconds"],
       "node-lifecycle": ["status", "metadata"],
@@ -33,6 +34,9 @@ export const WRITER_RULES: Readonly<Record<string, WriterRule>> = {
   },
   events: { create: ["api", "scheduler", "controller", "agent", "node-lifecycle"], delete: ["api", "controller"], update: { api: [""], scheduler: [""], controller: [""], agent: [""], "node-lifecycle": [""] } },
   "leases.coordination.k8s.io": { create: ["api", "agent", "node-lifecycle"], delete: ["api", "controller", "node-lifecycle"], update: { api: [""], agent: [""], "node-lifecycle": [""] } },
+  // The scheduler says on which node a claim's volume is to be; the agent's dispatcher lets go of a volume whose data is gone.
+  persistentvolumeclaims: { create: ["api", "controller"], delete: ["api", "controller"], update: { api: [""], controller: [""], scheduler: ["metadata.annotations"] } },
+  persistentvolumes: { create: ["api", "controller"], delete: ["api", "controller", "agent"], update: { api: [""], controller: [""], agent: ["metadata.finalizers"] } },
   "*": { create: ["api", "controller"], delete: ["api", "controller"], update: { api: [""], controller: [""] } },
 };
 

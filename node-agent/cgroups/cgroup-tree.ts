@@ -10,8 +10,8 @@ import { isErrno } from "../linux/libc.ts";
 import type { CgroupLimits } from "../runtime/container-runtime.ts";
 import type { CgroupLayout, CgroupVersion } from "./detect.ts";
 import { limitWrites } from "./limits.ts";
-import { parseOomKills, parseStats } from "./stats.ts";
-import type { CgroupStats } from "./stats.ts";
+import { parseOomKills, parseStall, parseStats } from "./stats.ts";
+import type { CgroupStats, Stall } from "./stats.ts";
 
 /** Version 1 hierarchies in which the agent makes groups: those with limits, and the freezer. The runtime makes the path in all others. */
 const V1_CONTROLLERS = ["cpu", "memory", "pids", "freezer"];
@@ -185,9 +185,25 @@ export class CgroupTree {
     writeFileSync(file, off);
   }
 
+  /** By the group's own setting; false when it doesn't exist, or there is no freezer. */
+  isFrozen(path: string): boolean {
+    if (this.#version === "v2") return readText(join(this.#unified(path), "cgroup.freeze"))?.trim() === "1";
+    const directory = this.#directoryOf("freezer", path);
+    return directory !== undefined && readText(join(directory, "freezer.self_freezing"))?.trim() === "1";
+  }
+
   /** undefined when the group doesn't exist. */
   readStats(path: string): CgroupStats | undefined {
     return this.exists(path) ? parseStats(this.#version, (controller, file) => this.#read(controller, path, file)) : undefined;
+  }
+
+  /** Pressure of a group by resource: cpu, memory, io. Empty on version 1, and where the kernel doesn't keep it. */
+  readPressure(path: string): Readonly<Record<string, Stall>> {
+    if (this.#version !== "v2") return {};
+    return Object.fromEntries(["cpu", "memory", "io"].flatMap((resource) => {
+      const stall = parseStall(readText(join(this.#unified(path), `${resource}.pressure`)));
+      return stall ? [[resource, stall]] : [];
+    }));
   }
 
   /** Processes of a container killed for want of memory. Read when it has ended and before the runtime deletes it; 0 when it's gone. */

@@ -1,6 +1,6 @@
 import test from "ava";
 import { limitWrites, quotaUs, sharesToWeight, weightToShares } from "./limits.ts";
-import { parseOomKills, parseStats } from "./stats.ts";
+import { parseOomKills, parseStall, parseStats } from "./stats.ts";
 
 test("shares become weights as in crun and runc, and stay in range", (t) => {
   t.deepEqual([2, 1024, 262_144, 1, 1_000_000, 0].map(sharesToWeight), [1, 39, 10_000, 1, 10_000, 0]);
@@ -28,21 +28,27 @@ const files = (texts: Readonly<Record<string, string>>) => (_controller: string,
 
 test("version 2 statistics: the working set leaves out cache that can be dropped", (t) => {
   const read = files({
-    "cpu.stat": "usage_usec 1500\nuser_usec 1000\nnr_throttled 2\nthrottled_usec 30\n", "memory.current": "1000\n", "memory.stat": "anon 1\nactive_file 5\ninactive_file 300\n",
-    "memory.max": "max\n", "pids.current": "7\n", "memory.events": "low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n",
+    "cpu.stat": "usage_usec 1500\nuser_usec 1000\nnr_throttled 2\nthrottled_usec 30\n", "memory.current": "1000\n", "memory.stat": "anon 600\nactive_file 5\ninactive_file 300\n",
+    "io.stat": "8:0 rbytes=100 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n253:0 rbytes=5 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n", "memory.max": "max\n", "pids.current": "7\n", "memory.events": "low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n",
   });
-  t.deepEqual(parseStats("v2", read), { cpuNs: 1_500_000, throttledNs: 30_000, memoryBytes: 1000, workingSetBytes: 700, memoryLimitBytes: undefined, pids: 7, oomKills: 2 });
+  t.deepEqual(parseStats("v2", read), { cpuNs: 1_500_000, throttledNs: 30_000, memoryBytes: 1000, workingSetBytes: 700, rssBytes: 600, readBytes: 105, writeBytes: 20, memoryLimitBytes: undefined, pids: 7, oomKills: 2 });
 });
 
 test("version 1 statistics: the huge number that stands for no limit is none", (t) => {
   const read = files({
-    "cpuacct.usage": "123456\n", "cpu.stat": "nr_periods 1\nthrottled_time 9\n", "memory.usage_in_bytes": "100\n", "memory.stat": "inactive_file 1\ntotal_inactive_file 200\n",
-    "memory.limit_in_bytes": "9223372036854771712\n", "pids.current": "1\n", "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+    "cpuacct.usage": "123456\n", "cpu.stat": "nr_periods 1\nthrottled_time 9\n", "memory.usage_in_bytes": "100\n", "memory.stat": "inactive_file 1\ntotal_rss 40\ntotal_inactive_file 200\n",
+    "blkio.throttle.io_service_bytes_recursive": "8:0 Read 10\n8:0 Write 7\n8:0 Total 17\nTotal 17\n", "memory.limit_in_bytes": "9223372036854771712\n", "pids.current": "1\n", "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
   });
-  t.deepEqual(parseStats("v1", read), { cpuNs: 123_456, throttledNs: 9, memoryBytes: 100, workingSetBytes: 0, memoryLimitBytes: undefined, pids: 1, oomKills: 1 });
+  t.deepEqual(parseStats("v1", read), { cpuNs: 123_456, throttledNs: 9, memoryBytes: 100, workingSetBytes: 0, rssBytes: 40, readBytes: 10, writeBytes: 7, memoryLimitBytes: undefined, pids: 1, oomKills: 1 });
 });
 
 test("files that are gone count as nothing", (t) => {
   t.is(parseOomKills("v2", () => undefined), 0);
   t.is(parseStats("v1", () => undefined).memoryBytes, 0);
+});
+
+test("pressure is what tasks waited in all", (t) => {
+  t.deepEqual(parseStall("some avg10=0.00 avg60=1.50 avg300=0.00 total=422\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=17\n"), { someUs: 422, fullUs: 17 });
+  t.deepEqual(parseStall("some avg10=0.00 avg60=0.00 avg300=0.00 total=3\n"), { someUs: 3, fullUs: 0 });
+  t.is(parseStall(undefined), undefined);
 });

@@ -4,6 +4,7 @@ import { closeSync, createReadStream, existsSync, mkdirSync, openSync, readFileS
 import { open, readdir, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
 import { createHash, type Hash } from "node:crypto";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { GantryError } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
 import { algorithmOf, digestOf, hashFor, hexOf, isDigest, matches, parseDigest, type Digest } from "./digest.ts";
@@ -16,6 +17,7 @@ const DISK_RESERVE_BYTES = 64 * 1024 * 1024;
 export class ContentStore {
   readonly #root: string;
   readonly #ingest: string;
+  readonly #underWay = new Map<Digest, Ingest>();
 
   /** Makes the folders and drops what an earlier process left half-made, but for downloads that can go on. */
   static async open(root: string): Promise<ContentStore> {
@@ -88,8 +90,20 @@ export class ContentStore {
     if (sizeBytes > freeBytes) throw new GantryError("RequestEntityTooLarge", `${what} has ${sizeBytes} bytes; ${this.#root} has only ${freeBytes} bytes to spare`);
   }
 
-  stream(digest: Digest): AsyncIterable<Uint8Array> {
-    return createReadStream(this.path(digest), { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Uint8Array>;
+  /** From byte `start` up to but without `end`. */
+  stream(digest: Digest, start = 0, end = Number.POSITIVE_INFINITY): AsyncIterable<Uint8Array> {
+    if (end <= start) return Readable.from([]);
+    return createReadStream(this.path(digest), { highWaterMark: CHUNK_BYTES, start, end: end - 1 }) as AsyncIterable<Uint8Array>;
+  }
+
+  /** When the blob came here, Unix epoch ms; 0 when it is not here. */
+  arrivedMs(digest: Digest): number {
+    return statSync(this.path(digest), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  }
+
+  /** A download of this digest that is under way here, for those who want to read along. */
+  underWay(digest: Digest): Ingest | undefined {
+    return this.#underWay.get(digest);
   }
 
   async put(bytes: Uint8Array): Promise<{ readonly digest: Digest; readonly sizeBytes: number }> {
@@ -137,8 +151,9 @@ export class ContentStore {
     await this.ensureSpace(sizeBytes - have, `blob ${digest}`);
     const file = await open(path, "a+", 0o600);
     try {
-      const ingest = new Ingest(file, path, this.path(digest), digest, sizeBytes);
+      const ingest = new Ingest(file, path, this.path(digest), digest, sizeBytes, () => void this.#underWay.delete(digest));
       await ingest.recover();
+      this.#underWay.set(digest, ingest);
       return ingest;
     } catch (error) {
       await file.close();
@@ -185,13 +200,19 @@ export class Ingest {
   readonly #file: FileHandle;
   readonly #path: string;
   readonly #target: string;
+  readonly #onEnd: () => void;
   #hash: Hash;
   #offset = 0;
+  /** Rises with each reset: who reads along then has the wrong bytes. */
+  #generation = 0;
+  #ended = false;
+  #wake: (() => void)[] = [];
 
-  constructor(file: FileHandle, path: string, target: string, digest: Digest, sizeBytes: number) {
+  constructor(file: FileHandle, path: string, target: string, digest: Digest, sizeBytes: number, onEnd: () => void) {
     this.#file = file;
     this.#path = path;
     this.#target = target;
+    this.#onEnd = onEnd;
     this.digest = digest;
     this.sizeBytes = sizeBytes;
     this.#hash = hashFor(digest);
@@ -221,6 +242,55 @@ export class Ingest {
     this.#hash.update(chunk);
     await writeAll(this.#file, chunk);
     this.#offset += chunk.length;
+    this.#notify();
+  }
+
+  /**
+   * What is here from byte `start` on, and what comes as it comes, to the announced size. Unverified: the reader has to check it. Throws when the
+   * download is given up or starts over.
+   */
+  async *follow(start: number, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+    const generation = this.#generation;
+    // Opened once: it stays readable when the file gets its name, or loses it.
+    const file = await open(this.#path, "r");
+    try {
+      for (let at = start; at < this.sizeBytes;) {
+        if (signal.aborted) throw new GantryError("Cancelled", "was cancelled");
+        if (generation !== this.#generation) throw new GantryError("ServiceUnavailable", `the download of ${this.digest} starts over`);
+        const there = Math.min(this.#offset, this.sizeBytes);
+        if (at < there) {
+          const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, there - at));
+          const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+          if (bytesRead === 0) throw new GantryError("ServiceUnavailable", `the download of ${this.digest} starts over`);
+          at += bytesRead;
+          yield buffer.subarray(0, bytesRead);
+        } else if (this.#ended) {
+          throw new GantryError("ServiceUnavailable", `the download of ${this.digest} was given up`);
+        } else {
+          await new Promise<void>((resolve) => {
+            const wake = (): void => {
+              signal.removeEventListener("abort", wake);
+              resolve();
+            };
+            signal.addEventListener("abort", wake, { once: true });
+            this.#wake.push(wake);
+          });
+        }
+      }
+    } finally {
+      await file.close();
+    }
+  }
+
+  #notify(): void {
+    for (const wake of this.#wake.splice(0)) wake();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#onEnd();
+    this.#notify();
   }
 
   /** Starts over: what came was not the right thing. */
@@ -228,6 +298,8 @@ export class Ingest {
     await this.#file.truncate(0);
     this.#hash = hashFor(this.digest);
     this.#offset = 0;
+    this.#generation++;
+    this.#notify();
   }
 
   /** Does the whole of it have the digest? Only then may it be committed. */
@@ -240,9 +312,11 @@ export class Ingest {
     await this.#file.datasync();
     await this.#file.close();
     await rename(this.#path, this.#target);
+    this.#end();
   }
 
   async close(): Promise<void> {
+    this.#end();
     await this.#file.close();
   }
 }

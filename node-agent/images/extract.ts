@@ -15,6 +15,8 @@ export interface ExtractLimits {
   readonly maxEntries: number;
   /** Of file contents, unpacked. */
   readonly maxBytes: number;
+  /** Bytes that one byte of the compressed layer may unpack to, once it is more than a GiB; 0: any. */
+  readonly maxRatio: number;
 }
 
 /** The calls that node:fs lacks; replaceable for tests without root. */
@@ -22,6 +24,16 @@ export interface ExtractCalls {
   makeNode: typeof makeNode;
   setXattr: typeof setXattr;
 }
+
+/** What an archive may say besides files. */
+export interface ExtractPolicy {
+  /** Names that begin with .wh. hide lower layers' files; otherwise they are ordinary names. */
+  readonly whiteouts: boolean;
+  /** Relative symbolic links may lead above the root: for trees in which links are never followed but confined. */
+  readonly climbingLinks: boolean;
+}
+
+const LAYER: ExtractPolicy = { whiteouts: true, climbingLinks: false };
 
 export interface Extracted {
   readonly entries: number;
@@ -50,9 +62,9 @@ const isWhiteout = (stat: Stats): boolean => stat.isCharacterDevice() && stat.rd
 
 /** Errors name the entry: "Invalid" (unsafe or damaged), "RequestEntityTooLarge" (a limit), "InternalError" (this machine's disk). */
 export const extractLayer = async (
-  tar: TarReader, root: string, limits: ExtractLimits, what: string, calls: ExtractCalls = { makeNode, setXattr },
+  tar: TarReader, root: string, limits: ExtractLimits, what: string, calls: ExtractCalls = { makeNode, setXattr }, policy: ExtractPolicy = LAYER,
 ): Promise<Extracted> => {
-  const layer = new LayerWriter(root, calls);
+  const layer = new LayerWriter(root, calls, policy);
   let entries = 0;
   let bytes = 0;
   for (let entry = await tar.next(); entry !== undefined; entry = await tar.next()) {
@@ -78,11 +90,13 @@ class LayerWriter {
   readonly skipped: string[] = [];
   readonly #directories: ConfinedDirectory;
   readonly #calls: ExtractCalls;
+  readonly #policy: ExtractPolicy;
   /** Set at the end: making entries in a directory changes its time. */
   readonly #directoryTimesMs = new Map<string, number>();
 
-  constructor(root: string, calls: ExtractCalls) {
+  constructor(root: string, calls: ExtractCalls, policy: ExtractPolicy) {
     this.#calls = calls;
+    this.#policy = policy;
     // A directory that replaces a whiteout starts out empty: the lower one of its name stays hidden.
     this.#directories = new ConfinedDirectory(root, (path, stat) => isWhiteout(stat) && this.#replaceWhiteout(path));
   }
@@ -96,7 +110,7 @@ class LayerWriter {
       return;
     }
     const parent = this.#directories.resolve(parts.join("/"), true);
-    if (name.startsWith(WHITEOUT)) {
+    if (this.#policy.whiteouts && name.startsWith(WHITEOUT)) {
       this.#whiteout(parent, name);
       return;
     }
@@ -110,7 +124,7 @@ class LayerWriter {
         this.#directoryAttributes(path, entry);
         break;
       case "symlink":
-        refuseEscape(parts, entry.linkPath);
+        if (!this.#policy.climbingLinks) refuseEscape(parts, entry.linkPath);
         this.#replacing(path, () => symlinkSync(entry.linkPath, path));
         this.#attributes(path, entry);
         break;

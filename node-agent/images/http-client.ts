@@ -2,14 +2,17 @@
 // time each; what a status means is decided in registry-client.ts.
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { GantryError } from "../../base/errors.ts";
 import type { RegistrySettings } from "./registry-config.ts";
 
 export interface HttpRequest {
   readonly url: string;
-  readonly method?: "GET" | "POST";
+  readonly method?: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string | undefined;
+  /** Anew for each attempt. Its length stands in the headers. */
+  readonly body?: string | (() => AsyncIterable<Uint8Array>) | undefined;
   readonly settings: RegistrySettings;
   readonly signal: AbortSignal;
 }
@@ -19,15 +22,31 @@ const MAX_SOCKETS_PER_HOST = 8;
 /** Certificate faults: trying again can't help, another configuration can. */
 const TLS_ERROR = /^(?:CERT_|ERR_TLS|ERR_SSL|UNABLE_TO_|DEPTH_ZERO|SELF_SIGNED|EPROTO|HOSTNAME_MISMATCH)/;
 
+interface Agents {
+  readonly "http:": http.Agent;
+  readonly "https:": https.Agent;
+}
+
 export class HttpClient {
   readonly #idleTimeoutMs: number;
-  readonly #agents: { readonly "http:": http.Agent; readonly "https:": https.Agent };
+  readonly #env: NodeJS.ProcessEnv;
+  /** By proxy; "" is what the environment says. */
+  readonly #agents = new Map<string, Agents>();
 
   constructor(idleTimeoutMs: number, env: NodeJS.ProcessEnv) {
     this.#idleTimeoutMs = idleTimeoutMs;
-    // proxyEnv: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as everyone's tools read them.
-    const options = { keepAlive: true, maxSockets: MAX_SOCKETS_PER_HOST, timeout: idleTimeoutMs, proxyEnv: env };
-    this.#agents = { "http:": new http.Agent(options), "https:": new https.Agent(options) };
+    this.#env = env;
+  }
+
+  #agentsFor(proxy: string): Agents {
+    let agents = this.#agents.get(proxy);
+    if (agents === undefined) {
+      // proxyEnv: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as everyone's tools read them.
+      const proxyEnv = proxy === "" ? this.#env : proxy === "none" ? {} : { HTTP_PROXY: proxy, HTTPS_PROXY: proxy };
+      const options = { keepAlive: true, maxSockets: MAX_SOCKETS_PER_HOST, timeout: this.#idleTimeoutMs, proxyEnv };
+      this.#agents.set(proxy, agents = { "http:": new http.Agent(options), "https:": new https.Agent(options) });
+    }
+    return agents;
   }
 
   /** The response's head; its body must be read or destroyed. Errors: "ServiceUnavailable" (retryable unless it is the certificate), "Cancelled". */
@@ -37,7 +56,7 @@ export class HttpClient {
     for (let redirects = 0; ; redirects++) {
       const response = await this.#once(url, headers, request);
       const { statusCode: status = 0, headers: { location } } = response;
-      if (![301, 302, 303, 307, 308].includes(status) || location === undefined || (request.method ?? "GET") !== "GET") return response;
+      if (![301, 302, 303, 307, 308].includes(status) || location === undefined || !["GET", "HEAD"].includes(request.method ?? "GET")) return response;
       response.resume();
       const next = URL.canParse(location, url.href) ? new URL(location, url) : undefined;
       if (redirects === MAX_REDIRECTS || next === undefined || !/^https?:$/.test(next.protocol)) {
@@ -53,15 +72,17 @@ export class HttpClient {
   }
 
   close(): void {
-    this.#agents["http:"].destroy();
-    this.#agents["https:"].destroy();
+    for (const agents of this.#agents.values()) {
+      agents["http:"].destroy();
+      agents["https:"].destroy();
+    }
   }
 
   #once(url: URL, headers: Readonly<Record<string, string>>, { method = "GET", body, settings, signal }: HttpRequest): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const protocol = url.protocol === "http:" ? "http:" : "https:";
       const options: https.RequestOptions = {
-        method, signal, agent: this.#agents[protocol], headers: { "user-agent": "gantry", ...headers },
+        method, signal, agent: this.#agentsFor(settings.proxy ?? "")[protocol], headers: { "user-agent": "gantry", ...headers },
         ...(settings.caPem === undefined ? {} : { ca: settings.caPem }),
         ...(settings.skipTlsVerify === true ? { rejectUnauthorized: false } : {}),
       };
@@ -70,7 +91,14 @@ export class HttpClient {
       request.once("response", resolve);
       // Also after the response began: without a listener a late error would end the process.
       request.on("error", (error) => reject(networkError(error, url.origin, signal)));
-      request.end(body);
+      if (typeof body !== "function") {
+        request.end(body);
+        return;
+      }
+      const feed = Readable.from(body(), { objectMode: false });
+      // An answer before the end of the body is a refusal: what it says counts, not that the rest could not be sent.
+      request.once("response", () => feed.unpipe(request));
+      pipeline(feed, request).catch((error: unknown) => reject(networkError(error, url.origin, signal)));
     });
   }
 }

@@ -37,6 +37,8 @@ interface LayerRecord {
 const SETTLED_AFTER_MS = 120_000;
 /** Unpacking is bound by the processor and the disk: more at once would only take memory and turns from the event loop. */
 const UNPACK_AT_ONCE = 2;
+/** Smaller ones may unpack as they like: they can do no harm. */
+const RATIO_FROM_BYTES = 1024 ** 3;
 
 export class LayerStore {
   readonly #options: LayerStoreOptions;
@@ -68,6 +70,11 @@ export class LayerStore {
     return existsSync(this.directory(diffId));
   }
 
+  /** Size of its files; 0 when it is not here. */
+  bytesOf(diffId: Digest): number {
+    return this.#read(hexOf(diffId))?.bytes ?? 0;
+  }
+
   /** Unpacks the blob unless the layer is here. Errors: "Invalid" (damaged, unsafe, not what the diff ID says), "RequestEntityTooLarge", "Cancelled". */
   async unpack(diffId: Digest, blob: Digest, what: string, signal: AbortSignal): Promise<void> {
     if (this.has(diffId)) return;
@@ -83,16 +90,23 @@ export class LayerStore {
     const temporary = join(this.#root, `.${newId()}`);
     await mkdir(join(temporary, "fs"), { recursive: true, mode: 0o700 });
     const hash = hashFor(diffId);
+    const freeBytes = await content.freeBytes();
+    const ratioBytes = limits.maxRatio === 0 ? Number.POSITIVE_INFINITY : Math.max(RATIO_FROM_BYTES, limits.maxRatio * content.sizeBytes(blob));
+    let unpackedBytes = 0;
     const hashed = async function* (): AsyncGenerator<Uint8Array, void> {
       for await (const chunk of decompressed(content.stream(blob), what)) {
         throwIfAborted(signal);
+        // Of all that comes out, not of the files alone: headers and what follows the archive cost time, too.
+        unpackedBytes += chunk.length;
+        if (unpackedBytes > ratioBytes) {
+          throw new GantryError("RequestEntityTooLarge", `${what} unpacks to more than ${limits.maxRatio} times its ${content.sizeBytes(blob)} bytes: it looks like an archive made to fill disks (--image-max-ratio allows more)`);
+        }
         hash.update(chunk);
         yield chunk;
       }
     };
     const tar = new TarReader(hashed(), what);
     try {
-      const freeBytes = await content.freeBytes();
       const extracted = await extractLayer(tar, join(temporary, "fs"), { ...limits, maxBytes: Math.min(limits.maxBytes, freeBytes) }, what, this.#options.calls)
         .catch((error: unknown) => {
           if (error instanceof GantryError && error.code === "RequestEntityTooLarge" && freeBytes < limits.maxBytes) {
@@ -112,6 +126,23 @@ export class LayerStore {
       await tar.close().catch(() => undefined);
       await rm(temporary, { recursive: true, force: true });
       throw error;
+    }
+  }
+
+  /** Takes a directory that was made here as the unpacked layer; it is gone from its place afterwards. `bytes`: its size as tar. */
+  async adopt(diffId: Digest, directory: string, bytes: number): Promise<void> {
+    if (this.has(diffId)) return;
+    const temporary = join(this.#root, `.${newId()}`);
+    await mkdir(temporary, { mode: 0o700 });
+    try {
+      await rename(directory, join(temporary, "fs"));
+      await this.#record(temporary, { bytes, entries: 0, bootId: this.#bootId });
+      await rename(temporary, join(this.#root, hexOf(diffId)));
+      this.#options.clock.setTimer(SETTLED_AFTER_MS, () => void this.#settle(diffId));
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true });
+      // The same layer came from elsewhere meanwhile.
+      if (!this.has(diffId)) throw error;
     }
   }
 

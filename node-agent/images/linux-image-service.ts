@@ -6,13 +6,17 @@ import { describeError, GantryError, isCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { readArchive } from "./archive-loader.ts";
-import { ContentStore } from "./content-store.ts";
+import type { BlobPeers } from "./blob-peers.ts";
+import { ContentStore, type Ingest } from "./content-store.ts";
 import { hexOf, isDigest, type Digest } from "./digest.ts";
 import type { ExtractCalls, ExtractLimits } from "./extract.ts";
+import { imageArchive } from "./image-archive.ts";
 import { ImageIndex, type ManifestDescriptor } from "./image-index.ts";
-import type { Image, ImageService, PullOptions } from "./image-service.ts";
+import type { Image, ImageLayer, ImageService, LayerProgress, PullOptions, RemoteImage, StoreUsage } from "./image-service.ts";
+import { imageMaker, type ImageMaker } from "./image-maker.ts";
+import { pushImage } from "./image-push.ts";
 import { LayerStore } from "./layer-store.ts";
-import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, parseConfig, parseManifest, type Descriptor, type PlatformDescriptor } from "./manifest.ts";
+import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, parseConfig, parseJsonObject, parseManifest, type Descriptor, type Manifest, type PlatformDescriptor } from "./manifest.ts";
 import { choosePlatform, detectPlatform, formatPlatform, type Platform } from "./platform.ts";
 import { formatReference, parseReference, type Reference } from "./reference.ts";
 import type { RegistryConfig } from "./registry-config.ts";
@@ -36,12 +40,16 @@ export interface ImageServiceOptions {
   readonly idleTimeoutMs?: number;
   /** Default: the process's own. HTTP_PROXY, HTTPS_PROXY and NO_PROXY count. */
   readonly env?: NodeJS.ProcessEnv;
+  /** Larger blobs are pushed in pieces of this size. */
+  readonly chunkBytes?: number;
+  /** Other nodes, which are asked before a registry. */
+  readonly peers?: BlobPeers;
   readonly calls?: ExtractCalls;
   readonly bootId?: string;
 }
 
 /** Far above real images (the largest public ones have about a million files and 40 GB); below what would hurt a node for long. */
-const DEFAULT_LIMITS: ExtractLimits = { maxEntries: 2_000_000, maxBytes: 128 * 1024 ** 3 };
+const DEFAULT_LIMITS: ExtractLimits = { maxEntries: 2_000_000, maxBytes: 128 * 1024 ** 3, maxRatio: 250 };
 const DEFAULT_DOWNLOADS_AT_ONCE = 6;
 const DEFAULT_IDLE_TIMEOUT_MS = 30_000;
 
@@ -54,9 +62,9 @@ interface Known {
 
 /** Digests that an operation under way counts on. */
 type Lease = Set<string>;
-type Report = NonNullable<PullOptions["onProgress"]>;
 /** Brings a blob into the content store, unless it is there. */
 type Fetch = (blob: Descriptor, signal: AbortSignal) => Promise<void>;
+type Watchers = Set<Pick<PullOptions, "onProgress" | "onLayer">>;
 
 export class LinuxImageService implements ImageService {
   readonly #options: ImageServiceOptions;
@@ -70,9 +78,10 @@ export class LinuxImageService implements ImageService {
   /** Config digest to manifest digest. */
   readonly #byId = new Map<string, Digest>();
   readonly #leases = new Set<Lease>();
+  readonly #retained: (() => Iterable<Digest>)[] = [];
   readonly #pulls = new SharedTasks<Image>();
   /** Callers of a running pull that want to know how far it is. */
-  readonly #watchers = new Map<string, Set<NonNullable<PullOptions["onProgress"]>>>();
+  readonly #watchers = new Map<string, Watchers>();
   readonly #downloads = new SharedTasks<void>();
   readonly #slots: Slots;
   readonly #closing = new AbortController();
@@ -107,6 +116,7 @@ export class LinuxImageService implements ImageService {
     };
     this.#registry = new RegistryClient({
       clock, random, logger, registries: options.registries ?? {}, idleTimeoutMs: options.idleTimeoutMs ?? DEFAULT_IDLE_TIMEOUT_MS, env: options.env ?? process.env,
+      ...(options.chunkBytes === undefined ? {} : { chunkBytes: options.chunkBytes }),
       onBytes: (bytes) => this.#metrics.pullBytes.inc(bytes),
     });
   }
@@ -123,14 +133,13 @@ export class LinuxImageService implements ImageService {
     const seconds = (): number => (this.#options.clock.monotonicMs() - startedMs) / 1000;
     // Other credentials may see another image, or none: they don't share.
     const key = JSON.stringify([formatReference(parsed), options.credentials]);
-    const watchers = this.#watchers.get(key) ?? new Set();
+    const watchers: Watchers = this.#watchers.get(key) ?? new Set();
     this.#watchers.set(key, watchers);
-    if (options.onProgress !== undefined) watchers.add(options.onProgress);
+    watchers.add(options);
     this.#metrics.pullsInProgress.inc();
     try {
       return await this.#pulls.run(key, signal, async (shared) => {
-        const report: Report = (done) => watchers.forEach((watch) => watch(done));
-        const { image, fetched } = await this.#withLease((lease) => this.#pull(parsed, options.credentials, report, lease, shared));
+        const { image, fetched } = await this.#withLease((lease) => this.#pull(parsed, options.credentials, watchers, lease, shared));
         this.#metrics.pullSeconds.observe({ result: fetched ? "pulled" : "present" }, seconds());
         this.#options.logger.info("image pulled", { image: formatReference(parsed), id: image.id, sizeBytes: image.sizeBytes, seconds: Math.round(seconds() * 1000) / 1000, fetched });
         return image;
@@ -143,7 +152,7 @@ export class LinuxImageService implements ImageService {
       throw error;
     } finally {
       this.#metrics.pullsInProgress.dec();
-      if (options.onProgress !== undefined) watchers.delete(options.onProgress);
+      watchers.delete(options);
       if (watchers.size === 0 && this.#watchers.get(key) === watchers) this.#watchers.delete(key);
     }
   }
@@ -166,8 +175,138 @@ export class LinuxImageService implements ImageService {
     });
   }
 
+  /** For builds and commits. What `work` adds or holds is safe from garbage collection until it ends. */
+  async make<T>(work: (maker: ImageMaker) => Promise<T>): Promise<T> {
+    return this.#withLease((lease) => work(imageMaker({
+      content: this.#content, layers: this.#layers, keep: (digest) => lease.add(digest),
+      adopt: (manifest, names) => this.#adopt(manifest, names, lease, this.#closing.signal, (blob) => {
+        if (!this.#content.has(blob.digest, blob.sizeBytes)) throw new GantryError("InternalError", `blob ${blob.digest} of an image made here is missing`);
+        return Promise.resolve();
+      }),
+    })));
+  }
+
+  /** Digests of blobs and layers that collectGarbage has to spare besides: the build cache's. Asked each time. */
+  retain(digests: () => Iterable<Digest>): void {
+    this.#retained.push(digests);
+  }
+
   list(): readonly Image[] {
     return [...this.#known.keys()].map((digest) => this.#image(digest)!);
+  }
+
+  configOf(image: Image): Readonly<Record<string, unknown>> {
+    return parseJsonObject(this.#content.read(image.id as Digest, MAX_CONFIG_BYTES), `config ${image.id}`);
+  }
+
+  async push(reference: string, options: Omit<PullOptions, "onProgress">): Promise<Image> {
+    const parsed = parseReference(reference);
+    const name = formatReference(parsed);
+    if (parsed.digest !== undefined) throw new GantryError("Invalid", `${reference}: an image is pushed by its tag, not by a digest`);
+    const image = this.resolve(name);
+    if (image === undefined) throw new GantryError("NotFound", `image ${name} is not on this node; 'gantry tag' gives an image that is here this name`);
+    const signal = AbortSignal.any([options.signal, this.#closing.signal]);
+    await this.#withLease(async (lease) => {
+      this.#keep(image, lease);
+      await pushImage({
+        image, content: this.#content, target: this.#registry.pushTarget(parsed, options.credentials), selector: parsed.tag, slots: this.#slots, signal,
+        mountFrom: (digest) => this.#repositoriesWith(digest, parsed), onLayer: options.onLayer ?? (() => undefined),
+      });
+    });
+    this.#options.logger.info("image pushed", { image: name, id: image.id });
+    return image;
+  }
+
+  async receive(remote: RemoteImage, { signal, onLayer }: Pick<PullOptions, "signal" | "onLayer">): Promise<Image> {
+    const names = remote.names.map((name) => formatReference(parseReference(name)));
+    const together = AbortSignal.any([signal, this.#closing.signal]);
+    return this.#withLease(async (lease) => {
+      lease.add(remote.manifestDigest);
+      const blob: Descriptor = { digest: remote.manifestDigest, sizeBytes: remote.manifestBytes, mediaType: remote.mediaType, annotations: {} };
+      const none = new Progress({ config: blob, layers: [] }, new Set());
+      if (remote.manifestBytes > MAX_MANIFEST_BYTES) throw new GantryError("Invalid", `the manifest ${remote.manifestDigest} has ${remote.manifestBytes} bytes; at most ${MAX_MANIFEST_BYTES} are allowed`);
+      await this.#download(undefined, blob, none, together, remote.node);
+      const what = `manifest ${remote.manifestDigest}`;
+      const manifest = parseManifest(this.#content.read(remote.manifestDigest, MAX_MANIFEST_BYTES), what, remote.mediaType);
+      if (manifest.kind !== "image") throw new GantryError("Invalid", `${what} is an index, not an image`);
+      const progress = new Progress(manifest, new Set([onLayer === undefined ? {} : { onLayer }]));
+      const descriptor: ManifestDescriptor = { digest: remote.manifestDigest, sizeBytes: remote.manifestBytes, mediaType: manifest.mediaType };
+      return this.#adopt(descriptor, names, lease, together, (part, both) => this.#download(undefined, part, progress, both, remote.node), progress);
+    });
+  }
+
+  async *save(references: readonly string[]): AsyncGenerator<Uint8Array, void> {
+    const wanted = references.map((reference) => {
+      const image = this.resolve(reference);
+      if (image === undefined) throw new GantryError("NotFound", `image ${JSON.stringify(reference)} is not on this node`);
+      const name = this.#normalized(reference);
+      return { image, names: name !== undefined && image.names.includes(name) && !name.includes("@") ? [name] : [] };
+    });
+    const lease: Lease = new Set();
+    this.#leases.add(lease);
+    try {
+      for (const { image } of wanted) this.#keep(image, lease);
+      yield* imageArchive(wanted, this.#content);
+    } finally {
+      this.#leases.delete(lease);
+    }
+  }
+
+  async tag(reference: string, name: string): Promise<Image> {
+    const target = parseReference(name);
+    if (target.digest !== undefined) throw new GantryError("Invalid", `${JSON.stringify(name)}: a name with a digest can't be given to an image`);
+    const digest = this.#find(reference);
+    if (digest === undefined || !this.#known.has(digest)) throw new GantryError("NotFound", `image ${JSON.stringify(reference)} is not on this node`);
+    await this.#index.set(this.#index.descriptor(digest), [formatReference(target)]);
+    return this.#image(digest)!;
+  }
+
+  async untag(names: readonly string[]): Promise<void> {
+    if (names.length > 0) await this.#index.removeNames(names);
+  }
+
+  layerBytes(layer: ImageLayer): number {
+    return this.#layers.bytesOf(layer.diffId);
+  }
+
+  arrivedMs(image: Image): number {
+    return this.#content.arrivedMs(image.manifestDigest as Digest);
+  }
+
+  async usage(inUse: ReadonlySet<string>): Promise<StoreUsage> {
+    const active = [...this.#known.values()].filter((known) => inUse.has(known.image.id));
+    const held = (of: readonly Known[]): number => {
+      const blobs = new Set(of.flatMap((known) => known.blobs));
+      const diffIds = new Set(of.flatMap((known) => known.diffIds));
+      return [...blobs].reduce((sum, digest) => sum + this.#content.sizeBytes(digest), 0) + [...diffIds].reduce((sum, diffId) => sum + this.#layers.bytesOf(diffId), 0);
+    };
+    let bytes = 0;
+    for await (const digest of this.#content.digests()) bytes += this.#content.sizeBytes(digest);
+    for await (const hex of this.#layers.diffIds()) bytes += this.#layers.bytesOf(`sha256:${hex}`);
+    return { images: this.#known.size, activeImages: active.length, bytes, reclaimableBytes: Math.max(0, bytes - held(active)) };
+  }
+
+  /** For other nodes: the blob from `start` on, also while it is still on its way (then unverified); undefined when it is not here. */
+  readBlob(digest: Digest, start: number, signal: AbortSignal): { readonly sizeBytes: number; readonly bytes: AsyncIterable<Uint8Array> } | undefined {
+    if (this.#content.has(digest)) return { sizeBytes: this.#content.sizeBytes(digest), bytes: this.#content.stream(digest, start) };
+    const coming = this.#content.underWay(digest);
+    return coming === undefined ? undefined : { sizeBytes: coming.sizeBytes, bytes: coming.follow(start, signal) };
+  }
+
+  hasBlob(digest: Digest): boolean {
+    return this.#content.has(digest);
+  }
+
+  #keep(image: Image, lease: Lease): void {
+    const known = this.#known.get(image.manifestDigest as Digest);
+    for (const digest of [...(known?.blobs ?? []), ...(known?.diffIds ?? [])]) lease.add(digest);
+  }
+
+  /** Repositories of the same registry, other than the one that is pushed to, whose images here have this blob. */
+  #repositoriesWith(digest: Digest, { registry, repository }: Reference): readonly string[] {
+    const names = [...this.#known].filter(([, known]) => known.blobs.includes(digest)).flatMap(([manifest]) => this.#index.namesOf(manifest));
+    const others = names.map((name) => parseReference(name)).filter((r) => r.registry === registry && r.repository !== repository);
+    return [...new Set(others.map((r) => r.repository))];
   }
 
   async remove(reference: string): Promise<void> {
@@ -178,11 +317,11 @@ export class LinuxImageService implements ImageService {
     await this.#index.removeNames(isName ? [byName] : this.#index.namesOf(digest));
   }
 
-  async collectGarbage(inUse: ReadonlySet<string>): Promise<number> {
-    const leased = new Set([...this.#leases].flatMap((lease) => [...lease]));
+  async collectGarbage(inUse: ReadonlySet<string>, spare: (image: Image) => boolean = () => false): Promise<number> {
+    const leased = new Set([...[...this.#leases].flatMap((lease) => [...lease]), ...this.#retained.flatMap((digests) => [...digests()])]);
     const unused = this.#index.manifests().filter((digest) => {
-      const id = this.#known.get(digest)?.image.id;
-      return this.#index.namesOf(digest).length === 0 && !(id !== undefined && inUse.has(id)) && !leased.has(digest);
+      const image = this.#image(digest);
+      return this.#index.namesOf(digest).length === 0 && !(image !== undefined && (inUse.has(image.id) || spare(image))) && !leased.has(digest);
     });
     for (const digest of unused) this.#forget(digest);
     // The index first: what it names is always there, and a crash in between only leaves garbage for the next time.
@@ -215,7 +354,7 @@ export class LinuxImageService implements ImageService {
     this.#registry.close();
   }
 
-  async #pull(reference: Reference, credentials: PullOptions["credentials"], report: Report, lease: Lease, signal: AbortSignal): Promise<{ readonly image: Image; readonly fetched: boolean }> {
+  async #pull(reference: Reference, credentials: PullOptions["credentials"], watchers: Watchers, lease: Lease, signal: AbortSignal): Promise<{ readonly image: Image; readonly fetched: boolean }> {
     const name = formatReference(reference);
     const repository = this.#registry.repository(reference, credentials);
     const top = await repository.manifest(reference.digest ?? reference.tag, signal);
@@ -224,15 +363,17 @@ export class LinuxImageService implements ImageService {
     lease.add(digest);
     if (this.#known.has(digest)) {
       await this.#index.set(this.#index.descriptor(digest), [name]);
-      return { image: this.#image(digest)!, fetched: false };
+      const image = this.#image(digest)!;
+      for (const layer of image.layers) watchers.forEach((w) => w.onLayer?.({ digest: layer.digest, status: "Already exists", currentBytes: layer.sizeBytes, totalBytes: layer.sizeBytes }));
+      return { image, fetched: false };
     }
     const fetched = parsed.kind === "image" ? top : await repository.manifest(digest, signal);
     const manifest = parsed.kind === "image" ? parsed : parseManifest(fetched.bytes, `${name}: manifest ${digest}`, fetched.mediaType);
     if (manifest.kind !== "image") throw new GantryError("Invalid", `${name}: its index points to another index`);
     const descriptor: ManifestDescriptor = { digest, sizeBytes: fetched.bytes.length, mediaType: manifest.mediaType };
     await this.#content.write([fetched.bytes], { expected: digest });
-    const progress = new Progress([manifest.config, ...manifest.layers], report);
-    const image = await this.#adopt(descriptor, [name], lease, signal, (blob, together) => this.#download(repository, blob, progress, together));
+    const progress = new Progress(manifest, watchers);
+    const image = await this.#adopt(descriptor, [name], lease, signal, (blob, together) => this.#download(repository, blob, progress, together), progress);
     return { image, fetched: true };
   }
 
@@ -243,24 +384,43 @@ export class LinuxImageService implements ImageService {
     throw new GantryError("NotFound", `${name} has no image for ${formatPlatform(this.#platform)}, this node's platform; it has ${there.join(", ") || "none"}`);
   }
 
-  /** One download per digest, however many images and pulls want it. */
-  async #download(repository: Repository, blob: Descriptor, progress: Progress, signal: AbortSignal): Promise<void> {
+  /** One download per digest, however many images and pulls want it: from another node that has it or is about to, else from the registry. */
+  async #download(repository: Repository | undefined, blob: Descriptor, progress: Progress, signal: AbortSignal, holder?: string): Promise<void> {
     if (!this.#content.has(blob.digest, blob.sizeBytes)) {
+      progress.at(blob.digest, "Pulling fs layer", 0);
       await this.#downloads.run(blob.digest, signal, (shared) => this.#slots.run(async () => {
         throwIfAborted(shared);
         if (this.#content.has(blob.digest, blob.sizeBytes)) return;
         const ingest = await this.#content.resume(blob.digest, blob.sizeBytes);
-        await repository.blob(ingest, shared, (bytes) => progress.at(blob.digest, bytes));
+        const report = (bytes: number): void => progress.at(blob.digest, "Downloading", bytes);
+        if (await this.#fromPeers(ingest, report, shared, holder)) return;
+        if (repository !== undefined) return repository.blob(ingest, shared, report);
+        await ingest.close();
+        throw new GantryError("ServiceUnavailable", `no other node gives the blob ${blob.digest}`);
       }));
     }
-    progress.at(blob.digest, blob.sizeBytes);
+    progress.at(blob.digest, "Downloading", blob.sizeBytes);
+  }
+
+  /** True when it is here and committed. What broke off half-way is gone on with by the caller. */
+  async #fromPeers(ingest: Ingest, report: (bytes: number) => void, signal: AbortSignal, holder: string | undefined): Promise<boolean> {
+    const { peers } = this.#options;
+    if (peers === undefined) return false;
+    try {
+      if (!(await peers.fill(ingest, { signal, onProgress: report, holder }))) return false;
+      await ingest.commit();
+      return true;
+    } catch (error) {
+      await ingest.close().catch(() => undefined);
+      throw error;
+    }
   }
 
   /** Makes an image of a manifest that is in the store: fetches and unpacks what is missing, then names it. */
-  async #adopt(manifest: ManifestDescriptor, names: readonly string[], lease: Lease, signal: AbortSignal, fetch: Fetch): Promise<Image> {
+  async #adopt(manifest: ManifestDescriptor, names: readonly string[], lease: Lease, signal: AbortSignal, fetch: Fetch, progress?: Progress): Promise<Image> {
     lease.add(manifest.digest);
     if (!this.#known.has(manifest.digest)) {
-      const known = await this.#assemble(manifest, names[0] ?? manifest.digest, lease, signal, fetch);
+      const known = await this.#assemble(manifest, names[0] ?? manifest.digest, lease, signal, fetch, progress);
       this.#known.set(manifest.digest, known);
       if (!this.#byId.has(known.image.id)) this.#byId.set(known.image.id, manifest.digest);
       this.#metrics.images.set(this.#known.size);
@@ -269,7 +429,7 @@ export class LinuxImageService implements ImageService {
     return this.#image(manifest.digest)!;
   }
 
-  async #assemble(descriptor: ManifestDescriptor, name: string, lease: Lease, signal: AbortSignal, fetch: Fetch): Promise<Known> {
+  async #assemble(descriptor: ManifestDescriptor, name: string, lease: Lease, signal: AbortSignal, fetch: Fetch, progress?: Progress): Promise<Known> {
     const manifest = parseManifest(this.#content.read(descriptor.digest, MAX_MANIFEST_BYTES), `${name}: manifest ${descriptor.digest}`, descriptor.mediaType);
     if (manifest.kind !== "image") throw new GantryError("Invalid", `${name}: ${descriptor.digest} is an index, not an image`);
     for (const blob of [manifest.config, ...manifest.layers]) lease.add(blob.digest);
@@ -293,8 +453,13 @@ export class LinuxImageService implements ImageService {
     }));
     const unpacked = manifest.layers.map((layer, i) => orAbort((async () => {
       const unpack = async (): Promise<void> => {
+        const wasThere = this.#content.has(layer.digest, layer.sizeBytes);
         await fetch(layer, together);
-        await this.#layers.unpack((await configured).diffIds[i]!, layer.digest, `${name}: layer ${i + 1} of ${manifest.layers.length} (${layer.digest})`, together);
+        const diffId = (await configured).diffIds[i]!;
+        const isUnpacked = this.#layers.has(diffId);
+        if (!isUnpacked) progress?.at(layer.digest, "Extracting", layer.sizeBytes);
+        await this.#layers.unpack(diffId, layer.digest, `${name}: layer ${i + 1} of ${manifest.layers.length} (${layer.digest})`, together);
+        progress?.at(layer.digest, wasThere && isUnpacked ? "Already exists" : "Pull complete", layer.sizeBytes);
       };
       await unpack().catch(async (error: unknown) => {
         // Disks rot: a blob that is no longer what it was is fetched anew, once.
@@ -310,10 +475,11 @@ export class LinuxImageService implements ImageService {
     if (abort.signal.aborted) throw abort.signal.reason;
     const failed = results.find((r) => r.status === "rejected");
     if (failed !== undefined) throw failed.reason;
-    const { architecture, config, diffIds } = await configured;
+    const { architecture, config, diffIds, createdMs } = await configured;
     return {
       image: {
-        id: manifest.config.digest, manifestDigest: descriptor.digest, architecture, config,
+        id: manifest.config.digest, manifestDigest: descriptor.digest, manifestBytes: descriptor.sizeBytes, mediaType: manifest.mediaType, architecture, config, createdMs,
+        layers: manifest.layers.map(({ digest, sizeBytes, mediaType }, i) => ({ digest, sizeBytes, mediaType, diffId: diffIds[i]! })),
         sizeBytes: descriptor.sizeBytes + [manifest.config, ...manifest.layers].reduce((sum, blob) => sum + blob.sizeBytes, 0),
         // A layer that occurs twice counts where it is uppermost; overlayfs refuses the same directory twice.
         layerDirs: diffIds.filter((diffId, i) => diffIds.lastIndexOf(diffId) === i).map((diffId) => this.#layers.directory(diffId)),
@@ -402,17 +568,26 @@ export class LinuxImageService implements ImageService {
 }
 
 class Progress {
+  readonly #sizes: ReadonlyMap<Digest, number>;
   readonly #total: number;
+  readonly #layers: ReadonlySet<Digest>;
   readonly #done = new Map<Digest, number>();
-  readonly #report: Report;
+  readonly #watchers: Watchers;
 
-  constructor(blobs: readonly Descriptor[], report: Report) {
-    this.#total = [...new Map(blobs.map((blob) => [blob.digest, blob.sizeBytes])).values()].reduce((sum, size) => sum + size, 0);
-    this.#report = report;
+  constructor({ config, layers }: Pick<Extract<Manifest, { kind: "image" }>, "config" | "layers">, watchers: Watchers) {
+    this.#sizes = new Map([config, ...layers].map((blob) => [blob.digest, blob.sizeBytes]));
+    this.#total = [...this.#sizes.values()].reduce((sum, size) => sum + size, 0);
+    this.#layers = new Set(layers.map((layer) => layer.digest));
+    this.#watchers = watchers;
   }
 
-  at(digest: Digest, bytes: number): void {
+  at(digest: Digest, status: LayerProgress["status"], bytes: number): void {
     this.#done.set(digest, bytes);
-    this.#report({ bytes: [...this.#done.values()].reduce((sum, n) => sum + n, 0), totalBytes: this.#total });
+    const all = { bytes: [...this.#done.values()].reduce((sum, n) => sum + n, 0), totalBytes: this.#total };
+    const layer = this.#layers.has(digest) ? { digest, status, currentBytes: bytes, totalBytes: this.#sizes.get(digest) ?? 0 } : undefined;
+    for (const watcher of this.#watchers) {
+      watcher.onProgress?.(all);
+      if (layer) watcher.onLayer?.(layer);
+    }
   }
 }

@@ -37,6 +37,8 @@ export type Manifest =
   | { readonly kind: "image"; readonly mediaType: string; readonly config: Descriptor; readonly layers: readonly Descriptor[] };
 
 export interface ParsedConfig {
+  /** 0 when it does not say. */
+  readonly createdMs: number;
   readonly architecture: string;
   readonly os: string;
   readonly diffIds: readonly Digest[];
@@ -134,7 +136,9 @@ export const parseConfig = (bytes: Uint8Array, what: string): ParsedConfig => {
   if (!isObject(rootfs) || rootfs["type"] !== "layers") throw invalid(what, "rootfs.type is not \"layers\"");
   const diffIds = list(rootfs["diff_ids"] ?? [], `${what}, rootfs.diff_ids`).map((d, i) => parseDigest(d, `${what}, rootfs.diff_ids[${i}]`));
   const config = isObject(json["config"]) ? json["config"] : {};
+  const createdMs = Date.parse(text(json["created"]));
   return {
+    createdMs: Number.isFinite(createdMs) ? createdMs : 0,
     architecture: text(json["architecture"]),
     os: text(json["os"]),
     diffIds,

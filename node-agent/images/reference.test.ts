@@ -1,6 +1,6 @@
 import test from "ava";
 import { GantryError } from "../../base/errors.ts";
-import { formatReference, parseReference } from "./reference.ts";
+import { familiarName, formatReference, parseReference } from "./reference.ts";
 
 const HEX = "0123456789abcdef".repeat(4);
 
@@ -55,3 +55,10 @@ for (const [text, why] of [
     t.regex(error?.message ?? "", why);
   });
 }
+
+test("names are shown as docker shows them", (t) => {
+  for (const [name, shown] of [["docker.io/library/busybox:latest", "busybox:latest"], ["docker.io/team/app:v1", "team/app:v1"], ["docker.io/library/a/b:v1", "library/a/b:v1"], ["localhost:5000/app:v1", "localhost:5000/app:v1"], ["quay.io/library/x:1", "quay.io/library/x:1"]] as const) {
+    t.is(familiarName(name), shown);
+    t.is(formatReference(parseReference(shown)), name, "and understood again");
+  }
+});

@@ -66,3 +66,6 @@ export const parseReference = (text: string): Reference => {
 /** The normalized name. With a digest the tag is dropped: the digest alone says which image it is, as in docker's RepoDigests. */
 export const formatReference = (reference: Reference): string =>
   `${reference.registry}/${reference.repository}${reference.digest === undefined ? `:${reference.tag}` : `@${reference.digest}`}`;
+
+/** How docker shows a normalized name: without docker.io/ and library/; the tag stays. */
+export const familiarName = (name: string): string => name.replace(/^docker\.io\/(?:library\/(?=[^/]+$))?/, "");

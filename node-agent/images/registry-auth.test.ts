@@ -23,18 +23,18 @@ test("challenges are read in any order and case, with quoted commas", (t) => {
 
 test("credentials never go to an unencrypted token service of an encrypted registry", (t) => {
   const challenge = { scheme: "bearer", realm: "http://evil.example/token", service: "", scope: "" } as const;
-  t.throws(() => tokenRequest(challenge, "https://r.example", "app", credential("r.example")), { message: /unencrypted/ });
-  t.notThrows(() => tokenRequest(challenge, "https://r.example", "app", undefined));
-  t.notThrows(() => tokenRequest(challenge, "http://127.0.0.1:5000", "app", credential("r.example")));
-  t.throws(() => tokenRequest({ ...challenge, realm: "file:///etc/passwd" }, "https://r.example", "app", undefined), { message: /not a URL/ });
+  t.throws(() => tokenRequest(challenge, "https://r.example", "repository:app:pull", credential("r.example")), { message: /unencrypted/ });
+  t.notThrows(() => tokenRequest(challenge, "https://r.example", "repository:app:pull", undefined));
+  t.notThrows(() => tokenRequest(challenge, "http://127.0.0.1:5000", "repository:app:pull", credential("r.example")));
+  t.throws(() => tokenRequest({ ...challenge, realm: "file:///etc/passwd" }, "https://r.example", "repository:app:pull", undefined), { message: /not a URL/ });
 });
 
 test("an identity token is exchanged by POST, a password by GET", (t) => {
   const challenge = { scheme: "bearer", realm: "https://a.example/token?x=1", service: "s", scope: "" } as const;
-  const get = tokenRequest(challenge, "https://r", "team/app", credential("r"));
+  const get = tokenRequest(challenge, "https://r", "repository:team/app:pull", credential("r"));
   t.is(get.url, "https://a.example/token?x=1&service=s&scope=repository%3Ateam%2Fapp%3Apull");
   t.is(get.headers["authorization"], "Basic dTpw");
-  const post = tokenRequest(challenge, "https://r", "team/app", credential("r", { identityToken: "it" }));
+  const post = tokenRequest(challenge, "https://r", "repository:team/app:pull", credential("r", { identityToken: "it" }));
   t.is(post.method, "POST");
   t.is(new URLSearchParams(post.body).get("refresh_token"), "it");
   t.is(post.headers["authorization"], undefined);

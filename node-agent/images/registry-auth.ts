@@ -52,7 +52,7 @@ export interface TokenRequest {
 /**
  * What to ask the token service. Errors: "Unauthorized" when the registry would have credentials sent in the clear, or to no proper URL.
  */
-export const tokenRequest = (challenge: Extract<Challenge, { scheme: "bearer" }>, registryOrigin: string, repository: string, credential: RegistryCredential | undefined): TokenRequest => {
+export const tokenRequest = (challenge: Extract<Challenge, { scheme: "bearer" }>, registryOrigin: string, defaultScope: string, credential: RegistryCredential | undefined): TokenRequest => {
   if (!URL.canParse(challenge.realm) || !/^https?:$/.test(new URL(challenge.realm).protocol)) {
     throw new GantryError("Unauthorized", `registry ${registryOrigin} names the token service ${JSON.stringify(challenge.realm)}, which is not a URL`);
   }
@@ -60,13 +60,14 @@ export const tokenRequest = (challenge: Extract<Challenge, { scheme: "bearer" }>
   if (credential !== undefined && url.protocol === "http:" && !registryOrigin.startsWith("http:")) {
     throw new GantryError("Unauthorized", `registry ${registryOrigin} names the token service ${challenge.realm}, which would have the credentials sent unencrypted`);
   }
-  const scope = challenge.scope === "" ? `repository:${repository}:pull` : challenge.scope;
+  const scope = challenge.scope === "" ? defaultScope : challenge.scope;
   if (credential !== undefined && credential.identityToken !== "") {
     const body = new URLSearchParams({ grant_type: "refresh_token", service: challenge.service, client_id: "gantry", scope, refresh_token: credential.identityToken });
     return { url: url.href, method: "POST", headers: { "content-type": "application/x-www-form-urlencoded" }, body: body.toString() };
   }
   if (challenge.service !== "") url.searchParams.set("service", challenge.service);
-  url.searchParams.set("scope", scope);
+  // Several (a mount needs two repositories) stand in several parameters.
+  for (const one of scope.split(" ").filter((part) => part !== "")) url.searchParams.append("scope", one);
   return { url: url.href, method: "GET", headers: credential === undefined ? {} : { authorization: basicHeader(credential) }, body: undefined };
 };
 

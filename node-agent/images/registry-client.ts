@@ -1,14 +1,15 @@
-// Pulls from OCI registries: manifests and blobs, with mirrors, credentials, retries and resumption.
-// https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pull (1.1)
+// Pulls from and pushes to OCI registries: manifests and blobs, with mirrors, credentials, retries and resumption.
+// https://github.com/opencontainers/distribution-spec/blob/main/spec.md (1.1)
 import type { IncomingMessage } from "node:http";
 import { backoffDelayMs, type BackoffPolicy } from "../../base/backoff.ts";
 import type { Clock } from "../../base/clock.ts";
 import { describeError, GantryError, isCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { RegistryCredential } from "../../proto/gen/gantry/v1/agent.ts";
+import { uploadBlob, type UploadBlob, type UploadTarget } from "./blob-upload.ts";
 import type { Ingest } from "./content-store.ts";
 import { digestOf, isDigest, matches, type Digest } from "./digest.ts";
-import { HttpClient, networkError } from "./http-client.ts";
+import { HttpClient, networkError, type HttpRequest } from "./http-client.ts";
 import { ACCEPTED_MANIFESTS, MAX_MANIFEST_BYTES } from "./manifest.ts";
 import { formatReference, type Reference } from "./reference.ts";
 import { basicHeader, credentialsFor, parseChallenge, parseToken, tokenRequest } from "./registry-auth.ts";
@@ -24,6 +25,15 @@ export interface RegistryClientOptions {
   /** Where HTTP_PROXY, HTTPS_PROXY and NO_PROXY are read. */
   readonly env: NodeJS.ProcessEnv;
   readonly onBytes: (bytes: number) => void;
+  /** Larger blobs are pushed in pieces of this size. */
+  readonly chunkBytes?: number;
+}
+
+/** Where one image is pushed to. */
+export interface PushTarget {
+  /** `mountFrom`: repositories of the same registry that are thought to have the blob. Errors as for pulls. */
+  blob(blob: UploadBlob, mountFrom: readonly string[], signal: AbortSignal, onProgress: (bytes: number) => void): Promise<"exists" | "mounted" | "uploaded">;
+  manifest(selector: string, bytes: Uint8Array, mediaType: string, signal: AbortSignal): Promise<void>;
 }
 
 export interface FetchedManifest {
@@ -46,9 +56,15 @@ interface Source {
   readonly credential: RegistryCredential | undefined;
 }
 
+type Action = "pull" | "push" | "login";
+
 interface Attempt {
+  readonly method?: HttpRequest["method"];
   readonly headers?: Readonly<Record<string, string>>;
-  readonly path: string;
+  /** Below /v2/REPOSITORY/, or a URL of the registry's. */
+  readonly to: string | URL;
+  readonly body?: HttpRequest["body"];
+  readonly action?: Action;
   readonly signal: AbortSignal;
 }
 
@@ -59,6 +75,8 @@ const MAX_ERROR_BODY_BYTES = 64 * 1024;
 /** A token is renewed this long before it ends, so that it does not end on its way. */
 const TOKEN_MARGIN_MS = 10_000;
 const MAX_TOKENS = 256;
+/** As docker's engine: enough for all but the largest layers, small enough to send again. */
+const CHUNK_BYTES = 64 * 1024 * 1024;
 
 export class RegistryClient {
   readonly #options: RegistryClientOptions;
@@ -71,15 +89,17 @@ export class RegistryClient {
     this.#http = new HttpClient(options.idleTimeoutMs, options.env);
   }
 
-  repository(reference: Reference, credentials: readonly RegistryCredential[]): Repository {
-    const name = formatReference(reference);
-    const sources = endpointsFor(this.#options.registries, reference.registry, reference.repository).flatMap((endpoint): Source[] => {
+  #sources(reference: Reference, credentials: readonly RegistryCredential[]): readonly Source[] {
+    return endpointsFor(this.#options.registries, reference.registry, reference.repository).flatMap((endpoint): Source[] => {
       const fitting = credentialsFor(credentials, endpoint.host, endpoint.repository);
       return (fitting.length === 0 ? [undefined] : fitting).map((credential) => ({ endpoint, credential }));
     });
+  }
+
+  /** Tries the source that worked last, then the others in their order; the registry itself has the last word. */
+  #anywhere(name: string, sources: readonly Source[]): <T>(what: string, work: (source: Source) => Promise<T>) => Promise<T> {
     let preferred: Source | undefined;
-    /** Tries the source that worked last, then the others in their order; the registry itself has the last word. */
-    const anywhere = async <T>(what: string, work: (source: Source) => Promise<T>): Promise<T> => {
+    return async <T>(what: string, work: (source: Source) => Promise<T>): Promise<T> => {
       const order = preferred === undefined ? sources : [preferred, ...sources.filter((s) => s !== preferred)];
       for (const [i, source] of order.entries()) {
         try {
@@ -97,6 +117,11 @@ export class RegistryClient {
       }
       throw new GantryError("InternalError", `${what}: no registry to ask`);
     };
+  }
+
+  repository(reference: Reference, credentials: readonly RegistryCredential[]): Repository {
+    const name = formatReference(reference);
+    const anywhere = this.#anywhere(name, this.#sources(reference, credentials));
     return {
       manifest: (selector, signal) => anywhere(name, (source) => this.#retrying(signal, () => this.#manifest(source, selector, signal))),
       blob: async (ingest, signal, onProgress) => {
@@ -112,12 +137,50 @@ export class RegistryClient {
     };
   }
 
+  /** Mirrors are left out: they follow by themselves. */
+  pushTarget(reference: Reference, credentials: readonly RegistryCredential[]): PushTarget {
+    const name = formatReference(reference);
+    const { clock, random, chunkBytes = CHUNK_BYTES } = this.#options;
+    const anywhere = this.#anywhere(name, this.#sources(reference, credentials).filter(({ endpoint }) => !endpoint.isMirror));
+    return {
+      blob: (blob, mountFrom, signal, onProgress) => anywhere(`${name}, blob ${blob.digest}`, (source) =>
+        uploadBlob(this.#uploadTarget(source, signal), blob, { mountFrom, chunkBytes, clock, random, signal, onProgress })),
+      manifest: (selector, bytes, mediaType, signal) => anywhere(name, (source) => this.#retrying(signal, async () => {
+        const body = async function* (): AsyncGenerator<Uint8Array, void> {
+          yield bytes;
+        };
+        const headers = { "content-type": mediaType, "content-length": String(bytes.length) };
+        const response = await this.#send(source, { method: "PUT", to: `manifests/${selector}`, headers, body, action: "push", signal });
+        if (response.statusCode !== 201) throw await this.#failure(source, response, `place for the manifest ${JSON.stringify(selector)}`, signal, "push");
+        response.resume();
+      })),
+    };
+  }
+
+  /** Does this registry take these credentials? Errors: "Unauthorized", "ServiceUnavailable". */
+  async login(registry: string, credential: RegistryCredential, signal: AbortSignal): Promise<void> {
+    const sources = endpointsFor(this.#options.registries, registry, "").filter((e) => !e.isMirror).map((endpoint) => ({ endpoint, credential }));
+    await this.#anywhere(registry, sources)(`login to ${registry}`, async (source) => {
+      const response = await this.#send(source, { to: new URL(`${source.endpoint.origin}/v2/`), action: "login", signal });
+      if (response.statusCode !== 200) throw await this.#failure(source, response, "API of version 2", signal, "login");
+      response.resume();
+    });
+  }
+
+  #uploadTarget(source: Source, signal: AbortSignal): UploadTarget {
+    return {
+      origin: source.endpoint.origin,
+      send: (request) => this.#send(source, { ...request, action: "push", signal }),
+      failure: (response, what) => this.#failure(source, response, what, signal, "push"),
+    };
+  }
+
   close(): void {
     this.#http.close();
   }
 
   async #manifest(source: Source, selector: string, signal: AbortSignal): Promise<FetchedManifest> {
-    const response = await this.#get(source, { path: `manifests/${selector}`, headers: { accept: ACCEPTED_MANIFESTS.join(", ") }, signal });
+    const response = await this.#send(source, { to: `manifests/${selector}`, headers: { accept: ACCEPTED_MANIFESTS.join(", ") }, signal });
     if (response.statusCode !== 200) throw await this.#failure(source, response, isDigest(selector) ? `manifest ${selector}` : `tag ${JSON.stringify(selector)}`, signal);
     const bytes = await readBody(response, MAX_MANIFEST_BYTES, source.endpoint.origin, signal);
     const stated = header(response, "docker-content-digest");
@@ -158,7 +221,7 @@ export class RegistryClient {
   async #blobOnce(source: Source, ingest: Ingest, signal: AbortSignal, onProgress: (bytes: number) => void): Promise<void> {
     const from = ingest.offsetBytes;
     const headers: Record<string, string> = from > 0 ? { range: `bytes=${from}-` } : {};
-    const response = await this.#get(source, { path: `blobs/${ingest.digest}`, headers, signal });
+    const response = await this.#send(source, { to: `blobs/${ingest.digest}`, headers, signal });
     const { statusCode: status } = response;
     if (status === 416) {
       response.resume();
@@ -202,25 +265,28 @@ export class RegistryClient {
     return Math.max(Math.min(asked, MAX_RETRY_AFTER_MS), backoffDelayMs(RETRY, failures, this.#options.random));
   }
 
-  /** One GET below /v2/REPOSITORY/, authorized as the registry asks for. */
-  async #get(source: Source, attempt: Attempt): Promise<IncomingMessage> {
+  /** One request, authorized as the registry asks for. */
+  async #send(source: Source, { action = "pull", ...attempt }: Attempt): Promise<IncomingMessage> {
     const { endpoint, credential } = source;
-    const key = JSON.stringify([endpoint.origin, endpoint.repository, credential]);
-    const url = `${endpoint.origin}/v2/${endpoint.repository}/${attempt.path}`;
+    const url = typeof attempt.to === "string" ? `${endpoint.origin}/v2/${endpoint.repository}/${attempt.to}` : attempt.to.href;
+    // An upload may lie elsewhere, on a host that has no business with our credentials.
+    const isElsewhere = new URL(url).origin !== endpoint.origin;
+    const key = JSON.stringify([endpoint.origin, endpoint.repository, action, credential]);
     const cached = this.#authorizations.get(key);
     const authorization = cached !== undefined && cached.untilMs > this.#options.clock.monotonicMs() ? cached.header : undefined;
+    const { method = "GET", body, signal } = attempt;
     const send = (header: string | undefined): Promise<IncomingMessage> => this.#http.send({
-      url, signal: attempt.signal, settings: endpoint.settings, headers: { ...attempt.headers, ...(header === undefined ? {} : { authorization: header }) },
+      url, method, body, signal, settings: endpoint.settings, headers: { ...attempt.headers, ...(header === undefined || isElsewhere ? {} : { authorization: header }) },
     });
     const response = await send(authorization);
-    if (response.statusCode !== 401) return response;
+    if (response.statusCode !== 401 || isElsewhere) return response;
     const challenge = parseChallenge(header(response, "www-authenticate"));
     if (challenge === undefined || (challenge.scheme === "basic" && (credential === undefined || credential.username === "" || authorization !== undefined))) return response;
     response.resume();
     this.#authorizations.delete(key);
     const granted = challenge.scheme === "basic"
       ? { header: basicHeader(credential!), untilMs: Number.POSITIVE_INFINITY }
-      : await this.#token(challenge, source, attempt.signal);
+      : await this.#token(challenge, source, action, attempt.signal);
     const answer = await send(granted.header);
     if (answer.statusCode !== 401) {
       if (this.#authorizations.size >= MAX_TOKENS) this.#authorizations.clear();
@@ -229,8 +295,9 @@ export class RegistryClient {
     return answer;
   }
 
-  async #token(challenge: Parameters<typeof tokenRequest>[0], { endpoint, credential }: Source, signal: AbortSignal): Promise<{ readonly header: string; readonly untilMs: number }> {
-    const request = tokenRequest(challenge, endpoint.origin, endpoint.repository, credential);
+  async #token(challenge: Parameters<typeof tokenRequest>[0], { endpoint, credential }: Source, action: Action, signal: AbortSignal): Promise<{ readonly header: string; readonly untilMs: number }> {
+    const scope = action === "login" ? "" : `repository:${endpoint.repository}:${action === "push" ? "pull,push" : "pull"}`;
+    const request = tokenRequest(challenge, endpoint.origin, scope, credential);
     const where = new URL(request.url).origin;
     const response = await this.#http.send({ ...request, settings: endpoint.settings, signal });
     const bytes = await readBody(response, MAX_ERROR_BODY_BYTES, where, signal);
@@ -242,21 +309,23 @@ export class RegistryClient {
     return { header: `Bearer ${token}`, untilMs: this.#options.clock.monotonicMs() + Math.max(0, lifeMs - TOKEN_MARGIN_MS) };
   }
 
-  async #failure({ endpoint, credential }: Source, response: IncomingMessage, what: string, signal: AbortSignal): Promise<GantryError> {
+  async #failure({ endpoint, credential }: Source, response: IncomingMessage, what: string, signal: AbortSignal, action: Action = "pull"): Promise<GantryError> {
     const status = response.statusCode ?? 0;
     const said = registryMessage(await readBody(response, MAX_ERROR_BODY_BYTES, endpoint.origin, signal).catch(() => Buffer.alloc(0)));
     const detail = said === "" ? "" : ` (it says: ${said})`;
     const registry = `registry ${endpoint.origin}`;
-    if (status === 404) return new GantryError("NotFound", `${registry} has no ${what} in repository ${endpoint.repository}${detail}`);
+    if (status === 404) return new GantryError("NotFound", `${registry} has no ${what}${endpoint.repository === "" ? "" : ` in repository ${endpoint.repository}`}${detail}`);
     if (status === 401 || status === 403) {
-      const who = credential === undefined ? "without credentials; does the pod have an imagePullSecret for it?" : `to user ${JSON.stringify(credential.username)}; check the name, the password and the user's rights`;
-      return new GantryError("Unauthorized", `${registry} denies repository ${endpoint.repository} ${who}${detail}`);
+      const who = credential === undefined
+        ? `without credentials; a pod needs an imagePullSecret for it, a command 'gantry login ${endpoint.host}'`
+        : `to user ${JSON.stringify(credential.username)}; check the name, the password and the user's rights`;
+      return new GantryError("Unauthorized", `${registry} denies ${action === "login" ? "access" : action === "push" ? `pushing to repository ${endpoint.repository}` : `repository ${endpoint.repository}`} ${who}${detail}`);
     }
     const retryAfter = Number(header(response, "retry-after"));
     const after = Number.isFinite(retryAfter) && retryAfter > 0 ? { retryAfterSeconds: retryAfter } : {};
     if (status === 429) return new GantryError("TooManyRequests", `${registry} limits how often it is asked${detail}`, after);
     if (status >= 500) return new GantryError("ServiceUnavailable", `${registry} answered ${status} for ${what}${detail}`, after);
-    const hint = status === 400 && endpoint.origin.startsWith("http:") ? "; if it speaks TLS, set \"http\" to false for it in the registry configuration" : "";
+    const hint = status === 400 && action === "pull" && endpoint.origin.startsWith("http:") ? "; if it speaks TLS, set \"http\" to false for it in the registry configuration" : "";
     return new GantryError("ServiceUnavailable", `${registry} answered ${status} for ${what}${detail}${hint}`, { retryable: false });
   }
 }

@@ -1,5 +1,5 @@
-// Writes tar archives in memory: ustar, with PAX records where a value does not fit. Pure, and always the same bytes for the same entries.
-// For images that are made here (the example image, tests); see tar.ts for the format.
+// Writes tar archives: ustar, with PAX records where a value does not fit. Pure, and always the same bytes for the same entries. Whole ones
+// in memory (the example image, tests), or header by header for contents that are streamed (layers, build contexts); see tar.ts for the format.
 export interface TarInput {
   readonly path: string;
   readonly type?: "file" | "directory" | "symlink" | "hardlink" | "character" | "block" | "fifo";
@@ -14,23 +14,36 @@ export interface TarInput {
 }
 
 const BLOCK = 512;
+/** Seven octal digits. */
+const MAX_OCTAL_ID = 8 ** 7 - 1;
 const TYPE_FLAGS = { file: "0", hardlink: "1", symlink: "2", character: "3", block: "4", directory: "5", fifo: "6" } as const;
 
 export const writeTar = (entries: readonly TarInput[]): Buffer =>
   Buffer.concat([...entries.flatMap(encodeEntry), Buffer.alloc(2 * BLOCK)]);
 
 const encodeEntry = (entry: TarInput): readonly Buffer[] => {
-  const type = entry.type ?? "file";
   const content = typeof entry.content === "string" ? Buffer.from(entry.content) : Buffer.from(entry.content ?? []);
+  return [tarHead(entry, content.length), padded(content)];
+};
+
+/** The two zero blocks that end an archive. */
+export const TAR_END: Buffer = Buffer.alloc(2 * BLOCK);
+
+/** Zeros that follow a content of `sizeBytes`. */
+export const tarPadding = (sizeBytes: number): Buffer => Buffer.alloc((BLOCK - (sizeBytes % BLOCK)) % BLOCK);
+
+/** What stands before a content of `sizeBytes`: the entry's header, behind a PAX header where a value does not fit. */
+export const tarHead = (entry: Omit<TarInput, "content">, sizeBytes: number): Buffer => {
   const records: [string, Uint8Array][] = Object.entries(entry.xattrs ?? {}).map(([name, value]) => [`SCHILY.xattr.${name}`, value]);
   if (Buffer.byteLength(entry.path) > 100) records.push(["path", Buffer.from(entry.path)]);
   if (Buffer.byteLength(entry.linkPath ?? "") > 100) records.push(["linkpath", Buffer.from(entry.linkPath!)]);
+  const [uid, gid] = [entry.uid ?? 0, entry.gid ?? 0];
+  if (uid > MAX_OCTAL_ID) records.push(["uid", Buffer.from(String(uid))]);
+  if (gid > MAX_OCTAL_ID) records.push(["gid", Buffer.from(String(gid))]);
+  const own = header({ ...entry, uid: uid > MAX_OCTAL_ID ? 0 : uid, gid: gid > MAX_OCTAL_ID ? 0 : gid }, TYPE_FLAGS[entry.type ?? "file"], sizeBytes);
+  if (records.length === 0) return own;
   const pax = Buffer.concat(records.map(([key, value]) => paxRecord(key, value)));
-  return [
-    ...(pax.length === 0 ? [] : [header({ path: "pax", content: pax }, "x", pax.length), padded(pax)]),
-    header(entry, TYPE_FLAGS[type], content.length),
-    padded(content),
-  ];
+  return Buffer.concat([header({ path: "pax" }, "x", pax.length), padded(pax), own]);
 };
 
 /** "LENGTH KEY=VALUE\n"; LENGTH counts its own digits, too. */

@@ -23,6 +23,8 @@ export interface TarEntry {
 const BLOCK = 512;
 /** PAX records and GNU long names are read into memory; real ones have a few hundred bytes, capabilities and ACLs included. */
 const MAX_META_BYTES = 1024 * 1024;
+/** Extended headers before one entry; real ones are at most three (PAX, long name, long link). */
+const MAX_METAS = 8;
 const TYPES: Readonly<Record<string, TarType>> = {
   "0": "file", "\0": "file", "7": "file", "1": "hardlink", "2": "symlink", "3": "character", "4": "block", "5": "directory", "6": "fifo",
 };
@@ -56,7 +58,8 @@ export class TarReader {
   /** The next entry, or undefined at the end; skips what was not read of the one before. Errors: "Invalid" (damaged or unsupported). */
   async next(): Promise<TarEntry | undefined> {
     const local: Overrides = { values: new Map(), xattrs: new Map() };
-    for (;;) {
+    for (let metas = 0; ; metas++) {
+      if (metas > MAX_METAS) throw this.#invalid(`has more than ${MAX_METAS} extended headers in a row`);
       while (this.#contentLeft > 0) await this.chunk();
       await this.#skip(this.#paddingLeft);
       this.#paddingLeft = 0;

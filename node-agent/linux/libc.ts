@@ -71,6 +71,9 @@ export const ioctl: (fd: number, request: number, argument: Uint8Array) => numbe
   bind("ioctl", "int ioctl(int fd, unsigned long request, _Inout_ void *argument)");
 
 export const socket: (domain: number, type: number, protocol: number) => number = bind("socket", "int socket(int domain, int type, int protocol)");
+export const connect: (fd: number, address: Uint8Array, lengthBytes: number) => number = bind("connect", "int connect(int fd, const void *address, uint32_t length)");
+/** `to` becomes another name of what `from` is; what it was before is closed. */
+export const dup3: (from: number, to: number, flags: number) => number = bind("dup3", "int dup3(int from, int to, int flags)");
 export const setsockopt: (fd: number, level: number, name: number, value: Uint8Array, lengthBytes: number) => number =
   bind("setsockopt", "int setsockopt(int fd, int level, int name, const void *value, uint32_t length)");
 export const send: (fd: number, data: Uint8Array, lengthBytes: number, flags: number) => number =
@@ -105,6 +108,10 @@ export const spawnAttributes = {
   setDefaultSignals: bindDirect("posix_spawnattr_setsigdefault", "int posix_spawnattr_setsigdefault(_Inout_ void *attributes, const void *signals)"),
   setSignalMask: bindDirect("posix_spawnattr_setsigmask", "int posix_spawnattr_setsigmask(_Inout_ void *attributes, const void *signals)"),
 } as const;
+
+/** `parameters` is struct sched_param: one int, the priority. */
+export const schedSetscheduler: (pid: number, policy: number, parameters: Uint8Array) => number =
+  bind("sched_setscheduler", "int sched_setscheduler(int pid, int policy, const void *parameters)");
 
 export const mknod: (path: string, mode: number, device: bigint) => number = bind("mknod", "int mknod(const char *path, uint32_t mode, uint64_t device)");
 export const lsetxattr: (path: string, name: string, value: Uint8Array, sizeBytes: number, flags: number) => number =

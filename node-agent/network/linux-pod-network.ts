@@ -13,11 +13,12 @@ import { isErrno } from "../linux/libc.ts";
 import { inNetworkNamespace } from "../linux/namespaces.ts";
 import { NetlinkSocket } from "../linux/netlink.ts";
 import type { AddressStore } from "./address-store.ts";
+import { HostPorts } from "./host-ports.ts";
 import { allocate, capacityOf, contains, formatCidr, formatIpv4, gatewayOf, parseCidr } from "./ipam.ts";
 import type { AddressRange } from "./ipam.ts";
 import { applyMasquerade, removeMasquerade, runCommand } from "./masquerade.ts";
 import type { RunCommand } from "./masquerade.ts";
-import type { PodNetwork, PodSandboxNetwork } from "./pod-network.ts";
+import type { PodNetwork, PodSandboxNetwork, PublishedPod } from "./pod-network.ts";
 import * as rt from "./rtnetlink.ts";
 
 /** Route protocol numbers up to 4 are the kernel's and administrators', 186 and on those of routing daemons; see /etc/iproute2/rt_protos. */
@@ -52,6 +53,7 @@ export class LinuxPodNetwork implements PodNetwork {
   readonly #options: LinuxPodNetworkOptions;
   readonly #socket: NetlinkSocket;
   readonly #run: RunCommand;
+  readonly #hostPorts: HostPorts;
   readonly #addressOf: Map<string, string>;
   /** Addresses that no pod may get: those of pods, and those whose link may still be there. */
   readonly #used: Set<string>;
@@ -76,6 +78,7 @@ export class LinuxPodNetwork implements PodNetwork {
     const { netnsPath } = options;
     this.#socket = this.#inside(() => new NetlinkSocket());
     this.#run = netnsPath === undefined ? runCommand : (command, args, input) => runCommand("nsenter", [`--net=${netnsPath}`, command, ...args], input);
+    this.#hostPorts = new HostPorts({ bridgeName: options.bridgeName, run: this.#run, allowLoopback: () => this.#inside(() => routeLoopback(options.bridgeName)) });
     this.#addressOf = new Map(options.addresses.load());
     this.#used = new Set(this.#addressOf.values());
     this.#lastAddress = [...this.#addressOf.values()].at(-1);
@@ -304,6 +307,21 @@ export class LinuxPodNetwork implements PodNetwork {
     if (error) throw error;
   }
 
+  publish(podUid: string, pod: PublishedPod): Promise<void> {
+    // Where the bridge hands frames to netfilter (br_netfilter), what a pod sends to a host port of its own is turned round in the bridge.
+    const link = this.#findLink(hostLinkName(podUid));
+    if (link) this.#socket.run([rt.setHairpin(link.index)]);
+    return this.#hostPorts.publish(podUid, pod);
+  }
+
+  withdraw(podUid: string): Promise<void> {
+    return this.#hostPorts.withdraw(podUid);
+  }
+
+  restorePublished(pods: ReadonlyMap<string, PublishedPod>): Promise<void> {
+    return this.#hostPorts.restore(pods);
+  }
+
   reconcile(podUids: ReadonlySet<string>): void {
     for (const podUid of this.#addressOf.keys()) if (!podUids.has(podUid)) this.detach(podUid);
     this.#drain();
@@ -324,6 +342,7 @@ export class LinuxPodNetwork implements PodNetwork {
     this.#deleteLinks(this.#ports());
     this.#attemptDeletions(this.#ownRoutes().map(rt.deleteRoute));
     if (this.#findLink(this.#options.bridgeName)?.kind === "bridge") this.#attemptDeletions([rt.deleteLink(this.#options.bridgeName)]);
+    await this.#hostPorts.destroy();
     await removeMasquerade(this.#options.bridgeName, this.#run);
     this.#range = undefined;
     this.#appliedRules = "";
@@ -345,6 +364,11 @@ const forwardPackets = (): void => {
   } catch (error) {
     throw new GantryError("FailedPrecondition", `can't turn on packet forwarding (${file}): pods would reach nobody outside of this node`, { cause: error });
   }
+};
+
+/** What the node sends to a host port of its 127.0.0.1 comes back by the bridge, with that address again: dropped as a martian otherwise. */
+const routeLoopback = (bridgeName: string): void => {
+  writeFileSync(`/proc/sys/net/ipv4/conf/${bridgeName}/route_localnet`, "1");
 };
 
 /** New links of the pod's namespace start without an IPv6 link-local address (RFC 4291); ::1 on lo stays. */

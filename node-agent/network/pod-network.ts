@@ -7,6 +7,22 @@ export interface PodSandboxNetwork {
   readonly prefixLength: number;
 }
 
+/** A port of the node that leads to a pod. */
+export interface HostPort {
+  readonly port: number;
+  /** "", 0.0.0.0: of every address of the node. */
+  readonly hostIp: string;
+  readonly protocol: string;
+  readonly containerPort: number;
+}
+
+export interface PublishedPod {
+  /** NAMESPACE/NAME, for messages. */
+  readonly name: string;
+  readonly ip: string;
+  readonly ports: readonly HostPort[];
+}
+
 export interface PodNetwork {
   /** Bridge, address, masquerading (nftables), ip_forward, routes to the other nodes. Idempotent; called again on every change. */
   configure(network: ClusterNetwork): Promise<void>;
@@ -17,6 +33,12 @@ export interface PodNetwork {
   attach(podUid: string, netnsPath: string): PodSandboxNetwork;
   /** Undoes attach; idempotent, also when half of it is gone. */
   detach(podUid: string): void;
+  /** Ports of the node lead to the pod when it resolves. Idempotent. "Conflict" names the pod that has one of them, "FailedPrecondition": no nft. */
+  publish(podUid: string, pod: PublishedPod): Promise<void>;
+  /** Undoes publish; idempotent. */
+  withdraw(podUid: string): Promise<void>;
+  /** After a restart: these pods and no others. Until then the ports of before work on. */
+  restorePublished(pods: ReadonlyMap<string, PublishedPod>): Promise<void>;
   /** Drops addresses and links of pods that are not in `podUids` (after a restart). */
   reconcile(podUids: ReadonlySet<string>): void;
   /** Removes bridge, rules and routes: for `gantry down` and for tests. */

@@ -4,11 +4,12 @@ import { MessageFlags, parseAttributes, textOf } from "../linux/netlink.ts";
 import type { Message, NetlinkSocket, Request } from "../linux/netlink.ts";
 
 const RTM = { newLink: 16, delLink: 17, getLink: 18, setLink: 19, newAddress: 20, delAddress: 21, getAddress: 22, newRoute: 24, delRoute: 25, getRoute: 26 } as const;
-const IFLA = { address: 1, name: 3, mtu: 4, master: 10, linkInfo: 18, alias: 20, afSpec: 26, group: 27, netnsFd: 28, txQueues: 31, rxQueues: 32 } as const;
+const IFLA = { address: 1, name: 3, mtu: 4, master: 10, protocolInfo: 12, linkInfo: 18, alias: 20, afSpec: 26, group: 27, netnsFd: 28, txQueues: 31, rxQueues: 32 } as const;
 const INFO = { kind: 1, data: 2 } as const;
 const VETH_INFO_PEER = 1;
 const BRIDGE = { forwardDelay: 1, stpState: 5 } as const;
-const AF = { inet: 2, inet6: 10, unspec: 0 } as const;
+const BRIDGE_PORT_HAIRPIN = 4;
+const AF = { inet: 2, bridge: 7, inet6: 10, unspec: 0 } as const;
 const INET6_ADDR_GEN_MODE = 8;
 const ADDR_GEN_MODE_NONE = 1;
 const IFF_UP = 1;
@@ -89,6 +90,12 @@ export const setLink = (name: string, { up, master, mtu, alias }: LinkChange): R
 
 export const setLinkGroup = (index: number, group: number): Request => ({
   what: `put link ${index} into group ${group}`, type: RTM.setLink, body: (w) => w.bytes(linkHeader(index)).u32(IFLA.group, group),
+});
+
+/** Lets a bridge send a frame out of the port that it came in by. */
+export const setHairpin = (index: number): Request => ({
+  what: `set hairpin mode of link ${index}`, type: RTM.setLink,
+  body: (w) => w.bytes(linkHeader(index, 0, 0, AF.bridge)).nested(IFLA.protocolInfo, (port) => port.u8(BRIDGE_PORT_HAIRPIN, 1)),
 });
 
 export const deleteLink = (name: string): Request => ({

@@ -4,7 +4,7 @@ import type { Image } from "../images/image-service.ts";
 import { buildContainerSpec, commandLine, cpuShares, oomScoreAdj, type ContainerSpecInput } from "./container-spec.ts";
 
 const image = (config: Partial<Image["config"]> = {}): Image => ({
-  id: "sha256:1", manifestDigest: "sha256:2", names: [], sizeBytes: 1, architecture: "amd64", layerDirs: ["/l1"],
+  id: "sha256:1", manifestDigest: "sha256:2", names: [], sizeBytes: 1, architecture: "amd64", createdMs: 0, manifestBytes: 0, mediaType: "", layers: [], layerDirs: ["/l1"],
   config: { entrypoint: [], cmd: ["sleep", "1"], env: ["FROM=image"], workingDir: "/work", user: "", stopSignal: "", volumes: [], labels: {}, exposedPorts: [], ...config },
 });
 const input = (container: DeepPartial<Container> = {}, more: { pod?: DeepPartial<PodAssignment>; image?: Image } = {}): ContainerSpecInput => ({

@@ -1,5 +1,6 @@
 // From what the control plane says of a container, and the image's own settings, to what the runtime is told. Pure.
 import { GantryError } from "../../base/errors.ts";
+import { USER_ANNOTATION } from "../../base/kube/pod-extras.ts";
 import type { Container, PodSecurity } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Image, ImageConfig } from "../images/image-service.ts";
 import type { CgroupLimits, ContainerSpec, RuntimeMount } from "../runtime/container-runtime.ts";
@@ -52,12 +53,13 @@ export const commandLine = (container: Pick<Container, "command" | "args">, imag
   return [...(container.command.length > 0 ? expanded(container.command) : image.entrypoint), ...args];
 };
 
-/** "1000:1000", "user", ... : what the container says, else the pod, else the image. */
-const userOf = (container: Container, pod: PodSecurity | undefined, image: ImageConfig): string => {
+/** "1000:1000", "user", ... : what the container says, else the pod, else the pod's annotation (`named`, which may be a name), else the image. */
+const userOf = (container: Container, pod: PodSecurity | undefined, image: ImageConfig, named: string): string => {
   const uid = container.security?.runAsUser ?? pod?.runAsUser;
   const gid = container.security?.runAsGroup ?? pod?.runAsGroup;
-  const user = uid === undefined ? image.user.split(":")[0]! : String(uid);
-  const group = gid === undefined ? (uid === undefined ? (image.user.split(":")[1] ?? "") : "") : String(gid);
+  const without = named === "" ? image.user : named;
+  const user = uid === undefined ? without.split(":")[0]! : String(uid);
+  const group = gid === undefined ? (uid === undefined ? (without.split(":")[1] ?? "") : "") : String(gid);
   return group === "" ? user : `${user === "" ? "0" : user}:${group}`;
 };
 
@@ -90,7 +92,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
   const env = buildEnvironment(container.env, (path) => nodeField(path, sandbox));
   const args = commandLine(container, image.config, env);
   if (args.length === 0) throw new GantryError("Invalid", `no command specified: neither the container ${container.name} nor the image ${container.image} has one`);
-  const user = userOf(container, pod.security, image.config);
+  const user = userOf(container, pod.security, image.config, pod.annotations[USER_ANNOTATION] ?? "");
   if (container.security?.runAsNonRoot ?? pod.security?.runAsNonRoot ?? false) checkNonRoot(user, container);
   const security = container.security;
   const mounted = new Set(input.volumeMounts.map((m) => m.destination));
@@ -104,14 +106,14 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
       ...[...sandbox.files].filter(([destination]) => !mounted.has(destination)).map(([destination, source]): RuntimeMount => ({ source, destination, type: "bind", options: security?.readOnlyRoot ? ["ro"] : ["rw"] })),
       ...input.volumeMounts,
     ],
-    tty: container.tty, stdin: container.stdin, readOnlyRoot: security?.readOnlyRoot ?? false, privileged: security?.privileged ?? false,
+    tty: container.tty, stdin: container.stdin, stdinOnce: container.stdinOnce, readOnlyRoot: security?.readOnlyRoot ?? false, privileged: security?.privileged ?? false,
     // Allowing escalation is Kubernetes' default for its own sake; Gantry's is not to, unless the pod says so.
     noNewPrivileges: !(security?.privileged ?? false) && security?.allowPrivilegeEscalation !== true,
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
     seccomp: seccompOf(container, pod.security), sysctls: pod.security?.sysctls ?? {},
     cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit),
     oomScoreAdj: oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
-    logPath: input.logPath,
+    logPath: input.logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),
     labels: { "io.kubernetes.pod.uid": pod.uid, "io.kubernetes.pod.namespace": pod.namespace, "io.kubernetes.pod.name": pod.name, "io.kubernetes.container.name": container.name },
   };
 };

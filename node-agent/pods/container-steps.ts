@@ -4,16 +4,21 @@ import { closeSync, fstatSync, mkdirSync, openSync, readSync, readdirSync, rmSyn
 import { constants } from "node:os";
 import { join } from "node:path";
 import { GantryError, isCode } from "../../base/errors.ts";
+import { signalNumber } from "../../base/signals.ts";
 import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Image, ImageService } from "../images/image-service.ts";
 import { parseReference } from "../images/reference.ts";
 import { partsOf, removeLogs } from "../logs/log-files.ts";
 import { LineSplitter, parseLine, renderLine } from "../logs/cri-line.ts";
+import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
+import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { ContainerRuntime, RuntimeMount } from "../runtime/container-runtime.ts";
 import { withSubPath, type VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
-import { buildContainerSpec, nodeField } from "./container-spec.ts";
-import { allContainers, containerId, type ContainerRecord } from "./pod-record.ts";
+import { buildContainerSpec, limitsOf, nodeField } from "./container-spec.ts";
+import { INIT_NAME, buildInitSpec } from "./init-container.ts";
+import { allContainers, containerId, instanceIdOf, type ContainerRecord, type PodRecord } from "./pod-record.ts";
+import { withAllocation, type Allocation } from "./resize.ts";
 import type { Sandboxes } from "./sandbox.ts";
 
 export interface ContainerStepsOptions {
@@ -21,13 +26,20 @@ export interface ContainerStepsOptions {
   readonly images: Pick<ImageService, "resolve" | "pull">;
   readonly volumes: VolumeService;
   readonly sandboxes: Sandboxes;
+  readonly cgroups: Pick<ContainerCgroups, "apply" | "readStats">;
   /** Logs: LOGROOT/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log, as kubelet's below /var/log/pods. */
   readonly logRoot: string;
   readonly nodeMemoryBytes: number;
   readonly defaultPidsLimit: number;
+  /** A root filesystem that holds only /init (init-container.ts). */
+  readonly initLayer: () => string;
 }
 
+const initId = (pod: Assignment): string => containerId(pod.uid, INIT_NAME, 0);
+
 export const ATTEMPT_LABEL = "io.gantry.container.attempt";
+/** On containers whose id is that of their first instance. */
+export const KEEP_LABEL = "io.gantry.container.keep-layer";
 const MAX_MESSAGE_BYTES = 4096;
 /** FallbackToLogsOnError: the last of the log. */
 const MAX_MESSAGE_LOG_BYTES = 2048;
@@ -45,8 +57,9 @@ export class ContainerSteps {
     this.#options = options;
   }
 
+  /** A container that keeps its files keeps its log too: conmon goes on at its end. */
   logPath(pod: Assignment, name: string, attempt: number): string {
-    return join(this.#logDirectory(pod), name, `${attempt}.log`);
+    return join(this.#logDirectory(pod), name, `${pod.keepWritableLayer ? 0 : attempt}.log`);
   }
 
   #logDirectory(pod: Assignment): string {
@@ -76,33 +89,84 @@ export class ContainerSteps {
     return error instanceof ImageError ? error.reason : "ErrImagePull";
   }
 
-  makeSandbox(pod: Assignment): string {
-    if (pod.shareProcessNamespace) throw new GantryError("Invalid", "shareProcessNamespace is not supported by this agent: leave it out");
+  async makeSandbox(pod: Assignment): Promise<string> {
+    if (!this.#options.runtime.hasHandler(pod.runtimeClass)) throw new GantryError("Invalid", `no runtime for ${JSON.stringify(pod.runtimeClass)} is configured on this node: --runtime-handlers ${pod.runtimeClass}=PATH names one`);
     if (pod.security?.userNamespace) throw new GantryError("Invalid", "hostUsers: false (a user namespace) is not supported by this agent: leave it out");
-    return this.#options.sandboxes.make(pod);
+    const ip = this.#options.sandboxes.make(pod);
+    await this.#options.sandboxes.publish(pod, ip);
+    return ip;
   }
 
   prepareVolumes(pod: Assignment, ip: string): void {
     const facts = this.#options.sandboxes.facts(pod, ip);
     this.#options.volumes.prepare(pod, (path) => nodeField(path, facts));
+    this.#options.sandboxes.refreshHosts(pod, ip);
   }
 
   /** OCI create. */
-  async create(pod: Assignment, container: Container, own: ContainerRecord, ip: string): Promise<"created" | "image is gone"> {
+  async create(pod: Assignment, container: Container, own: ContainerRecord, ip: string, targetId?: string): Promise<"created" | "image is gone"> {
     const { images, sandboxes, runtime, nodeMemoryBytes, defaultPidsLimit } = this.#options;
     const image = images.resolve(own.imageId);
     if (!image) return "image is gone";
-    const id = containerId(pod.uid, container.name, own.attempt);
+    const id = instanceIdOf(pod, container.name, own.attempt);
     const logPath = this.logPath(pod, container.name, own.attempt);
+    const pid = await this.#processNamespace(pod, container, targetId);
+    const facts = sandboxes.facts(pod, ip);
     let spec;
     try {
-      spec = buildContainerSpec({ id, pod, container, image, sandbox: sandboxes.facts(pod, ip), volumeMounts: this.#mounts(pod, container, own.attempt, ip), logPath, nodeMemoryBytes, defaultPidsLimit });
+      spec = buildContainerSpec({ id, pod, container, image, sandbox: pid === undefined ? facts : { ...facts, namespaces: { ...facts.namespaces, pid } }, volumeMounts: this.#mounts(pod, container, own.attempt, ip), logPath, nodeMemoryBytes, defaultPidsLimit });
     } catch (error) {
       throw new ConfigError("Invalid", (error as Error).message, { cause: (error as Error).cause });
     }
-    if (runtime.inspect(id)) await runtime.remove(id); // a step that was cut short
-    await runtime.create({ ...spec, labels: { ...spec.labels, [ATTEMPT_LABEL]: String(own.attempt) } });
+    const keepLayer = pod.keepWritableLayer;
+    if (runtime.inspect(id)) await runtime.remove(id, { keepLayer }); // a step that was cut short
+    await runtime.create({ ...spec, keepLayer, labels: { ...spec.labels, [ATTEMPT_LABEL]: String(own.attempt), ...(keepLayer ? { [KEEP_LABEL]: "true" } : {}) } });
     return "created";
+  }
+
+  /** Of another process that the container is to see: the pod's init, or the container that it is to debug. undefined: one of its own, or the node's. */
+  async #processNamespace(pod: Assignment, container: Container, targetId: string | undefined): Promise<string | undefined> {
+    if (pod.hostPid) return undefined;
+    if (pod.shareProcessNamespace) return `/proc/${await this.#ensureInit(pod)}/ns/pid`;
+    if (targetId === undefined) return undefined;
+    const target = this.#options.runtime.inspect(targetId);
+    if (target?.phase !== "running") throw new GantryError("FailedPrecondition", `container ${container.name} is to join the processes of ${container.targetContainer}, which does not run`, { retryable: true });
+    return `/proc/${target.pid}/ns/pid`;
+  }
+
+  /**
+   * The first process of a shared process namespace. It is a container of its own, so that it outlives the agent and is found again like
+   * the others. Should it die, they die with it; the next one to be created makes it anew.
+   */
+  async #ensureInit(pod: Assignment): Promise<number> {
+    const { runtime, sandboxes } = this.#options;
+    const id = initId(pod);
+    const present = runtime.inspect(id);
+    if (present?.phase === "running") return present.pid;
+    if (present) await runtime.remove(id);
+    const { pid } = await runtime.create(buildInitSpec({ id, pod, sandbox: sandboxes.facts(pod, ""), layerDir: this.#options.initLayer(), logPath: join(sandboxes.directory(pod.uid), "init.log") }));
+    await runtime.start(id);
+    return pid;
+  }
+
+  /**
+   * Puts into force what was given to containers that run, and to the pod. "FailedPrecondition" when a container uses more memory than it would
+   * have: the kernel would kill it.
+   */
+  applyResources(pod: Assignment, containers: readonly { readonly container: Container; readonly id: string }[], record: PodRecord): void {
+    const { cgroups, sandboxes, defaultPidsLimit } = this.#options;
+    const podPath = podCgroupPath(pod.qosClass, pod.uid);
+    const given = (own: (r: ContainerRecord) => Allocation | undefined): Assignment =>
+      ({ ...pod, containers: pod.containers.map((c) => ({ ...c, ...own(record.containers[c.name]!) })), initContainers: pod.initContainers.map((c) => ({ ...c, ...own(record.containers[c.name]!) })) });
+    for (const { container, id } of containers) {
+      const limitBytes = record.containers[container.name]!.allocated?.limits?.memoryBytes ?? 0;
+      const used = cgroups.readStats(`${podPath}/${id}`)?.workingSetBytes ?? 0;
+      if (limitBytes > 0 && used > limitBytes) throw new GantryError("FailedPrecondition", `container ${container.name}: cannot decrease the memory limit to ${limitBytes}: it uses ${used} now`, { retryable: true });
+    }
+    // A group can't have more than the one above it, so the pod's is as large as both until its containers have what they get.
+    sandboxes.limit(pod, given((r) => r.applied), given((r) => r.allocated));
+    for (const { container, id } of containers) cgroups.apply(`${podPath}/${id}`, limitsOf(withAllocation(container, record.containers[container.name]), defaultPidsLimit));
+    sandboxes.limit(pod, given((r) => r.allocated));
   }
 
   createFailureReason(error: unknown): string {
@@ -140,13 +204,9 @@ export class ContainerSteps {
     return mounts.filter((m, i) => !(wanted.has(m.destination) && i < mounts.length - container.mounts.length));
   }
 
-  stopSignal(own: ContainerRecord): number {
-    const name = own.stopSignal.toUpperCase();
-    if (/^\d+$/.test(name)) return Number(name);
-    const signals: Readonly<Record<string, number>> = constants.signals;
-    const realTime = /^(?:SIG)?RTMIN(?:\+(\d+))?$/.exec(name);
-    if (realTime) return 34 + Number(realTime[1] ?? 0);
-    return signals[name.startsWith("SIG") ? name : `SIG${name}`] ?? constants.signals.SIGTERM;
+  /** An image may say nonsense. */
+  stopSignal(name: string): number {
+    return signalNumber(name) ?? constants.signals.SIGTERM;
   }
 
   /** What the container left in its message file; after an error, if it asked for that, the end of its log. */
@@ -161,13 +221,14 @@ export class ContainerSteps {
 
   /** `kubectl logs -p` reaches back one instance. */
   dropOldLogs(pod: Assignment, name: string, endedAttempt: number): void {
-    if (endedAttempt >= 1) removeLogs(this.logPath(pod, name, endedAttempt - 1));
+    if (endedAttempt >= 1 && !pod.keepWritableLayer) removeLogs(this.logPath(pod, name, endedAttempt - 1));
     rmSync(this.#messagePath(pod, name, endedAttempt), { force: true });
   }
 
   /** Volumes and sandbox; the containers are gone already. Logs stay. */
-  async release(pod: Assignment): Promise<void> {
-    await this.#options.volumes.remove(pod.uid);
+  async release(pod: Assignment, { keepVolumes }: { readonly keepVolumes: boolean }): Promise<void> {
+    if (pod.shareProcessNamespace) await this.#options.runtime.remove(initId(pod));
+    if (!keepVolumes) await this.#options.volumes.remove(pod.uid);
     await this.#options.sandboxes.remove(pod);
   }
 
@@ -189,7 +250,7 @@ export class ContainerSteps {
   runningLogs(pod: Assignment, isRunning: (name: string) => number | undefined): readonly { readonly id: string; readonly path: string }[] {
     return allContainers(pod).flatMap(({ name }) => {
       const attempt = isRunning(name);
-      return attempt === undefined ? [] : [{ id: containerId(pod.uid, name, attempt), path: this.logPath(pod, name, attempt) }];
+      return attempt === undefined ? [] : [{ id: instanceIdOf(pod, name, attempt), path: this.logPath(pod, name, attempt) }];
     });
   }
 }

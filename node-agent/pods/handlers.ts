@@ -1,10 +1,11 @@
-// Carries out one action of a probe or a lifecycle hook: a command in the container, an HTTP GET, a TCP connection, a pause.
+// Carries out one action of a probe or a lifecycle hook: a command in the container, an HTTP GET, a TCP connection, a gRPC health check, a pause.
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { connect } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { GantryError } from "../../base/errors.ts";
 import type { Handler, HttpGetAction } from "../../proto/gen/gantry/v1/agent.ts";
+import { checkHealth } from "./grpc-health.ts";
 import type { ContainerRuntime } from "../runtime/container-runtime.ts";
 
 export interface HandlerTarget {
@@ -26,7 +27,7 @@ export const runHandler = async (handler: Handler, target: HandlerTarget, signal
     case "httpGet": return get(action.value, action.value.host || target.podIp, signal);
     case "tcpSocket": return reach(action.value.host || target.podIp, action.value.port, signal);
     case "sleep": return target.clock.sleep(action.value.durationMs, signal);
-    case "grpc": throw new GantryError("Invalid", "grpc health checks are not supported by this agent; use httpGet, tcpSocket or exec");
+    case "grpc": return checkHealth(target.podIp, action.value.port, action.value.service, signal);
     case undefined: throw new GantryError("Invalid", "the handler says neither exec, httpGet, tcpSocket nor sleep");
   }
 };

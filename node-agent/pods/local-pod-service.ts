@@ -2,11 +2,13 @@
 // commands; looks after the size of logs.
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
+import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type Resources, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
+import type { ImageMaker } from "../images/image-maker.ts";
 import type { ImageService } from "../images/image-service.ts";
 import * as linuxMounts from "../linux/mount.ts";
 import * as linuxNamespaces from "../linux/namespaces.ts";
@@ -19,20 +21,26 @@ import type { ContainerPhase, ContainerRuntime } from "../runtime/container-runt
 import { Permits } from "../runtime/permits.ts";
 import type { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
-import { ATTEMPT_LABEL, ContainerSteps } from "./container-steps.ts";
+import { Bursts } from "./bursts.ts";
+import { ContainerCommands } from "./container-commands.ts";
+import { ATTEMPT_LABEL, ContainerSteps, KEEP_LABEL } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
+import { ensureInitLayer } from "./init-container.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
-import type { PodService } from "./pod-service.ts";
+import type { ImageUser, PodService, RunningPod } from "./pod-service.ts";
 import { PodWorker, type WorkerContext } from "./pod-worker.ts";
-import { Sandboxes, type SandboxOptions } from "./sandbox.ts";
+import { admitResize, heldBy } from "./resize.ts";
+import { Sandboxes, publishedPod, type SandboxOptions } from "./sandbox.ts";
 
 export interface PodServiceOptions {
   readonly state: LocalState;
   readonly runtime: ContainerRuntime;
   readonly images: Pick<ImageService, "resolve" | "pull">;
-  readonly network: Pick<PodNetwork, "attach" | "detach" | "reconcile">;
+  /** For commits. */
+  readonly makeImage?: <T>(work: (maker: ImageMaker) => Promise<T>) => Promise<T>;
+  readonly network: Pick<PodNetwork, "attach" | "detach" | "reconcile" | "publish" | "withdraw" | "restorePublished">;
   readonly volumes: VolumeService;
-  readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
+  readonly cgroups: Pick<ContainerCgroups, "create" | "remove" | "apply" | "readStats">;
   /** Default: the machine's own. */
   readonly namespaces?: SandboxOptions["namespaces"];
   readonly mounts?: SandboxOptions["mounts"];
@@ -45,6 +53,8 @@ export interface PodServiceOptions {
     readonly runRoot: string;
     readonly logRoot: string;
     readonly nodeMemoryBytes: number;
+    /** What pods can have of the node in all: a resize beyond it waits or is refused. */
+    readonly allocatable: Resources;
     /** 0: unlimited. */
     readonly defaultPidsLimit: number;
     readonly hostIp: () => string;
@@ -70,10 +80,12 @@ interface Found {
 export const createPodService = (options: PodServiceOptions): PodService => new LocalPodService(options);
 
 class LocalPodService implements PodService {
+  readonly commands: ContainerCommands;
   readonly #options: PodServiceOptions;
   readonly #steps: ContainerSteps;
   readonly #sandboxes: Sandboxes;
   readonly #context: WorkerContext;
+  readonly #bursts: Bursts;
   readonly #workers = new Map<string, PodWorker>();
   readonly #handlers = new Set<(status: PodStatus) => void>();
   readonly #dirty = new Set<PodWorker>();
@@ -90,15 +102,19 @@ class LocalPodService implements PodService {
     const { clock, random, logger, runtime, images, volumes, network, cgroups, metrics } = options;
     const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit } = options.options;
     this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? linuxNamespaces, mounts: options.mounts ?? linuxMounts, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
-    this.#steps = new ContainerSteps({ runtime, images, volumes, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit });
+    this.#steps = new ContainerSteps({ runtime, images, volumes, cgroups, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
+    this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, resolveImage: (id) => images.resolve(id), makeImage: options.makeImage, find: (uid, container) => this.#find(uid, container) });
     const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
     const restarts = metrics.counter("gantry_container_exits_total", "Containers that ended, by reason", ["reason"]);
     metrics.gauge("gantry_pods", "Pods on this node by phase", ["phase"], (gauge) => {
       gauge.reset();
       for (const worker of this.#workers.values()) gauge.inc({ phase: worker.status().phase });
     });
+    this.#bursts = new Bursts({ clock, logger, metrics });
     this.#context = {
+      bursts: this.#bursts,
       clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), hostIp,
+      admitResize: (worker) => admitResize(worker.assignment, this.#heldByOthers(worker), options.options.allocatable),
       save: (worker) => this.#saveSoon(worker),
       flush: () => this.#flush(),
       report: (status) => {
@@ -142,10 +158,21 @@ class LocalPodService implements PodService {
     }
     for (const uid of this.#sandboxes.present()) if (!this.#workers.has(uid) && !found.has(uid)) found.set(uid, { labels: {}, containers: new Map() });
     this.#orphans = found;
+    await this.#restorePorts();
     network.reconcile(new Set([...this.#workers.keys(), ...found.keys()]));
     logger.info("pods of this node recovered", { pods: this.#workers.size, containersWithoutRecord: found.size });
     for (const worker of this.#workers.values()) worker.ring();
     this.#watchLogs();
+  }
+
+  async #restorePorts(): Promise<void> {
+    const published = [...this.#workers.values()].filter((w) => w.record.sandbox).map((w) => [w.uid, publishedPod(w.assignment, w.record.ip)] as const);
+    try {
+      await this.#options.network.restorePublished(new Map(published.filter(([, pod]) => pod.ports.length > 0)));
+    } catch (error) {
+      // Pods go on; the next change of a host port brings all of them in.
+      this.#options.logger.error("can't restore the host ports of pods", { err: error });
+    }
   }
 
   setAll(assignments: readonly Assignment[]): void {
@@ -154,6 +181,7 @@ class LocalPodService implements PodService {
     for (const worker of this.#workers.values()) if (!wanted.has(worker.uid)) worker.unassign();
     for (const [uid, { labels }] of this.#orphans) if (!wanted.has(uid)) this.#stopOrphan(uid, labels);
     this.#sweepLogs();
+    this.#sweepLayers();
   }
 
   upsert(assignment: Assignment): void {
@@ -169,6 +197,7 @@ class LocalPodService implements PodService {
         this.#orphans.delete(assignment.uid);
         added.record.sandbox = this.#sandboxes.isIntact(assignment);
         added.adopt(orphan.containers, added.record.sandbox);
+        if (added.record.sandbox && added.record.ip !== "") this.#sandboxes.publish(assignment, added.record.ip).catch((error: unknown) => this.#options.logger.error("can't forward the host ports of a pod", { podUid: assignment.uid, err: error }));
       }
       this.#saveSoon(added);
       added.ring();
@@ -199,7 +228,7 @@ class LocalPodService implements PodService {
     const path = this.#steps.logPath(pod, name, attempt);
     if (request.previous && (attempt < 0 || partsOf(path).length === 0)) throw new GantryError("BadRequest", `previous terminated container ${JSON.stringify(name)} in pod ${JSON.stringify(pod.name)} not found`);
     if (!request.previous && own.phase === "none" && own.attempt === 0) {
-      const state = [...worker.status().initContainers, ...worker.status().containers].find((c) => c.name === name)?.state?.state;
+      const state = [...worker.status().initContainers, ...worker.status().containers, ...worker.status().ephemeralContainers].find((c) => c.name === name)?.state?.state;
       const why = state?.$case === "waiting" ? state.value.reason : "ContainerCreating";
       throw new GantryError("BadRequest", `container ${JSON.stringify(name)} in pod ${JSON.stringify(pod.name)} is waiting to start: ${why}`);
     }
@@ -213,11 +242,12 @@ class LocalPodService implements PodService {
   async exec(request: ExecRequest, input: AsyncIterable<StreamFrame>, output: (frame: StreamFrame) => Promise<void>, signal: AbortSignal): Promise<{ readonly exitCode: number }> {
     const { worker, name } = this.#find(request.podUid, request.container);
     const own = worker.record.containers[name]!;
+    if (own.paused) throw new GantryError("BadRequest", `container ${JSON.stringify(name)} of pod ${JSON.stringify(worker.assignment.name)} is paused: unpause the pod first`);
     if (own.phase !== "running") throw new GantryError("BadRequest", `container ${JSON.stringify(name)} of pod ${JSON.stringify(worker.assignment.name)} is not running: commands can only be run in a running container`);
     const { stdin, resize, stop } = inputOf(input, signal);
     try {
-      return await this.#options.runtime.exec(containerId(worker.uid, name, own.attempt), {
-        command: request.command, tty: request.tty, stdin: request.stdin ? stdin : undefined, resize, signal,
+      return await this.#options.runtime.exec(worker.instanceId(name), {
+        command: request.command, env: request.env, user: request.user, cwd: request.workingDir, detach: request.detach, tty: request.tty, stdin: request.stdin ? stdin : undefined, resize, signal,
         onStdout: outputTo("stdout", output), onStderr: outputTo("stderr", output),
       });
     } finally {
@@ -225,14 +255,38 @@ class LocalPodService implements PodService {
     }
   }
 
+  running(): readonly RunningPod[] {
+    return [...this.#workers.values()].filter((w) => w.record.sandbox).map((worker) => ({
+      assignment: worker.assignment, startTimeMs: worker.record.startTimeMs,
+      containers: allContainers(worker.assignment).flatMap(({ name, image }) => {
+        const own = worker.record.containers[name]!;
+        return own.phase !== "running" ? [] : [{ name, image, id: worker.instanceId(name), startedAtMs: own.startedAtMs, logPath: this.#steps.logPath(worker.assignment, name, own.attempt) }];
+      }),
+    }));
+  }
+
+  evict(uid: string, eviction: { readonly message: string; readonly graceMs: number }): boolean {
+    return this.#workers.get(uid)?.evict(eviction) ?? false;
+  }
+
   imagesInUse(): ReadonlySet<string> {
-    return new Set([...this.#workers.values()].flatMap((w) => Object.values(w.record.containers).map((c) => c.imageId).filter((id) => id !== "")));
+    return new Set(this.imageUsers().map((user) => user.imageId));
+  }
+
+  /** Of pods that are over, nothing uses an image any more. What a container names counts before it is there: it may be created in the next moment. */
+  imageUsers(): readonly ImageUser[] {
+    return [...this.#workers.values()].filter(({ record }) => !record.released).flatMap(({ assignment, record }) => allContainers(assignment).flatMap((container): ImageUser[] => {
+      const { name } = container;
+      const ids = new Set([record.containers[name]?.imageId ?? "", this.#options.images.resolve(container.image)?.id ?? ""]);
+      return [...ids].filter((id) => id !== "").map((imageId) => ({ imageId, container: `${assignment.namespace}/${assignment.name}/${name}` }));
+    }));
   }
 
   async close(): Promise<void> {
     this.#exits[Symbol.dispose]();
     this.#logTimer?.[Symbol.dispose]();
     for (const worker of this.#workers.values()) worker.close();
+    this.#bursts[Symbol.dispose]();
     this.#flush();
     this.#closed = true;
     await Promise.resolve();
@@ -268,7 +322,7 @@ class LocalPodService implements PodService {
     this.#orphans.delete(uid);
     const assignment = PodAssignment.fromPartial({
       uid, namespace: labels["io.kubernetes.pod.namespace"] ?? "", name: labels["io.kubernetes.pod.name"] ?? "", restartPolicy: "Never",
-      containers: [...found.containers.keys()].map((name) => ({ name })),
+      keepWritableLayer: labels[KEEP_LABEL] === "true", containers: [...found.containers.keys()].map((name) => ({ name })),
     });
     const worker = this.#add(assignment, undefined);
     worker.adopt(found.containers, true);
@@ -281,6 +335,18 @@ class LocalPodService implements PodService {
       if (this.#workers.has(uid)) continue;
       rm(directory, { recursive: true, force: true }).catch((error: unknown) => this.#options.logger.warn("can't remove old logs", { directory, err: describeError(error) }));
     }
+  }
+
+  /** Files that containers of pods kept of which nothing else is left: the database was lost before the pod was deleted. */
+  #sweepLayers(): void {
+    const { runtime, logger } = this.#options;
+    const known = new Set([...this.#workers.values()].flatMap((w) => allContainers(w.assignment).map((c) => w.instanceId(c.name))));
+    for (const id of runtime.keptLayers()) if (!known.has(id)) runtime.remove(id).catch((error: unknown) => logger.warn("can't remove an old writable layer", { container: id, err: error }));
+  }
+
+  #heldByOthers(worker: PodWorker): ReturnType<typeof heldBy> {
+    const others = [...this.#workers.values()].filter((w) => w !== worker && !w.record.released).map((w) => heldBy(w.assignment, w.record));
+    return { milliCpu: others.reduce((sum, h) => sum + h.milliCpu, 0), memoryBytes: others.reduce((sum, h) => sum + h.memoryBytes, 0) };
   }
 
   #forget(worker: PodWorker): void {
@@ -325,7 +391,7 @@ class LocalPodService implements PodService {
       const isMissing = !existsSync(path); // renamed by an agent that was killed before it could say so to conmon
       if (!isMissing && sizeOf(path) <= maxLogBytes) continue;
       if (!isMissing) rotate(path, maxLogFiles);
-      this.#options.runtime.reopenLog(containerId(worker.uid, name, attempt)).catch((error: unknown) => this.#options.logger.warn("can't rotate a log", { path, err: describeError(error) }));
+      this.#options.runtime.reopenLog(worker.instanceId(name)).catch((error: unknown) => this.#options.logger.warn("can't rotate a log", { path, err: describeError(error) }));
     }
   }
 }

@@ -23,9 +23,9 @@ const step = (assignment: Assignment, own: PodRecord, situation: Partial<Situati
 const describe = (s: Step): string => {
   switch (s.kind) {
     case "wait": return s.untilMs === undefined ? "wait" : `wait ${s.untilMs - NOW}`;
-    case "signal": case "kill": return `${s.kind} ${s.containers.map((c) => c.name).join(",")}`;
+    case "signal": case "kill": case "unpause": return `${s.kind} ${s.containers.map((c) => c.name).join(",")}`;
     case "stop": return `stop ${s.stop.reason}${s.stop.deadlineMs > 0 ? ` ${s.stop.deadlineMs - NOW}` : ""}${s.verdict ? ` ${s.verdict.reason}` : ""}`;
-    case "sandbox": case "volumes": case "release": case "finish": return s.kind;
+    case "sandbox": case "volumes": case "resize": case "release": case "finish": case "halt": case "halted": case "rerun": case "revive": return s.kind;
     default: return `${s.kind} ${s.container.name}`;
   }
 };
@@ -71,6 +71,9 @@ test("restarts by policy, the first at once, then after 10 s, 20 s ... 5 min; a 
   t.is(step(p, record(p, { main: { ...ended(1, 0, 600_000), crashes: 50 } })), "restart main");
   t.is(step(pod({ restartPolicy: "OnFailure" }), record(p, { main: ended(1) })), "restart main");
   t.is(step(pod({ restartPolicy: "OnFailure" }), record(p, { main: ended(0) })), "stop finished 30000");
+  const twice = pod({ restartPolicy: "OnFailure", annotations: { "gantry.io/max-restarts": "2" } });
+  t.is(step(twice, record(p, { main: { ...ended(1), attempt: 1 } })), "restart main");
+  t.is(step(twice, record(p, { main: { ...ended(1), attempt: 2 } })), "stop finished 30000", "docker's on-failure:2");
   t.is(step(pod({ restartPolicy: "Never" }), record(p, { main: ended(3) })), "stop finished 30000");
   t.deepEqual([1, 2, 3, 4, 5, 6, 7, 99].map(restartDelayMs), [0, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000]);
   t.deepEqual([1, 2, 6].map(retryDelayMs), [10_000, 20_000, 300_000]);
@@ -189,4 +192,109 @@ test("property: from any history a deleted pod comes to its end in few steps, re
     if (!own.gone) return t.fail(`seed ${seed} doesn't end: ${seen.join("; ")}`);
     t.is(seen.filter((s) => s === "release").length, 1);
   }
+});
+
+test("stopped by request: signal, grace, kill, collect, and then nothing until it is taken back", (t) => {
+  const p = pod({ desiredState: "stopped", stopGraceMs: 5000 });
+  t.is(step(p, record(p, { main: running })), "halt");
+  const halt = { sinceMs: NOW - 1000 };
+  t.is(step(p, record(p, { main: running }, { halt })), "signal main");
+  t.is(step(p, record(p, { main: { ...running, signalled: true } }, { halt })), "wait 4000");
+  t.is(step(p, record(p, { main: { ...running, signalled: true } }, { halt: { sinceMs: NOW - 5000 } })), "kill main");
+  t.is(step(p, record(p, { main: { ...running, signalled: true } }, { halt: { sinceMs: NOW - 6000, killedAtMs: NOW - 1000 } })), "wait 9000");
+  t.is(step(p, record(p, { main: { ...ended(143), collected: false } }, { halt })), "collect main");
+  t.is(step(p, record(p, { main: ended(143) }, { halt })), "halted");
+  t.is(step(p, record(p, { main: ended(143) })), "wait");
+  t.is(step(pod({ ...p, stopGraceMs: 0 }), record(p, { main: running }, { halt })), "kill main", "a shorter grace counts at once");
+  t.is(step(pod({ ...p, stopGraceMs: undefined }), record(p, { main: { ...running, signalled: true } }, { halt })), "wait 29000", "the pod's own grace otherwise");
+});
+
+test("what ended by request runs again when it may, at once and whatever the policy, and is no outcome of the pod", (t) => {
+  for (const restartPolicy of ["Always", "OnFailure", "Never"]) {
+    const p = pod({ restartPolicy });
+    const end = ended(0);
+    const own = record(p, { main: { ...end, crashes: 9, end: { ...end.end!, byRequest: true } } });
+    t.is(outcome(p, own), undefined);
+    t.is(step(p, own), "restart main");
+    t.is(step(pod({ ...p, desiredState: "stopped" }), own), "wait");
+  }
+});
+
+test("a stopped pod begins nothing, neither pulls nor restarts, but is deleted like others", (t) => {
+  const p = pod({ desiredState: "stopped" });
+  t.is(step(p, newPodRecord(p, NOW)), "wait");
+  t.is(step(p, record(p, { main: ended(1) })), "wait");
+  t.is(step(p, record(p, { main: { phase: "created", imageId: "i" } })), "wait");
+  t.is(step(pod({ ...p, deletion: { requestedMs: NOW, graceMs: 7000 } }), record(p, { main: running }, { halt: { sinceMs: NOW } })), "stop deleted 7000");
+  t.is(step(pod({ ...p, restartPolicy: "Never" }), record(p, { main: ended(1) })), "stop finished 30000", "what ended by itself before stays ended by itself");
+});
+
+test("a restart by request: the same, and then all anew; once for each value", (t) => {
+  const p = pod({ restartRequest: "r2" });
+  t.is(step(p, record(p, { main: running })), "wait", "one that was there from the start is none");
+  const old = { restartRequest: "r1" };
+  t.is(step(p, record(p, { main: running }, old)), "halt");
+  t.is(step(p, record(p, { main: running }, { ...old, halt: { sinceMs: NOW } })), "signal main");
+  t.is(step(p, record(p, { main: ended(0) }, { ...old, halt: { sinceMs: NOW } })), "rerun");
+  t.is(step(p, record(p, { main: { ...ended(1), crashes: 20 } }, old)), "rerun", "a container in its back-off doesn't wait");
+  t.is(step(p, record(p, { main: { imageId: "i" } }, { restartRequest: "r2", halt: { sinceMs: NOW } })), "halted");
+  t.is(step(pod({ ...p, desiredState: "stopped" }), record(p, { main: ended(0) }, old)), "wait", "beside stopped it waits");
+  t.is(step(pod(), record(p, { main: running }, old)), "wait", "taking the request back asks for nothing");
+});
+
+test("a pod that ended by itself runs again when asked, after it was released; one that was deleted or overdue does not", (t) => {
+  const p = pod({ restartPolicy: "Never", restartRequest: "r2" });
+  const finished = { restartRequest: "r1", stop: { reason: "finished", deadlineMs: NOW } } as const;
+  t.is(step(p, record(p, { main: ended(0) }, finished)), "release");
+  t.is(step(p, record(p, { main: ended(0) }, { ...finished, released: true })), "revive");
+  t.is(step(p, record(p, { main: ended(0) }, { ...finished, restartRequest: "r2", released: true })), "wait");
+  t.is(step(p, record(p, { main: ended(0) }, { ...finished, stop: { reason: "failed", deadlineMs: NOW }, released: true })), "wait");
+  t.is(step(pod({ ...p, deletion: { requestedMs: NOW, graceMs: 0 } }), record(p, { main: ended(0) }, { ...finished, released: true })), "stop deleted 0");
+});
+
+test("paused: what runs is frozen, what is frozen is thawed before anything else can end it", (t) => {
+  const p = pod({ desiredState: "paused" });
+  const frozen = { ...running, paused: true };
+  t.is(step(p, record(p, { main: running })), "pause main");
+  t.is(step(p, record(p, { main: frozen })), "wait");
+  t.is(step(p, record(p, { main: { phase: "created", imageId: "i" } })), "start main");
+  t.is(step(pod(), record(p, { main: frozen })), "unpause main");
+  t.is(step(pod({ desiredState: "stopped" }), record(p, { main: frozen }, { halt: { sinceMs: NOW - 99_000 } })), "unpause main");
+  t.is(step(p, record(p, { main: frozen }, { stop: { reason: "deleted", deadlineMs: NOW } })), "unpause main");
+});
+
+test("created: everything but the start", (t) => {
+  const p = pod({ desiredState: "created" });
+  t.is(step(p, record(p, { main: { imageId: "i" } })), "create main");
+  t.is(step(p, record(p, { main: { phase: "created", imageId: "i" } })), "wait");
+  t.is(step(pod(), record(p, { main: { phase: "created", imageId: "i" } })), "start main");
+});
+
+test("a deletion without grace kills once and then waits: not again and again within one turn", (t) => {
+  const p = pod({ deletion: { requestedMs: NOW, graceMs: 0 } });
+  t.is(step(p, record(p, { main: running })), "stop deleted 0");
+  t.is(step(p, record(p, { main: running }, { stop: { reason: "deleted", deadlineMs: NOW } })), "kill main");
+  t.is(step(p, record(p, { main: { ...running, signalled: true } }, { stop: { reason: "deleted", deadlineMs: NOW, killedAtMs: NOW } })), "wait 10000");
+});
+
+test("sidecars end after what they serve, one by one, the last one first", (t) => {
+  const p = pod({ initContainers: [{ name: "s1", restartPolicy: "Always" }, { name: "s2", restartPolicy: "Always" }], ephemeralContainers: [{ ...pod().containers[0]!, name: "debug" }] });
+  const stop = { stop: { reason: "deleted", deadlineMs: NOW + 5000 } } as const;
+  const asked: Partial<ContainerRecord> = { ...running, signalled: true };
+  const all = { s1: running, s2: running, main: running, debug: running };
+  t.is(step(p, record(p, all, stop)), "signal main,debug");
+  t.is(step(p, record(p, { ...all, main: asked, debug: asked }, stop)), "wait 5000");
+  t.is(step(p, record(p, { ...all, main: ended(0), debug: ended(0) }, stop)), "signal s2");
+  t.is(step(p, record(p, { s1: running, s2: asked, main: ended(0), debug: ended(0) }, stop)), "wait 5000");
+  t.is(step(p, record(p, { s1: running, s2: ended(0), main: ended(0), debug: ended(0) }, stop)), "signal s1");
+  t.is(step(p, record(p, all, { stop: { reason: "deleted", deadlineMs: NOW } })), "kill s1,s2,main,debug");
+});
+
+test("a container for debugging starts as soon as there is a sandbox, also before init containers are done; it is never restarted and doesn't hold the pod", (t) => {
+  const p = pod({ initContainers: [{ name: "init" }], ephemeralContainers: [{ ...pod().containers[0]!, name: "debug" }] });
+  t.is(step(p, record(p, { init: { imageId: "i" }, debug: { imageId: "i" } }, { sandbox: false })), "sandbox");
+  t.is(step(p, record(p, { init: running, debug: { imageId: "i" } })), "create debug");
+  t.is(step(p, record(p, { init: running, debug: ended(1, 3_600_000) })), "wait");
+  const done = pod({ restartPolicy: "Never", ephemeralContainers: p.ephemeralContainers });
+  t.is(outcome(done, record(done, { main: ended(0), debug: running })), "Succeeded");
 });

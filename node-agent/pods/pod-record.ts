@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Assignment } from "./assignment.ts";
+import type { Allocation } from "./resize.ts";
 
 export interface ContainerEnd {
   readonly containerId: string;
@@ -14,6 +15,8 @@ export interface ContainerEnd {
   readonly message: string;
   readonly startedAtMs: number;
   readonly finishedAtMs: number;
+  /** After the stop signal of a stop or restart that a user asked for: no end of the pod's own, and no crash. */
+  readonly byRequest?: boolean;
 }
 
 /** Something that failed and will be tried again. */
@@ -42,8 +45,15 @@ export interface ContainerRecord {
   /** The startup probe, if any, has succeeded. */
   started: boolean;
   ready: boolean;
+  /** Frozen: it runs, but does nothing. */
+  paused?: boolean;
   /** Restarts in a row of instances that did not last (restart-delay.ts). */
   crashes: number;
+  /** What the node has set aside for it, and what is in force: they differ from the assignment while it is being resized (resize.ts). */
+  allocated?: Allocation;
+  applied?: Allocation;
+  /** It was ended so that it comes back with what it was given: at once, and whatever the restart policy. */
+  restarting?: boolean;
   end?: ContainerEnd;
   lastEnd?: ContainerEnd;
   failure?: Failure;
@@ -54,6 +64,8 @@ export interface PodStop {
   readonly reason: "deleted" | "unassigned" | "failed" | "finished";
   /** SIGKILL from then on. */
   readonly deadlineMs: number;
+  /** When it was sent last. Apart from the deadline, which a later deletion may cut short. */
+  readonly killedAtMs?: number;
 }
 
 export interface PodRecord {
@@ -68,9 +80,17 @@ export interface PodRecord {
   volumesGeneration: number;
   /** Of the sandbox or the volumes. */
   failure?: Failure;
-  /** The pod ended against its will: DeadlineExceeded. */
+  /** How far a change of resources is; absent when there is none outstanding. */
+  resize?: { readonly state: "Deferred" | "Infeasible" | "InProgress"; readonly message: string; readonly generation: number;
+    /** 0: not before the assignment changes. */
+    readonly retryAtMs: number };
+  /** The pod ended against its will: DeadlineExceeded, Evicted. */
   verdict?: { readonly reason: string; readonly message: string };
   stop?: PodStop;
+  /** A stop or restart that a user asked for is under way since then; SIGKILL was sent at killedAtMs. */
+  halt?: { readonly sinceMs: number; readonly killedAtMs?: number };
+  /** The newest request for a restart that was carried out, or that was there from the start. */
+  restartRequest?: string;
   /** Containers, volumes and sandbox are gone; logs stay until the pod is deleted. */
   released: boolean;
   gone: boolean;
@@ -82,14 +102,22 @@ export const newContainerRecord = (): ContainerRecord => ({
 });
 
 export const newPodRecord = (assignment: Assignment, nowMs: number): PodRecord => ({
-  generation: 0, startTimeMs: nowMs, stagesMs: { accepted: nowMs }, sandbox: false, ip: "", volumesGeneration: -1, released: false, gone: false,
+  generation: 0, startTimeMs: nowMs, stagesMs: { accepted: nowMs }, sandbox: false, ip: "", volumesGeneration: -1, released: false, gone: false, restartRequest: assignment.restartRequest,
   containers: Object.fromEntries(allContainers(assignment).map((c) => [c.name, newContainerRecord()])),
 });
 
-export const allContainers = (assignment: Assignment): readonly Container[] => [...assignment.initContainers, ...assignment.containers];
+/** Those that the pod was made with. */
+export const podContainers = (assignment: Assignment): readonly Container[] => [...assignment.initContainers, ...assignment.containers];
+
+/** Those, and the ones that were added for debugging. */
+export const allContainers = (assignment: Assignment): readonly Container[] => [...podContainers(assignment), ...assignment.ephemeralContainers];
 
 /** An init container that goes on beside the others (restartPolicy: Always). */
 export const isSidecar = (container: Container): boolean => container.restartPolicy === "Always";
+
+/** Of an instance. A container that keeps its files is one and the same over all its restarts, for users too: as docker's. */
+export const instanceIdOf = (assignment: Pick<Assignment, "uid" | "keepWritableLayer">, name: string, attempt: number): string =>
+  containerId(assignment.uid, name, assignment.keepWritableLayer ? 0 : attempt);
 
 /** 64 hexadecimal digits, as container ids usually are. */
 export const containerId = (podUid: string, name: string, attempt: number): string => createHash("sha256").update(`${podUid}/${name}/${attempt}`).digest("hex");

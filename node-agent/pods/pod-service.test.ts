@@ -11,6 +11,7 @@ import type { ContainerState, PodStatus, StreamFrame } from "../../proto/gen/gan
 import type { Image } from "../images/image-service.ts";
 import { LocalState } from "../local-state.ts";
 import { FakeMachine, FakeRuntime } from "../runtime/fake-runtime.ts";
+import type { PublishedPod } from "../network/pod-network.ts";
 import { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
 import { createPodService } from "./local-pod-service.ts";
@@ -20,7 +21,7 @@ import { podHostname } from "./sandbox.ts";
 import { makePod, type PodShape } from "./testing.ts";
 
 const IMAGE: Image = {
-  id: "sha256:aa", manifestDigest: "sha256:bb", names: ["docker.io/library/app:1"], sizeBytes: 1, architecture: "amd64", layerDirs: ["/layer"],
+  id: "sha256:aa", manifestDigest: "sha256:bb", names: ["docker.io/library/app:1"], sizeBytes: 1, architecture: "amd64", createdMs: 0, manifestBytes: 0, mediaType: "", layers: [], layerDirs: ["/layer"],
   config: { entrypoint: [], cmd: ["sh", "-c", "forever"], env: [], workingDir: "", user: "", stopSignal: "", volumes: [], labels: {}, exposedPorts: [] },
 };
 
@@ -29,6 +30,7 @@ class Bench {
   readonly clock = new FakeClock();
   readonly machine = new FakeMachine();
   readonly attached = new Set<string>();
+  readonly published = new Map<string, PublishedPod>();
   readonly pinned = new Set<string>();
   readonly cgroups = new Set<string>();
   readonly images = new Map<string, Image>([["app:1", IMAGE], [IMAGE.id, IMAGE]]);
@@ -64,15 +66,20 @@ class Bench {
           return { ip: "10.1.2.3", gateway: "10.1.2.1", prefixLength: 24 };
         },
         detach: (uid) => void this.attached.delete(uid), reconcile: () => undefined,
+        publish: async (uid, pod) => void this.published.set(uid, pod), withdraw: async (uid) => void this.published.delete(uid),
+        restorePublished: async (pods) => {
+          this.published.clear();
+          for (const [uid, pod] of pods) this.published.set(uid, pod);
+        },
       },
       namespaces: {
         pinNamespaces: ({ net, ipc, uts }) => { for (const path of [net, ipc, uts]) if (path) this.pinned.add(path); },
         unpin: (path) => void this.pinned.delete(path), isPinned: (path) => this.pinned.has(path),
       },
       mounts: { mountTmpfs: () => undefined, unmount: () => undefined },
-      cgroups: { create: (path) => void this.cgroups.add(path), remove: async (path) => void this.cgroups.delete(path) },
+      cgroups: { create: (path) => void this.cgroups.add(path), remove: async (path) => void this.cgroups.delete(path), apply: () => undefined, readStats: () => undefined },
       volumes: new VolumeService({ root: join(this.directory, "volumes"), localRoot: join(this.directory, "local") }),
-      options: { runRoot: join(this.directory, "run"), logRoot: join(this.directory, "logs"), nodeMemoryBytes: 8e9, defaultPidsLimit: 0, maxLogBytes: 100, maxLogFiles: 3, hostIp: () => "192.0.2.1" },
+      options: { runRoot: join(this.directory, "run"), logRoot: join(this.directory, "logs"), allocatable: { milliCpu: 4000, memoryBytes: 8e9, ephemeralStorageBytes: 0, pods: 100, extended: {} }, nodeMemoryBytes: 8e9, defaultPidsLimit: 0, maxLogBytes: 100, maxLogFiles: 3, hostIp: () => "192.0.2.1" },
     });
     this.service.onStatus((status) => this.reports.push(status));
     await this.service.recover();
@@ -213,7 +220,7 @@ test("what can't be run: StartError is an end, config errors and runtime errors 
   await b.run(pod({ restartPolicy: "Never", containers: [{ command: ["nope"] }] }));
   t.is(b.last().phase, "Failed");
   t.is(show(b.last().containers[0]!.state), "terminated StartError 128");
-  await b.run(pod({ uid: "v", containers: [{ mounts: [{ volume: "none", path: "/x", readOnly: false, subPath: "", propagation: "" }] }] }));
+  await b.run(pod({ uid: "v", containers: [{ mounts: [{ volume: "none", path: "/x", readOnly: false, subPath: "", subPathExpr: "", propagation: "" }] }] }));
   t.is(show(b.last("v").containers[0]!.state), "waiting CreateContainerConfigError");
   b.runtime.failNext.set("create", new GantryError("InternalError", "disk full"));
   await b.run(pod({ uid: "w" }));
@@ -353,7 +360,7 @@ test("exec and logs: frames go through, and wrong requests say what there is", a
   const b = await open(t);
   await b.run(pod());
   const frames: StreamFrame[] = [];
-  const request = { podUid: "u", container: "", command: ["sh", "-c", "cat; exit 2"], stdin: true, stdout: true, stderr: true, tty: false };
+  const request = { podUid: "u", container: "", command: ["sh", "-c", "cat; exit 2"], stdin: true, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false };
   const input = (async function* (): AsyncIterable<StreamFrame> {
     yield await Promise.resolve({ frame: { $case: "stdin" as const, value: Buffer.from("hello") } });
     yield { frame: { $case: "stdinClosed" as const, value: true } };
@@ -407,4 +414,248 @@ test("a log that has grown is rotated, and one whose rotation was cut short is f
 test("a pod's long name is cut to a host name", (t) => {
   t.is(podHostname(makePod({ name: `${"a".repeat(62)}-b` })), "a".repeat(62));
   t.is(podHostname(makePod({ name: "p", hostname: "h" })), "h");
+});
+
+const changed = (p: Assignment, generation: number, changes: Partial<Assignment>): Assignment => ({ ...p, generation, ...changes });
+
+test("stopped by request it stays, with address and id, and runs again when the request is taken back; whatever its policy", async (t) => {
+  const b = await open(t);
+  const p = pod({ restartPolicy: "Never", keepWritableLayer: true, containers: [{ command: ["sh", "-c", "trap"] }] });
+  await b.run(p);
+  await b.run(changed(p, 2, { desiredState: "stopped" }));
+  t.like(b.last(), { phase: "Running", reason: "Stopped", podIps: ["10.1.2.3"] });
+  t.is(show(b.last().containers[0]!.state), "terminated Stopped 0");
+  t.deepEqual([b.attached.size, b.machine.containers.size, b.machine.layers.size], [1, 0, 1], "address and files stay");
+  await b.restart();
+  t.is(b.last().reason, "Stopped");
+  await b.run(changed(p, 3, {}));
+  t.like(b.last(), { phase: "Running", reason: "" });
+  t.like(b.last().containers[0], { ready: true, restartCount: 1, containerId: `fake://${b.id()}` });
+  await b.run(changed(deleted(p, 0), 4, {}));
+  await b.rest();
+  t.true(b.last().gone);
+  t.deepEqual([b.attached.size, b.machine.containers.size, b.machine.layers.size], [0, 0, 0]);
+});
+
+test("one that doesn't hear the stop signal is killed after the grace, also by an agent that was started meanwhile", async (t) => {
+  const b = await open(t);
+  const p = pod();
+  await b.run(p);
+  await b.run(changed(p, 2, { desiredState: "stopped", stopGraceMs: 4000, stopSignal: "USR1" }));
+  t.true(b.runtime.calls.includes(`kill ${b.id()} 10`));
+  t.is(show(b.last().containers[0]!.state), "running");
+  await b.restart();
+  await b.clock.advance(4000);
+  await b.rest();
+  t.is(show(b.last().containers[0]!.state), "terminated Stopped 137");
+  t.deepEqual(b.machine.layers.size, 0, "a plain pod's files go with its container");
+});
+
+test("a restart by request happens once, is no crash, and brings back a pod that had ended", async (t) => {
+  const b = await open(t);
+  const p = pod({ restartRequest: "r0" });
+  await b.run(p);
+  await b.run(changed(p, 2, { restartRequest: "r1", stopGraceMs: 0 }));
+  await b.rest();
+  t.like(b.last().containers[0], { restartCount: 1, ready: true });
+  await b.restart();
+  await b.run(changed(p, 3, { restartRequest: "r1" }));
+  t.is(b.last().containers[0]!.restartCount, 1);
+  b.runtime.end(b.id("main", 1), 1);
+  await b.rest();
+  t.like(b.last().containers[0], { restartCount: 2, ready: true }, "the first crash is restarted at once");
+
+  const once = pod({ uid: "v", restartPolicy: "Never", keepWritableLayer: true, containers: [{ command: ["sh", "-c", "trap"] }] });
+  await b.run(once);
+  b.runtime.end(b.id("main", 0, "v"), 3);
+  await b.rest();
+  t.is(b.last("v").phase, "Failed");
+  t.deepEqual([b.attached.size, [...b.machine.layers]], [1, [b.id("main", 0, "v")]], "its address is given back, its files are not");
+  await b.run(changed(once, 2, { restartRequest: "again" }));
+  t.like(b.last("v"), { phase: "Running" });
+  t.is(show(b.last("v").containers[0]!.lastState), "terminated Error 3");
+  b.runtime.end(b.id("main", 0, "v"), 0);
+  await b.rest();
+  t.is(b.last("v").phase, "Succeeded");
+  await b.run(changed(deleted(once), 3, {}));
+  t.true(b.last("v").gone);
+  t.is(b.machine.layers.size, 0);
+});
+
+test("paused it is frozen, not ready, found so by the next agent, and can still be stopped", async (t) => {
+  const b = await open(t);
+  const p = pod({ containers: [{ command: ["sh", "-c", "trap"] }] });
+  await b.run(p);
+  await b.run(changed(p, 2, { desiredState: "paused" }));
+  t.true(b.machine.frozen.has(b.id()));
+  t.like(b.last(), { phase: "Running", reason: "Paused" });
+  t.like(b.last().containers[0], { ready: false, started: true });
+  const none = (async function* () { yield* [] as StreamFrame[]; })();
+  t.true(isCode(await t.throwsAsync(b.service.exec({ podUid: "u", container: "", command: ["sh"], stdin: false, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false }, none, async () => undefined, new AbortController().signal)), "BadRequest"));
+  await b.restart();
+  t.is(b.last().reason, "Paused");
+  await b.run(changed(p, 3, {}));
+  t.false(b.machine.frozen.has(b.id()));
+  t.like(b.last().containers[0], { ready: true, restartCount: 0 });
+  await b.run(changed(p, 4, { desiredState: "paused" }));
+  await b.run(changed(p, 5, { desiredState: "stopped" }));
+  await b.rest();
+  t.is(b.last().reason, "Stopped");
+  t.is(show(b.last().containers[0]!.state), "terminated Stopped 0");
+});
+
+test("a pod that can't be frozen says so and is tried again", async (t) => {
+  const b = await open(t);
+  await b.run(pod());
+  b.runtime.failNext.set("pause", new GantryError("FailedPrecondition", "no freezer here"));
+  await b.run(changed(pod(), 2, { desiredState: "paused" }));
+  t.like(b.last(), { reason: "", message: "no freezer here" });
+  await b.clock.advance(10_000);
+  await b.rest();
+  t.is(b.last().reason, "Paused");
+});
+
+test("created: everything is there but the process; start is then at once", async (t) => {
+  const b = await open(t);
+  const p = pod({ desiredState: "created" });
+  await b.run(p);
+  t.like(b.last(), { phase: "Pending" });
+  t.is(show(b.last().containers[0]!.state), "waiting Created");
+  t.is(b.machine.containers.get(b.id())?.state.phase, "created");
+  await b.run(changed(p, 2, { desiredState: "running", restartRequest: "x" }));
+  t.like(b.last().containers[0], { ready: true, restartCount: 0 });
+});
+
+test("kept files of a pod that nobody knows any more are removed", async (t) => {
+  const b = await open(t);
+  b.machine.layers.add("forgotten");
+  await b.run(pod({ keepWritableLayer: true }));
+  b.service.setAll([pod({ keepWritableLayer: true })]);
+  await b.rest();
+  t.deepEqual([...b.machine.layers], [b.id()]);
+});
+
+test("staged pods: made ahead, shown as Staged, started together at their instant; the books follow", async (t) => {
+  const b = await open(t);
+  const atMs = b.clock.nowMs() + 60_000;
+  const pods = ["u", "v", "w"].map((uid) => pod({ uid, name: uid, startAtMs: atMs, restartPolicy: "Never", containers: [{}, { name: "side" }] }));
+  await b.run(...pods);
+  t.true(b.last().staged);
+  t.is(show(b.last("v").containers[0]!.state), "waiting Staged");
+  await b.clock.advance(59_999);
+  await b.rest();
+  t.false(b.runtime.calls.some((c) => c.startsWith("start")));
+  const reports = b.reports.length;
+  await b.clock.advance(1);
+  t.is(b.runtime.calls.filter((c) => c.startsWith("start")).length, 6, "all in one turn");
+  t.is(b.reports.length, reports);
+  await b.clock.advance(200);
+  await b.rest();
+  t.is(b.reports.length, reports + 3);
+  t.like(b.last("w"), { phase: "Running", staged: false });
+  const started = b.last("w").containers[0]!.state?.state;
+  t.is(started?.$case === "running" ? started.value.startedAtMs : 0, atMs);
+});
+
+test("staged pods survive their agent: what is due when it comes back starts at once, what was deleted never does", async (t) => {
+  const b = await open(t);
+  const atMs = b.clock.nowMs() + 60_000;
+  const [late, gone] = ["u", "v"].map((uid) => pod({ uid, name: uid, startAtMs: atMs }));
+  await b.run(late!, gone!);
+  await b.run(deleted(gone!, 0));
+  t.true(b.last("v").gone);
+  t.is(b.machine.containers.size, 1);
+  await b.restart();
+  t.is(b.machine.containers.size, 1, "adopted, not made anew");
+  t.true(b.last("u").staged);
+  b.clock.stepWall(90_000);
+  await b.restart();
+  await b.clock.advance(200);
+  await b.rest();
+  t.is(b.last("u").phase, "Running");
+  t.false(b.runtime.calls.includes(`start ${b.id("main", 0, "v")}`));
+});
+
+test("a staged command that can't run is said ahead, and ends the pod only at its instant", async (t) => {
+  const b = await open(t);
+  await b.run(pod({ restartPolicy: "Never", startAtMs: b.clock.nowMs() + 60_000, containers: [{ command: ["nonsense"] }] }));
+  t.is(show(b.last().containers[0]!.state), "waiting CreateContainerError");
+  t.is(b.last().phase, "Pending");
+  await b.clock.advance(61_000);
+  await b.rest();
+  t.is(show(b.last().containers[0]!.state), "terminated StartError 128");
+  t.is(b.last().phase, "Failed");
+});
+
+test("the wall clock steps: the start follows it", async (t) => {
+  const b = await open(t);
+  const atMs = b.clock.nowMs() + 60_000;
+  await b.run(pod({ startAtMs: atMs }));
+  b.clock.stepWall(-30_000);
+  await b.clock.advance(60_000);
+  await b.rest();
+  t.true(b.last().staged);
+  await b.clock.advance(30_200);
+  await b.rest();
+  t.is(b.last().phase, "Running");
+});
+
+test("attach: what is typed reaches the container, what it writes from now on comes back, until it ends", async (t) => {
+  const b = await open(t);
+  const p = pod({ desiredState: "created", containers: [{ stdin: true, tty: true }] });
+  await b.run(p);
+  const log = b.machine.containers.get(b.id())!.spec.logPath;
+  mkdirSync(join(log, ".."), { recursive: true });
+  const line = (text: string, tag = "F"): void => writeFileSync(log, `2026-01-01T00:00:00.000000001Z stdout ${tag} ${text}\n`, { flag: "a" });
+  line("before");
+  const inputs: ((frame: StreamFrame | undefined) => void)[] = [];
+  const sent: StreamFrame[] = [{ frame: { $case: "resize", value: { width: 80, height: 24 } } }, { frame: { $case: "stdin", value: Buffer.from("ls\n") } }];
+  const input = (async function* (): AsyncIterable<StreamFrame> {
+    yield* sent;
+    await new Promise<void>((resolve) => inputs.push(() => resolve()));
+  })();
+  let out = "";
+  const all = Promise.withResolvers<void>();
+  const request = { podUid: "u", container: "main", stdin: true, stdout: true, stderr: true, tty: true, fromStart: false };
+  const attached = b.service.commands.attach(request, input, async ({ frame }) => {
+    if (frame?.$case === "stdout") out += frame.value.toString();
+    if (out.endsWith("file\n")) all.resolve();
+  }, new AbortController().signal);
+  await b.run(changed(p, 2, {}));
+  line("$ ", "P");
+  line("file");
+  await all.promise;
+  t.is(out, "$ file\n");
+  t.deepEqual(b.machine.inputs.get(b.id()), ["ls\n"]);
+  b.runtime.end(b.id(), 0);
+  await attached;
+  await t.throwsAsync(b.service.commands.attach({ ...request, podUid: "none" }, input, async () => undefined, new AbortController().signal), { message: /no pod none/ });
+});
+
+test("kill and top are for what runs; a paused container is only killed for good", async (t) => {
+  const b = await open(t);
+  await b.run(pod());
+  await b.service.commands.kill({ podUid: "u", container: "", signal: 12 });
+  t.true(b.runtime.calls.includes(`kill ${b.id()} 12`));
+  t.deepEqual(b.service.commands.top({ podUid: "u", container: "main" }).processes.map((p) => p.pid).filter((pid) => pid !== 100), []);
+  await b.run(changed(pod(), 2, { desiredState: "paused" }));
+  t.true(isCode(await t.throwsAsync(b.service.commands.kill({ podUid: "u", container: "", signal: 15 })), "Conflict"));
+  await b.run(changed(pod({ restartPolicy: "Never" }), 3, { desiredState: "stopped", stopGraceMs: 0 }));
+  await b.rest();
+  t.true(isCode(await t.throwsAsync(b.service.commands.kill({ podUid: "u", container: "", signal: 9 })), "Conflict"));
+  t.true(isCode(t.throws(() => b.service.commands.top({ podUid: "u", container: "" })), "Conflict"));
+});
+
+test("host ports come with the sandbox, survive the agent, and go with the pod", async (t) => {
+  const b = await open(t);
+  const ports = [{ name: "", containerPort: 80, hostPort: 8080, hostIp: "", protocol: "TCP" }, { name: "", containerPort: 81, hostPort: 0, hostIp: "", protocol: "TCP" }];
+  const p = pod({ containers: [{ command: ["sh", "-c", "trap"], ports }] });
+  await b.run(p, pod({ uid: "v", hostNetwork: true, containers: [{ ports }] }));
+  const expected = [["u", { name: "ns/p", ip: "10.1.2.3", ports: [{ port: 8080, hostIp: "", protocol: "TCP", containerPort: 80 }] }]];
+  t.deepEqual([...b.published], expected as never);
+  b.published.set("ghost", { name: "ns/ghost", ip: "10.1.2.9", ports: [] });
+  await b.restart();
+  t.deepEqual([...b.published], expected as never);
+  await b.run(deleted(p));
+  t.deepEqual([...b.published], []);
 });

@@ -3,7 +3,7 @@
 import type { Container, ContainerState, ContainerStatus, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Assignment } from "./assignment.ts";
 import { SHOW_BACKOFF_AFTER_MS, crashesAfter, isInitialized, outcome, restartAtMs } from "./next-step.ts";
-import { containerId, type ContainerEnd, type ContainerRecord, type PodRecord } from "./pod-record.ts";
+import { allContainers, instanceIdOf, type ContainerEnd, type ContainerRecord, type PodRecord } from "./pod-record.ts";
 import { restartDelayMs } from "./restart-delay.ts";
 
 export interface StatusContext {
@@ -28,6 +28,12 @@ const goDuration = (ms: number): string => {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${seconds % 60}s`;
 };
 
+/** Everything that can be made before the instant is: the first init container, or all main ones, wait for their start only. */
+const isStaged = (assignment: Assignment, record: PodRecord, nowMs: number): boolean => {
+  const first = assignment.initContainers.length > 0 ? assignment.initContainers.slice(0, 1) : assignment.containers;
+  return assignment.startAtMs > nowMs && record.stop === undefined && first.every((c) => record.containers[c.name]!.phase === "created");
+};
+
 const waitingState = (assignment: Assignment, container: Container, own: ContainerRecord, record: PodRecord, { nowMs }: StatusContext): ContainerState => {
   const unresolved = assignment.unresolved[container.name] || assignment.unresolved[""];
   if (unresolved) return waiting("CreateContainerConfigError", unresolved);
@@ -36,6 +42,9 @@ const waitingState = (assignment: Assignment, container: Container, own: Contain
     return waiting("ImagePullBackOff", `Back-off pulling image ${JSON.stringify(container.image)}: ${failure.reason}: ${failure.message}`);
   }
   if (failure) return waiting(failure.reason, failure.message);
+  if (assignment.ephemeralContainers.includes(container)) return waiting("ContainerCreating", record.failure?.message);
+  if (own.phase === "created" && assignment.desiredState === "created") return waiting("Created");
+  if (isStaged(assignment, record, nowMs)) return waiting("Staged", `starts at ${new Date(assignment.startAtMs).toISOString()}`);
   const isInit = assignment.initContainers.includes(container);
   if (!isInit && assignment.initContainers.length > 0 && !isInitialized(assignment, record)) return waiting("PodInitializing");
   return waiting(isInit || assignment.initContainers.length === 0 ? "ContainerCreating" : "PodInitializing", record.failure?.message);
@@ -45,7 +54,7 @@ const stateOf = (assignment: Assignment, container: Container, record: PodRecord
   const own = record.containers[container.name]!;
   if (own.phase === "running") return { state: { $case: "running", value: { startedAtMs: own.startedAtMs } } };
   if (own.phase === "ended" && own.end) {
-    const atMs = record.stop ? undefined : restartAtMs(assignment, container, own);
+    const atMs = record.stop || assignment.desiredState === "stopped" ? undefined : restartAtMs(assignment, container, own);
     const delayMs = restartDelayMs(crashesAfter(own));
     if (atMs === undefined || delayMs === 0) return terminated(own.end, context);
     return waiting("CrashLoopBackOff", `back-off ${goDuration(delayMs)} restarting failed container=${container.name} pod=${assignment.name}_${assignment.namespace}(${assignment.uid})`);
@@ -62,10 +71,11 @@ const containerStatus = (assignment: Assignment, container: Container, record: P
   const running = own.phase === "running";
   return {
     name: container.name, image: container.image, imageId: own.imageId, restartCount: own.attempt,
-    containerId: own.phase === "none" && own.attempt === 0 ? "" : `${context.runtimeScheme}${containerId(assignment.uid, container.name, own.phase === "none" ? own.attempt - 1 : own.attempt)}`,
-    ready: running ? own.ready : isInit && own.phase === "ended" && own.end?.exitCode === 0,
+    containerId: own.phase === "none" && own.attempt === 0 ? "" : `${context.runtimeScheme}${instanceIdOf(assignment, container.name, own.phase === "none" ? own.attempt - 1 : own.attempt)}`,
+    ready: running ? own.ready && !own.paused : isInit && own.phase === "ended" && own.end?.exitCode === 0,
     started: running && own.started,
     state, lastState: last ? terminated(last, context) : undefined,
+    allocated: own.allocated?.requests, actualRequests: running ? own.applied?.requests : undefined, actualLimits: running ? own.applied?.limits : undefined,
   };
 };
 
@@ -79,20 +89,35 @@ export const buildStatus = (assignment: Assignment, record: PodRecord, context: 
   const phase = end && allEnded(assignment, record) ? end : stopped && begun && allEnded(assignment, record) ? (wellEnded ? "Succeeded" : "Failed") : begun ? "Running" : "Pending";
   return {
     uid: assignment.uid, namespace: assignment.namespace, name: assignment.name, generation: record.generation,
-    phase, reason: record.verdict?.reason ?? "", message: record.verdict?.message ?? "",
+    phase, ...toldReason(assignment, record, phase),
     podIps: assignment.hostNetwork ? (record.sandbox && context.hostIp !== "" ? [context.hostIp] : []) : record.ip === "" ? [] : [record.ip],
     hostIp: context.hostIp, startTimeMs: record.startTimeMs,
     initContainers: assignment.initContainers.map((c) => containerStatus(assignment, c, record, context)),
     containers: assignment.containers.map((c) => containerStatus(assignment, c, record, context)),
+    ephemeralContainers: assignment.ephemeralContainers.map((c) => containerStatus(assignment, c, record, context)),
     gone: record.gone, initialized: initialized || begun,
-    staged: assignment.startAtMs > context.nowMs && assignment.containers.every((c) => record.containers[c.name]!.phase === "created"),
-    stagesMs: { ...record.stagesMs },
+    staged: isStaged(assignment, record, context.nowMs),
+    stagesMs: { ...record.stagesMs }, resize: record.resize && !record.stop ? { state: record.resize.state, message: record.resize.message, generation: record.resize.generation } : undefined,
   };
+};
+
+/** Why the pod is as it is, where its phase doesn't say: shown as its status by `kubectl get pods`. */
+const toldReason = (assignment: Assignment, record: PodRecord, phase: string): { readonly reason: string; readonly message: string } => {
+  if (record.verdict) return record.verdict;
+  const own = [...assignment.initContainers, ...assignment.containers].map((c) => record.containers[c.name]!);
+  const isOver = phase === "Succeeded" || phase === "Failed" || record.stop !== undefined;
+  if (!isOver && assignment.desiredState === "stopped" && own.every((c) => c.phase !== "running")) return { reason: "Stopped", message: "stopped by request" };
+  if (!isOver && assignment.desiredState === "paused") {
+    const running = own.filter((c) => c.phase === "running");
+    if (running.length > 0 && running.every((c) => c.paused)) return { reason: "Paused", message: "paused by request" };
+    if (record.failure) return { reason: "", message: record.failure.message };
+  }
+  return { reason: "", message: "" };
 };
 
 /** No container runs: a phase of Succeeded or Failed says that the pod uses nothing any more. */
 const allEnded = (assignment: Assignment, record: PodRecord): boolean =>
-  [...assignment.initContainers, ...assignment.containers].every((c) => record.containers[c.name]?.phase !== "running" && record.containers[c.name]?.phase !== "created");
+  allContainers(assignment).every((c) => record.containers[c.name]?.phase !== "running" && record.containers[c.name]?.phase !== "created");
 
 /** Nothing in it that anybody waits for: the pod is on its way, without a fault. */
 export const isMereProgress = (status: PodStatus): boolean =>

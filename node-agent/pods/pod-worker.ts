@@ -7,12 +7,14 @@ import type { Container, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime } from "../runtime/container-runtime.ts";
 import type { Permits } from "../runtime/permits.ts";
 import type { Assignment } from "./assignment.ts";
+import { BOOKS_AFTER_MS, type Bursts, type Staged } from "./bursts.ts";
 import type { ContainerSteps } from "./container-steps.ts";
 import { runHandler } from "./handlers.ts";
 import { crashesAfter, nextStep, type Step } from "./next-step.ts";
-import { allContainers, containerId, newContainerRecord, newPodRecord, type ContainerRecord, type Failure, type PodRecord } from "./pod-record.ts";
+import { allContainers, instanceIdOf, isSidecar, newContainerRecord, newPodRecord, podContainers, type ContainerRecord, type Failure, type PodRecord } from "./pod-record.ts";
 import { buildStatus, isMereProgress, type StatusContext } from "./pod-status.ts";
 import { ContainerProbes, hasProbes } from "./probes.ts";
+import { allocationOf, isUnallocated, isUnapplied, takesRestart, withAllocation, type Verdict } from "./resize.ts";
 import { retryDelayMs } from "./restart-delay.ts";
 
 export interface WorkerContext {
@@ -23,7 +25,10 @@ export interface WorkerContext {
   readonly steps: ContainerSteps;
   /** Pods between sandbox and start: finishing one beats beginning all. */
   readonly lane: Permits;
+  readonly bursts: Bursts;
   readonly hostIp: () => string;
+  /** Has the node room for what the pod's containers ask for now? */
+  admitResize(worker: PodWorker): Verdict;
   /** Soon, together with what others save. */
   save(worker: PodWorker): void;
   /** Now: before what can't be found out again is destroyed. */
@@ -34,13 +39,15 @@ export interface WorkerContext {
 
 /** A pod that comes up within this time is reported once, when it runs. */
 const QUIET_MS = 300;
-/** SIGKILL is sent again if a process is still there. */
-const KILL_AGAIN_MS = 10_000;
+/** A resize that the node has no room for, or that failed, is tried again after this. */
+const RESIZE_AGAIN_MS = 10_000;
 const STATUS_UNKNOWN_EXIT_CODE = 137;
 /** Steps between which a pod keeps its place in the lane. */
 const IN_LANE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "create", "start"] as const);
 
-export class PodWorker {
+const CLEARS_FAILURE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "release", "pause", "unpause"] as const);
+
+export class PodWorker implements Staged {
   assignment: Assignment;
   readonly record: PodRecord;
   /** A new assignment for the uid came when this pod was on its way out. */
@@ -50,6 +57,8 @@ export class PodWorker {
   readonly #probes = new Map<string, ContainerProbes>();
   readonly #exitListeners = new Map<string, Set<() => void>>();
   readonly #ids = new Map<string, { readonly attempt: number; readonly id: string }>();
+  /** By a burst, and not in the books yet. */
+  readonly #justStarted: { readonly container: Container; readonly attempt: number }[] = [];
   #unassigned = false;
   #running = false;
   #rung = false;
@@ -79,7 +88,7 @@ export class PodWorker {
     const { attempt } = this.record.containers[name]!;
     const known = this.#ids.get(name);
     if (known?.attempt === attempt) return known.id;
-    const id = containerId(this.uid, name, attempt);
+    const id = instanceIdOf(this.assignment, name, attempt);
     this.#ids.set(name, { attempt, id });
     return id;
   }
@@ -117,6 +126,18 @@ export class PodWorker {
     void this.#run();
   }
 
+  /** Ends the pod for the node's sake; see PodService. A longer grace than the pod's own is not given. */
+  evict({ message, graceMs }: { readonly message: string; readonly graceMs: number }): boolean {
+    if (this.#unassigned || this.record.stop || this.assignment.deletion) return false;
+    this.record.verdict = { reason: "Evicted", message };
+    this.record.stop = { reason: "failed", deadlineMs: this.#context.clock.nowMs() + Math.min(graceMs, this.assignment.terminationGraceMs) };
+    delete this.record.failure;
+    this.#interrupt.abort(new GantryError("Cancelled", "the pod is evicted"));
+    this.#context.save(this);
+    this.ring();
+    return true;
+  }
+
   /** The runtime's side of the story, after a restart of the agent. */
   adopt(found: ReadonlyMap<string, { readonly attempt: number; readonly state: ContainerPhase }>, sandboxIntact: boolean): void {
     if (!sandboxIntact) {
@@ -147,7 +168,9 @@ export class PodWorker {
       own.phase = "created";
     } else if (state.phase === "running") {
       if (own.phase !== "running") this.#begin(container, own, state.startedAtMs);
-      this.#startProbes(container, own);
+      // The kernel knows; the record may have missed the last step.
+      own.paused = this.#context.runtime.isPaused(this.instanceId(container.name));
+      if (!own.paused) this.#startProbes(container, own);
     } else if (!(own.phase === "ended" && own.end?.containerId === state.exit.id)) {
       own.startedAtMs = state.startedAtMs;
       this.#noteExit(container, own, state.exit);
@@ -177,12 +200,14 @@ export class PodWorker {
     const listeners = this.#exitListeners.get(name) ?? new Set();
     this.#exitListeners.set(name, listeners);
     listeners.add(abort);
-    if (this.record.containers[name]?.phase !== "running") abort();
+    const phase = this.record.containers[name]?.phase;
+    if (phase !== "running" && phase !== "created") abort();
     return { signal: controller.signal, [Symbol.dispose]: () => void listeners.delete(abort) };
   }
 
   close(): void {
     this.#closed = true;
+    this.#context.bursts.forget(this);
     this.#timer?.[Symbol.dispose]();
     this.#quiet?.[Symbol.dispose]();
     for (const probes of this.#probes.values()) probes[Symbol.dispose]();
@@ -204,7 +229,7 @@ export class PodWorker {
         const step = this.#held(nextStep(this.assignment, this.record, { nowMs: this.#context.clock.nowMs(), unassigned: this.#unassigned }));
         if (step.kind === "wait" || this.#closed) {
           this.#publish();
-          if (step.kind === "wait" && step.untilMs !== undefined) this.#timer = this.#context.clock.setTimer(Math.max(0, step.untilMs - this.#context.clock.nowMs()), () => this.ring());
+          if (step.kind === "wait") this.#sleep(step.untilMs);
           return;
         }
         if (IN_LANE.has(step.kind)) {
@@ -220,6 +245,7 @@ export class PodWorker {
         this.#context.save(this);
         if (step.kind === "finish" && this.record.stop?.reason === "unassigned") {
           this.#closed = true;
+          this.#context.bursts.forget(this);
           this.#context.forget(this);
           return;
         }
@@ -233,6 +259,50 @@ export class PodWorker {
       this.#running = false;
       if (this.#rung) this.ring();
     }
+  }
+
+  #sleep(untilMs: number | undefined): void {
+    const { clock, bursts } = this.#context;
+    const { startAtMs } = this.assignment;
+    const isStaged = startAtMs > clock.nowMs() && !this.record.stop && Object.values(this.record.containers).some((own) => own.phase === "created");
+    if (isStaged) bursts.expect(this, startAtMs);
+    else bursts.forget(this);
+    // Its instant itself is the burst's; what that leaves over is done after the others' books.
+    const wakeMs = isStaged && untilMs === startAtMs ? startAtMs + BOOKS_AFTER_MS : untilMs;
+    if (wakeMs !== undefined) this.#timer = clock.setTimer(Math.max(0, wakeMs - clock.nowMs()), () => this.ring());
+  }
+
+  /** See bursts.ts. In the midst of a step nothing is started here: the worker comes to it by itself. */
+  startDue(): number {
+    if (this.#running || this.#closed) return 0;
+    const { clock, runtime } = this.#context;
+    let count = 0;
+    for (;;) {
+      const step = this.#held(nextStep(this.assignment, this.record, { nowMs: clock.nowMs(), unassigned: this.#unassigned }));
+      if (step.kind !== "start") return count;
+      try {
+        const begun = runtime.startAtOnce(this.instanceId(step.container.name));
+        if (!begun) return count;
+        const own = this.record.containers[step.container.name]!;
+        this.#begin(step.container, own, begun.startedAtMs);
+        this.record.stagesMs["started"] ??= begun.startedAtMs;
+        this.#justStarted.push({ container: step.container, attempt: own.attempt });
+      } catch {
+        return count; // the usual way finds out why, and says so
+      }
+      count++;
+    }
+  }
+
+  settle(): void {
+    if (this.#closed) return;
+    for (const { container, attempt } of this.#justStarted.splice(0)) {
+      const own = this.record.containers[container.name]!;
+      // It may have ended already, and run anew.
+      if (own.phase === "running" && own.attempt === attempt) this.#afterStart(container, own).catch((error: unknown) => this.#logger.error("what comes after a start failed", { container: container.name, err: error }));
+    }
+    this.#context.save(this);
+    this.ring();
   }
 
   /** After a failed step nothing but a stop is tried before its time. */
@@ -254,7 +324,7 @@ export class PodWorker {
       this.#logger.warn("a pod's step failed", { step: step.kind, err: error, retryMs: this.record.failure.retryAtMs - nowMs });
       return;
     }
-    if (step.kind === "sandbox" || step.kind === "volumes" || step.kind === "release") delete this.record.failure;
+    if (CLEARS_FAILURE.has(step.kind)) delete this.record.failure;
   }
 
   async #carryOut(step: Exclude<Step, { readonly kind: "wait" }>): Promise<void> {
@@ -263,7 +333,7 @@ export class PodWorker {
     switch (step.kind) {
       case "pull": return this.#pull(step.container);
       case "sandbox":
-        record.ip = steps.makeSandbox(assignment);
+        record.ip = await steps.makeSandbox(assignment);
         record.sandbox = true;
         this.#reach("sandboxed");
         return;
@@ -271,18 +341,33 @@ export class PodWorker {
         steps.prepareVolumes(assignment, record.ip);
         record.volumesGeneration = assignment.generation;
         return;
+      case "resize": return this.#resize();
       case "create": return this.#create(step.container);
       case "start": return this.#start(step.container);
       case "collect": {
         const own = record.containers[step.container.name]!;
         this.#context.flush();
-        await runtime.remove(this.instanceId(step.container.name));
+        await runtime.remove(this.instanceId(step.container.name), { keepLayer: assignment.keepWritableLayer });
         own.collected = true;
         return;
       }
+      case "pause": return this.#pause(step.container);
+      case "unpause":
+        for (const container of step.containers) this.#unpause(container);
+        return;
+      case "halt":
+        record.halt = { sinceMs: clock.nowMs() };
+        return;
+      case "halted":
+        delete record.halt;
+        return;
+      case "rerun": return this.#rerun(() => true);
+      case "revive": return this.#revive();
       case "restart": return this.#prepareRestart(record.containers[step.container.name]!, step.container);
       case "stop":
         record.stop = step.stop;
+        // What it kept for a later start goes with it.
+        if (assignment.keepWritableLayer) record.released = false;
         if (step.verdict) record.verdict = step.verdict;
         delete record.failure;
         this.#interrupt.abort(new GantryError("Cancelled", "the pod is to stop"));
@@ -290,7 +375,7 @@ export class PodWorker {
       case "signal":
         for (const container of step.containers) {
           record.containers[container.name]!.signalled = true;
-          void this.#askToEnd(container, record.stop!.deadlineMs);
+          void this.#askToEnd(container, step.deadlineMs);
         }
         return;
       case "kill":
@@ -299,7 +384,8 @@ export class PodWorker {
           own.signalled = true;
           await runtime.kill(this.instanceId(container.name), 9);
         }
-        record.stop = { ...record.stop!, deadlineMs: clock.nowMs() + KILL_AGAIN_MS };
+        if (record.stop) record.stop = { ...record.stop, killedAtMs: clock.nowMs() };
+        else if (record.halt) record.halt = { ...record.halt, killedAtMs: clock.nowMs() };
         return;
       case "release": return this.#release();
       case "finish":
@@ -328,16 +414,22 @@ export class PodWorker {
     const own = this.record.containers[container.name]!;
     const { steps, clock } = this.#context;
     try {
-      const made = await steps.create(this.assignment, container, own, this.record.ip);
+      const targetId = container.targetContainer === "" ? undefined : this.instanceId(container.targetContainer);
+      own.allocated ??= allocationOf(container);
+      const made = await steps.create(this.assignment, withAllocation(container, own), own, this.record.ip, targetId);
       if (made === "image is gone") {
         own.imageId = "";
         return;
       }
       own.phase = "created";
+      own.applied = own.allocated;
       delete own.failure;
       this.#reach("created");
     } catch (error) {
-      if (steps.isStartError(error)) {
+      if (steps.isStartError(error) && this.assignment.startAtMs > clock.nowMs()) {
+        // Before its instant nothing of it has run, so nothing has ended either: said now, tried once more at the instant.
+        this.#fail(own, "CreateContainerError", error, this.assignment.startAtMs);
+      } else if (steps.isStartError(error)) {
         const nowMs = clock.nowMs();
         this.#end(own, { containerId: this.instanceId(container.name), exitCode: 128, signal: 0, reason: "StartError", message: describeError(error), startedAtMs: 0, finishedAtMs: nowMs });
         own.collected = true;
@@ -365,6 +457,12 @@ export class PodWorker {
     }
     this.#begin(container, own, startedAtMs);
     this.#reach("started");
+    await this.#afterStart(container, own);
+  }
+
+  async #afterStart(container: Container, own: ContainerRecord): Promise<void> {
+    const { runtime } = this.#context;
+    const id = this.instanceId(container.name);
     if (container.postStart) await this.#postStart(container, own, id);
     // It may have ended within the same breath.
     const state = runtime.inspect(id);
@@ -373,10 +471,57 @@ export class PodWorker {
     this.#publish();
   }
 
+  async #pause(container: Container): Promise<void> {
+    // Frozen, it would answer no probe, and be ended for that.
+    this.#stopProbes(container.name);
+    const own = this.record.containers[container.name]!;
+    try {
+      await this.#context.runtime.pause(this.instanceId(container.name));
+      own.paused = true;
+    } catch (error) {
+      if (own.phase !== "running") return; // it ended meanwhile
+      this.#startProbes(container, own);
+      throw error;
+    }
+    this.#publish();
+  }
+
+  #unpause(container: Container): void {
+    const own = this.record.containers[container.name]!;
+    this.#context.runtime.unpause(this.instanceId(container.name));
+    own.paused = false;
+    if (own.phase === "running" && !this.record.stop && !this.record.halt) this.#startProbes(container, own);
+    this.#publish();
+  }
+
+  /** Whatever has ended runs anew, without waiting, and counts as no crash. In one piece with the note that it is done. */
+  #rerun(isMeant: (container: Container) => boolean): void {
+    for (const container of podContainers(this.assignment)) {
+      const own = this.record.containers[container.name]!;
+      delete own.failure;
+      const isDone = this.assignment.initContainers.includes(container) && !isSidecar(container) && own.end?.exitCode === 0;
+      if (own.phase !== "ended" || (isDone && !isMeant(container))) continue;
+      this.#prepareRestart(own, container);
+      own.crashes = 0;
+    }
+    this.record.restartRequest = this.assignment.restartRequest;
+    delete this.record.halt;
+    delete this.record.failure;
+  }
+
+  /** A pod that ended by itself runs again, in a new sandbox. Without its files what init containers prepared is gone, too. */
+  #revive(): void {
+    this.#rerun(() => !this.assignment.keepWritableLayer);
+    delete this.record.stop;
+    this.record.released = false;
+    this.#interrupt = new AbortController();
+  }
+
   #begin(container: Container, own: ContainerRecord, startedAtMs: number): void {
     own.phase = "running";
     own.startedAtMs = startedAtMs;
     own.signalled = false;
+    own.paused = false;
     own.started = container.startup === undefined;
     own.ready = own.started && container.readiness === undefined;
   }
@@ -437,7 +582,7 @@ export class PodWorker {
       using _timer = clock.setTimer(deadlineMs - clock.nowMs(), () => late.abort(new GantryError("Timeout", "the grace period is over")));
       await this.#quietly(runHandler(container.preStop, this.#handlerTarget(id), late.signal));
     }
-    await this.#quietly(runtime.kill(id, this.#context.steps.stopSignal(own)));
+    await this.#quietly(runtime.kill(id, this.#context.steps.stopSignal(this.assignment.stopSignal || own.stopSignal)));
   }
 
   async #quietly(work: Promise<void>): Promise<void> {
@@ -450,47 +595,101 @@ export class PodWorker {
 
   #prepareRestart(own: ContainerRecord, container: Container): void {
     const crashes = crashesAfter(own);
-    const { end, attempt } = own;
-    Object.assign(own, newContainerRecord(), { attempt: attempt + 1, crashes });
+    const { end, attempt, imageId, stopSignal } = own;
+    // The files that it keeps lie on top of this very image.
+    const kept = this.assignment.keepWritableLayer ? { imageId, stopSignal } : {};
+    Object.assign(own, newContainerRecord(), { attempt: attempt + 1, crashes, ...kept });
     delete own.failure;
     delete own.end;
+    delete own.applied;
+    delete own.restarting;
     if (end) own.lastEnd = end;
     this.#context.steps.dropOldLogs(this.assignment, container.name, attempt);
+  }
+
+  /** Takes what the assignment asks for now, if the node has it, and brings it into force. May be done twice. */
+  #resize(): void {
+    const { record, assignment } = this;
+    const { clock, steps } = this.#context;
+    const { generation } = assignment;
+    const all = allContainers(assignment);
+    if (all.some((c) => isUnallocated(c, record.containers[c.name]))) {
+      const verdict = this.#context.admitResize(this);
+      if (verdict.state !== "ok") {
+        record.resize = { ...verdict, generation, retryAtMs: verdict.state === "Deferred" ? clock.nowMs() + RESIZE_AGAIN_MS : 0 };
+        this.#publish();
+        return;
+      }
+      for (const c of all) if (record.containers[c.name]!.allocated) record.containers[c.name]!.allocated = allocationOf(c);
+    }
+    try {
+      const unapplied = all.filter((c) => isUnapplied(record.containers[c.name]));
+      const restarting = unapplied.filter((c) => takesRestart(c, record.containers[c.name]!.applied!, record.containers[c.name]!.allocated!));
+      steps.applyResources(assignment, unapplied.filter((c) => !restarting.includes(c)).map((container) => ({ container, id: this.instanceId(container.name) })), record);
+      for (const c of unapplied) record.containers[c.name]!.applied = record.containers[c.name]!.allocated!;
+      for (const c of restarting) {
+        record.containers[c.name]!.restarting = true;
+        void this.#askToEnd(c, this.#killLater(c));
+      }
+      delete record.resize;
+      this.#logger.info("resources of a running pod were changed", { containers: unapplied.map((c) => c.name).join(",") });
+    } catch (error) {
+      record.resize = { state: "InProgress", message: describeError(error), generation, retryAtMs: clock.nowMs() + RESIZE_AGAIN_MS };
+    }
+    this.#publish();
+  }
+
+  /** SIGKILL when the pod's grace is over. Returns when that is. */
+  #killLater(container: Container): number {
+    const { clock, runtime } = this.#context;
+    const id = this.instanceId(container.name);
+    clock.setTimer(this.assignment.terminationGraceMs, () => void this.#quietly(runtime.kill(id, 9)));
+    return clock.nowMs() + this.assignment.terminationGraceMs;
   }
 
   async #release(): Promise<void> {
     const { runtime, steps } = this.#context;
     this.#context.flush();
     const records = Object.entries(this.record.containers);
-    await Promise.all(records.filter(([, own]) => own.phase !== "none" && !(own.phase === "ended" && own.collected)).map(([name]) => runtime.remove(this.instanceId(name))));
+    const keeps = this.assignment.keepWritableLayer;
+    // A pod that ended by itself may be started again; with its files, if it keeps them.
+    const keepLayer = keeps && this.record.stop?.reason === "finished";
+    const isThere = (own: ContainerRecord): boolean => own.phase !== "none" && !(own.phase === "ended" && own.collected);
+    await Promise.all(records.filter(([, own]) => isThere(own) || (keeps && !keepLayer)).map(([name]) => runtime.remove(this.instanceId(name), { keepLayer })));
     for (const [, own] of records) {
       if (own.phase === "created") own.phase = "none";
       own.collected = true;
     }
-    await steps.release(this.assignment);
+    await steps.release(this.assignment, { keepVolumes: keepLayer });
     this.record.sandbox = false;
     this.record.volumesGeneration = -1;
     this.record.released = true;
   }
 
   #noteExit(container: Container, own: ContainerRecord, exit: ContainerExit): void {
-    const reason = exit.oomKilled ? "OOMKilled" : exit.exitCode === 0 ? "Completed" : "Error";
+    const byRequest = own.signalled && this.record.stop === undefined;
+    const reason = exit.oomKilled ? "OOMKilled" : byRequest ? "Stopped" : exit.exitCode === 0 ? "Completed" : "Error";
     const message = this.#context.steps.terminationMessage(this.assignment, container, own.attempt, exit.exitCode);
-    this.#end(own, { containerId: exit.id, exitCode: exit.exitCode, signal: exit.signal, reason, message, startedAtMs: own.startedAtMs, finishedAtMs: exit.finishedAtMs });
-    this.#probes.get(container.name)?.[Symbol.dispose]();
-    this.#probes.delete(container.name);
+    this.#end(own, { containerId: exit.id, exitCode: exit.exitCode, signal: exit.signal, reason, message, startedAtMs: own.startedAtMs, finishedAtMs: exit.finishedAtMs, ...(byRequest ? { byRequest } : {}) });
+    this.#stopProbes(container.name);
     for (const tell of this.#exitListeners.get(container.name) ?? []) tell();
   }
 
-  #end(own: ContainerRecord, end: NonNullable<ContainerRecord["end"]>): void {
-    Object.assign(own, { phase: "ended", end, collected: false, ready: false, started: false, signalled: false } satisfies Partial<ContainerRecord>);
+  #stopProbes(name: string): void {
+    this.#probes.get(name)?.[Symbol.dispose]();
+    this.#probes.delete(name);
   }
 
-  #fail(own: ContainerRecord, reason: string, error: unknown): void {
+  #end(own: ContainerRecord, end: NonNullable<ContainerRecord["end"]>): void {
+    Object.assign(own, { phase: "ended", end, collected: false, ready: false, started: false, signalled: false, paused: false } satisfies Partial<ContainerRecord>);
+  }
+
+  #fail(own: ContainerRecord, reason: string, error: unknown, againAtMs?: number): void {
     const nowMs = this.#context.clock.nowMs();
     const count = (own.failure?.count ?? 0) + 1;
-    own.failure = { reason, message: describeError(error), atMs: nowMs, retryAtMs: nowMs + retryDelayMs(count), count } satisfies Failure;
-    this.#logger.warn("a container can't be started", { reason, err: error, retryMs: retryDelayMs(count) });
+    const retryAtMs = againAtMs ?? nowMs + retryDelayMs(count);
+    own.failure = { reason, message: describeError(error), atMs: nowMs, retryAtMs, count } satisfies Failure;
+    this.#logger.warn("a container can't be started", { reason, err: error, retryMs: retryAtMs - nowMs });
     this.#publish();
   }
 

@@ -1,21 +1,22 @@
 // What a pod has before its first container and after its last: pinned namespaces, address and link, the files for /etc, the pod's
 // cgroup. There is no process in it. Owns RUNROOT/pods/UID. Making and removing are idempotent.
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION, hostsNames } from "../../base/kube/pod-extras.ts";
 import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
 import type * as Mounts from "../linux/mount.ts";
 import type * as Namespaces from "../linux/namespaces.ts";
-import type { PodNetwork } from "../network/pod-network.ts";
+import type { HostPort, PodNetwork, PublishedPod } from "../network/pod-network.ts";
 import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { CgroupLimits, RuntimeMount } from "../runtime/container-runtime.ts";
 import type { Assignment } from "./assignment.ts";
 import { cpuShares, type SandboxFacts } from "./container-spec.ts";
 import { hostsFile, resolvConf } from "./pod-files.ts";
-import { allContainers } from "./pod-record.ts";
+import { podContainers } from "./pod-record.ts";
 
 export interface SandboxOptions {
   readonly runRoot: string;
-  readonly network: Pick<PodNetwork, "attach" | "detach">;
+  readonly network: Pick<PodNetwork, "attach" | "detach" | "publish" | "withdraw">;
   readonly namespaces: Pick<typeof Namespaces, "pinNamespaces" | "unpin" | "isPinned">;
   readonly mounts: Pick<typeof Mounts, "mountTmpfs" | "unmount">;
   readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
@@ -40,6 +41,12 @@ const podLimits = (pod: Assignment): CgroupLimits | undefined => {
 /** Linux takes at most 64 bytes, DNS 63 for one label; names of pods may be longer. Cut as kubelet does. */
 export const podHostname = (pod: Assignment): string => (pod.hostname || pod.name).slice(0, 63).replace(/[-.]+$/, "");
 
+/** Ports of the node that lead to the pod; on the host's network its ports are the node's already. */
+const hostPortsOf = (pod: Assignment): readonly HostPort[] =>
+  pod.hostNetwork ? [] : podContainers(pod).flatMap((c) => c.ports.filter((p) => p.hostPort > 0).map((p) => ({ port: p.hostPort, hostIp: p.hostIp, protocol: p.protocol || "TCP", containerPort: p.containerPort })));
+
+export const publishedPod = (pod: Assignment, ip: string): PublishedPod => ({ name: `${pod.namespace}/${pod.name}`, ip, ports: hostPortsOf(pod) });
+
 export class Sandboxes {
   readonly #options: SandboxOptions;
 
@@ -63,7 +70,7 @@ export class Sandboxes {
         ...(pod.hostNetwork ? {} : { net: this.#ns(pod.uid, "net"), uts: this.#ns(pod.uid, "uts"), hostname: podHostname(pod) }),
         ...(pod.hostIpc ? {} : { ipc: this.#ns(pod.uid, "ipc") }),
       });
-      const ip = pod.hostNetwork ? this.#options.hostIp() : network.attach(pod.uid, this.#ns(pod.uid, "net")).ip;
+      const ip = pod.hostNetwork ? this.#options.hostIp() : pod.annotations[NETWORK_ANNOTATION] === "none" ? "" : network.attach(pod.uid, this.#ns(pod.uid, "net")).ip;
       this.#writeFiles(pod, ip);
       cgroups.create(podCgroupPath(pod.qosClass, pod.uid), podLimits(pod));
       return pod.hostNetwork ? "" : ip;
@@ -73,9 +80,49 @@ export class Sandboxes {
     }
   }
 
+  /** Host ports, for the few pods that have some: it takes a process. */
+  async publish(pod: Assignment, ip: string): Promise<void> {
+    const published = publishedPod(pod, ip);
+    if (published.ports.length > 0) await this.#options.network.publish(pod.uid, published);
+  }
+
+  /** The limits of the pod as a whole; of several, as much as the most of them. */
+  limit(pod: Assignment, ...shapes: readonly Assignment[]): void {
+    const all = shapes.map(podLimits).filter((limits) => limits !== undefined);
+    if (all.length === 0) return;
+    const most = (pick: (limits: CgroupLimits) => number): number => (all.some((limits) => pick(limits) === 0) ? 0 : Math.max(...all.map(pick)));
+    this.#options.cgroups.create(podCgroupPath(pod.qosClass, pod.uid), {
+      cpuShares: Math.max(...all.map((limits) => limits.cpuShares)), cpuQuotaMilli: most((l) => l.cpuQuotaMilli), memoryBytes: most((l) => l.memoryBytes), pids: 0,
+    });
+  }
+
   /** Still all there? Not after the machine was restarted. */
   isIntact(pod: Assignment): boolean {
     return (pod.hostNetwork || this.#options.namespaces.isPinned(this.#ns(pod.uid, "net"))) && existsSync(join(this.directory(pod.uid), "hosts"));
+  }
+
+  #hosts(pod: Assignment, ip: string): string {
+    // In a group a pod knows itself by the names by which the others know it.
+    const own = pod.labels[HOSTS_GROUP_LABEL] ? hostsNames(pod).filter((n) => n !== podHostname(pod)) : [];
+    return hostsFile({ ip, hostname: [podHostname(pod), ...own].join(" "), aliases: pod.hostAliases });
+  }
+
+  /**
+   * Brings /etc/hosts up to date. In place: containers have mounted this very file, and another one in its stead they would not see.
+   * Overwritten first and cut then, so that nobody ever reads an empty file. `ip`: "" on the host's network.
+   */
+  refreshHosts(pod: Assignment, ip: string): void {
+    const path = join(this.directory(pod.uid), "hosts");
+    const text = this.#hosts(pod, pod.hostNetwork ? this.#options.hostIp() : ip);
+    if (!existsSync(path) || readFileSync(path, "utf8") === text) return;
+    const file = openSync(path, "r+");
+    try {
+      const bytes = Buffer.from(text);
+      writeSync(file, bytes, 0, bytes.length, 0);
+      ftruncateSync(file, bytes.length);
+    } finally {
+      closeSync(file);
+    }
   }
 
   facts(pod: Assignment, ip: string): SandboxFacts {
@@ -94,11 +141,12 @@ export class Sandboxes {
   /** POSIX shared memory is the pod's, not a container's; a pod of one container does with the container's own. */
   sharedMemory(pod: Assignment): RuntimeMount | undefined {
     if (pod.hostIpc) return { source: "/dev/shm", destination: "/dev/shm", type: "bind", options: ["rw"] };
-    return allContainers(pod).length > 1 ? { source: join(this.directory(pod.uid), "shm"), destination: "/dev/shm", type: "bind", options: ["rw"] } : undefined;
+    return podContainers(pod).length > 1 ? { source: join(this.directory(pod.uid), "shm"), destination: "/dev/shm", type: "bind", options: ["rw"] } : undefined;
   }
 
   /** Goes on when a step fails, and then throws the first error. */
   async remove(pod: Assignment): Promise<void> {
+    await this.#options.network.withdraw(pod.uid);
     this.#undo(pod.uid);
     // Of a pod whose record was lost the class is not known.
     for (const qosClass of pod.qosClass === "" ? ["Guaranteed", "Burstable", "BestEffort"] : [pod.qosClass]) await this.#options.cgroups.remove(podCgroupPath(qosClass, pod.uid));
@@ -138,11 +186,11 @@ export class Sandboxes {
     const dns = this.#options.dns();
     const nodeConf = NODE_RESOLV_CONF.find((path) => existsSync(path));
     const hostname = podHostname(pod);
-    writeFileSync(join(directory, "hosts"), hostsFile({ ip, hostname, aliases: pod.hostAliases }));
+    writeFileSync(join(directory, "hosts"), this.#hosts(pod, ip));
     writeFileSync(join(directory, "hostname"), `${hostname}\n`);
     writeFileSync(join(directory, "resolv.conf"), resolvConf(pod.dns, { ...dns, namespace: pod.namespace }, nodeConf === undefined ? "" : readFileSync(nodeConf, "utf8")));
     const shm = join(directory, "shm");
-    if (allContainers(pod).length > 1 && !pod.hostIpc && !existsSync(shm)) {
+    if (podContainers(pod).length > 1 && !pod.hostIpc && !existsSync(shm)) {
       mkdirSync(shm);
       this.#options.mounts.mountTmpfs(shm, { mode: 0o1777, sizeBytes: SHM_BYTES });
     }

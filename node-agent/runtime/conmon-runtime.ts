@@ -1,12 +1,13 @@
 // The container runtime on Linux: overlay root, OCI bundle, conmon and the OCI runtime. It alone writes below its two directories:
 //   RUNROOT/containers/ID/  bundle: config.json, rootfs, container.json (made last: without it the container is half made), started
 //   RUNROOT/exits/ID        exit code, written by conmon        RUNROOT/oci/ID  the OCI runtime's own state
-//   ROOT/containers/ID/     writable layer, on disk
+//   RUNROOT/roots/ID        root of a container that has ended, while somebody copies
+//   ROOT/containers/ID/     writable layer, on disk; with `keep` in it, it outlives its container
 // Memory holds only what these files say: after a SIGKILL at any point recover() finds the same. One turn changes a container: calls
 // for one id are not to overlap (pods/ has one worker a pod), but exits come at any time.
 import { createHash } from "node:crypto";
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
 import { rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
@@ -16,17 +17,19 @@ import { GantryError, describeError } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
+import { O_PATH } from "../linux/files.ts";
 import { isErrno } from "../linux/libc.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
+import { openInput, type ContainerInput } from "./attach.ts";
 import { buildConfig, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
-import { createUnderConmon, reopenLog } from "./conmon.ts";
+import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
-import type { ContainerExit, ContainerPhase, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
+import type { ContainerExit, ContainerPhase, ContainerRoot, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
-import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
+import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
 import { Permits } from "./permits.ts";
 import { resolveUserIn } from "./user.ts";
 
@@ -37,6 +40,8 @@ export interface ConmonRuntimeOptions {
   readonly runRoot: string;
   /** Name or path; "" or absent: crun, else runc. */
   readonly ociRuntime?: string;
+  /** More of them, for RuntimeClasses: handler -> name or path. crun and runc need not be named where they are installed. */
+  readonly handlers?: Readonly<Record<string, string>>;
   /** Absent or "": conmon on PATH. */
   readonly conmon?: string;
   /** Seccomp profiles of type Localhost are below it. Default: ROOT/seccomp. */
@@ -56,6 +61,12 @@ interface Saved {
   readonly pid: number;
   readonly startTicks: number;
   readonly process: OciProcess;
+  /** Absent in files of older agents. */
+  readonly stdin?: boolean;
+  /** Its first process doesn't take the others along: they are not in a process namespace of its own. */
+  readonly sharesPids?: boolean;
+  /** Of its RuntimeClass; absent: the default. */
+  readonly handler?: string;
 }
 
 interface Container extends Saved {
@@ -63,8 +74,16 @@ interface Container extends Saved {
   state: ContainerPhase;
 }
 
+interface StoppedRoot {
+  readonly path: string;
+  users: number;
+  readonly waiting: (() => void)[];
+}
+
 const ID = /^[A-Za-z0-9][A-Za-z0-9-]{12,127}$/;
 const SIGKILL = 9;
+/** Beside a writable layer: it is not to go with its container. */
+const KEEP = "keep";
 /** How long a killed container may take to be reported as ended. */
 const KILL_DEADLINE_MS = 10_000;
 /** After a restart: how long conmon may still take to write the exit code of a process that is gone. */
@@ -80,9 +99,12 @@ export class ConmonRuntime implements ContainerRuntime {
   readonly version: string;
   readonly #options: ConmonRuntimeOptions;
   readonly #oci: OciRuntime;
+  readonly #handlers: ReadonlyMap<string, OciRuntime>;
   readonly #conmon: string;
   readonly #host: Host;
   readonly #containers = new Map<string, Container>();
+  /** Of containers that have ended, mounted for somebody who reads or writes their files. */
+  readonly #roots = new Map<string, StoppedRoot>();
   readonly #exitHandlers = new Set<(exit: ContainerExit) => void>();
   readonly #exitWaiters = new Map<string, Set<() => void>>();
   readonly #watcher: FSWatcher;
@@ -110,12 +132,13 @@ export class ConmonRuntime implements ContainerRuntime {
         throw new GantryError("FailedPrecondition", `${conmon} --version fails: ${describeError(error)}`, { cause: error });
       }),
     ]);
-    return new ConmonRuntime(options, oci, conmon);
+    return new ConmonRuntime(options, oci, conmon, await openHandlers(options.handlers ?? {}, oci, runRoot));
   }
 
-  private constructor(options: ConmonRuntimeOptions, oci: OciRuntime, conmon: string) {
+  private constructor(options: ConmonRuntimeOptions, oci: OciRuntime, conmon: string, handlers: ReadonlyMap<string, OciRuntime>) {
     this.#options = options;
     this.#oci = oci;
+    this.#handlers = handlers;
     this.#conmon = conmon;
     this.version = `${oci.name}://${oci.version}`;
     this.#host = readHost(options.cgroups.describe().version === "v2", options.seccompDir ?? join(options.root, "seccomp"));
@@ -131,6 +154,8 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   async create(spec: ContainerSpec): Promise<{ readonly pid: number }> {
+    // The kernel takes an upper directory in one overlay at a time only.
+    while (this.#roots.has(spec.id)) await new Promise<void>((resolve) => this.#roots.get(spec.id)!.waiting.push(resolve));
     if (!ID.test(spec.id)) throw new GantryError("Invalid", `container id ${JSON.stringify(spec.id)}: 13 to 128 letters, digits and dashes are needed`);
     if (this.#containers.has(spec.id)) throw new GantryError("AlreadyExists", `container ${spec.id} exists`);
     const end = this.#createSeconds.startTimer();
@@ -138,14 +163,14 @@ export class ConmonRuntime implements ContainerRuntime {
     try {
       const config = this.#makeBundle(spec);
       const bundle = this.#bundle(spec.id);
-      const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, this.#oci);
+      const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, this.#ociOf(spec.handler));
       this.#keepFilter(spec);
-      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process };
+      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}), ...(spec.handler ? { handler: spec.handler } : {}) };
       writeFileSync(join(bundle, "container.json"), JSON.stringify(saved));
       this.#containers.set(spec.id, { ...saved, id: spec.id, state: { phase: "created", pid } });
       return { pid };
     } catch (error) {
-      await this.#undo(spec.id, spec.cgroupPath);
+      await this.#undo(spec.id, spec.cgroupPath, spec.keepLayer);
       throw readableCreateError(error, spec.args[0] ?? "");
     } finally {
       release();
@@ -154,16 +179,30 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   async start(id: string): Promise<{ readonly startedAtMs: number }> {
+    const container = this.#toStart(id);
+    // Noted before, not after: runc's command may return long after a short process has ended, which would then have ended before it started.
+    const startedAtMs = this.#options.clock.nowMs();
+    await startContainer(this.#ociOf(container.handler), id);
+    return this.#noteStart(container, startedAtMs);
+  }
+
+  startAtOnce(id: string): { readonly startedAtMs: number } | undefined {
+    const container = this.#toStart(id);
+    const startedAtMs = this.#options.clock.nowMs();
+    return startAtOnce(this.#ociOf(container.handler), id) ? this.#noteStart(container, startedAtMs) : undefined;
+  }
+
+  #toStart(id: string): Container {
     const container = this.#get(id);
     if (container.state.phase !== "created") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}, not created`);
-    const { pid } = container.state;
-    // Before, not after: runc's command may return long after a short process has ended, which would then have ended before it started.
-    const startedAtMs = this.#options.clock.nowMs();
-    await startContainer(this.#oci, id);
-    writeFileSync(join(this.#bundle(id), "started"), String(startedAtMs));
+    return container;
+  }
+
+  #noteStart(container: Container, startedAtMs: number): { readonly startedAtMs: number } {
+    writeFileSync(join(this.#bundle(container.id), "started"), String(startedAtMs));
     // With runc, which takes a while, the exit may have been noted before this line.
-    const now = container.state as ContainerPhase;
-    container.state = now.phase === "exited" ? { ...now, startedAtMs } : { phase: "running", pid, startedAtMs };
+    const now = container.state;
+    container.state = now.phase === "exited" ? { ...now, startedAtMs } : { phase: "running", pid: container.pid, startedAtMs };
     return { startedAtMs };
   }
 
@@ -174,7 +213,28 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#lookAfter(LOOK_AFTER_KILL_MS);
   }
 
-  async remove(id: string): Promise<void> {
+  async pause(id: string): Promise<void> {
+    const container = this.#get(id);
+    if (container.state.phase !== "running") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}: only a running one can be paused`);
+    await this.#options.cgroups.freeze(container.cgroupPath);
+  }
+
+  unpause(id: string): void {
+    const container = this.#get(id);
+    if (this.isPaused(id)) this.#options.cgroups.thaw(container.cgroupPath);
+  }
+
+  isPaused(id: string): boolean {
+    const container = this.#containers.get(id);
+    return container !== undefined && container.state.phase === "running" && this.#options.cgroups.isFrozen(container.cgroupPath);
+  }
+
+  keptLayers(): readonly string[] {
+    const directory = join(this.#options.root, "containers");
+    return readdirSync(directory).filter((id) => existsSync(join(directory, id, KEEP)));
+  }
+
+  async remove(id: string, { keepLayer = false }: { readonly keepLayer?: boolean } = {}): Promise<void> {
     const container = this.#containers.get(id);
     if (container && container.state.phase !== "exited") {
       signalProcess(container.pid, container.startTicks, SIGKILL);
@@ -184,14 +244,79 @@ export class ConmonRuntime implements ContainerRuntime {
         throw new GantryError("Timeout", `container ${id}: process ${container.pid} did not end within ${KILL_DEADLINE_MS / 1000} s of SIGKILL; is it waiting for a device or a dead network file system?`);
       }
     }
-    await this.#undo(id, container?.cgroupPath);
+    await this.#undo(id, container?.cgroupPath, keepLayer);
     this.#containers.delete(id);
   }
 
   async exec(id: string, options: ExecOptions): Promise<{ readonly exitCode: number }> {
     const container = this.#get(id);
     if (container.state.phase !== "running") throw new GantryError("FailedPrecondition", `container ${id} is ${container.state.phase}: commands can only be run in a running one`);
-    return execInContainer(this.#oci, { id, process: container.process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+    const { env = [], user = "", cwd = "" } = options;
+    const replaced = new Set(env.map((e) => e.split("=")[0]));
+    const process: OciProcess = {
+      ...container.process, env: [...container.process.env.filter((e) => !replaced.has(e.split("=")[0])), ...env],
+      ...(user === "" ? {} : { user: resolveUserIn(join(this.#bundle(id), "rootfs"), user, []) }), ...(cwd === "" ? {} : { cwd }),
+    };
+    return execInContainer(this.#ociOf(container.handler), { id, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+  }
+
+  openInput(id: string): ContainerInput {
+    const container = this.#get(id);
+    if (container.state.phase === "exited") throw new GantryError("FailedPrecondition", `container ${id} has ended`);
+    if (!container.stdin) throw new GantryError("FailedPrecondition", `container ${id} was made without standard input (stdin: true)`);
+    return openInput(join(this.#options.runRoot, "attach"), id);
+  }
+
+  resizeTerminal(id: string, size: { readonly width: number; readonly height: number }): void {
+    this.#get(id);
+    resizeTerminal(this.#bundle(id), size);
+  }
+
+  async openRoot(id: string, layerDirs: readonly string[]): Promise<ContainerRoot> {
+    const layer = join(this.#options.root, "containers", id);
+    const upper = join(layer, "upper");
+    const container = this.#containers.get(id);
+    if (container && container.state.phase !== "exited") {
+      const fd = openSync(`/proc/${container.pid}/root`, O_PATH | constants.O_DIRECTORY);
+      if (isAlive(container.pid, container.startTicks)) return { fd, upper, [Symbol.dispose]: () => closeSync(fd) };
+      // Of some other process by now.
+      closeSync(fd);
+      throw new GantryError("FailedPrecondition", `container ${id} has just ended: try again`);
+    }
+    if (!existsSync(join(layer, KEEP))) throw new GantryError("FailedPrecondition", `container ${id} does not run, and its files went with it`);
+    const mounted = this.#roots.get(id) ?? this.#mountStopped(id, layerDirs, upper, join(layer, "work"));
+    mounted.users++;
+    this.#roots.set(id, mounted);
+    const fd = openSync(mounted.path, O_PATH | constants.O_DIRECTORY);
+    let isOpen = true;
+    return {
+      fd, upper,
+      [Symbol.dispose]: () => {
+        if (!isOpen) return;
+        isOpen = false;
+        closeSync(fd);
+        if (--mounted.users === 0) this.#unmountStopped(id, mounted);
+      },
+    };
+  }
+
+  #mountStopped(id: string, layerDirs: readonly string[], upper: string, work: string): StoppedRoot {
+    const path = join(this.#options.runRoot, "roots", id);
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    mountOverlay({ lowerDirs: layerDirs, upper, work, target: path });
+    return { path, users: 0, waiting: [] };
+  }
+
+  #unmountStopped(id: string, { path, waiting }: StoppedRoot): void {
+    this.#roots.delete(id);
+    unmount(path, { detach: true });
+    rmdirSync(path);
+    for (const wake of waiting) wake();
+  }
+
+  processes(id: string): readonly number[] {
+    const container = this.#get(id);
+    return container.state.phase === "exited" ? [] : this.#options.cgroups.processes(container.cgroupPath);
   }
 
   inspect(id: string): ContainerPhase | undefined {
@@ -206,7 +331,14 @@ export class ConmonRuntime implements ContainerRuntime {
   async recover(): ReturnType<ContainerRuntime["recover"]> {
     const { root, runRoot, logger } = this.#options;
     const bundles = readdirSync(join(runRoot, "containers"));
-    const strays = readdirSync(join(root, "containers")).filter((id) => !bundles.includes(id));
+    const roots = join(runRoot, "roots");
+    // Of an agent that was killed while somebody copied.
+    for (const id of existsSync(roots) ? readdirSync(roots) : []) {
+      unmount(join(roots, id), { detach: true });
+      rmdirSync(join(roots, id));
+    }
+    const isKept = (id: string): boolean => existsSync(join(root, "containers", id, KEEP));
+    const strays = readdirSync(join(root, "containers")).filter((id) => !bundles.includes(id) && !isKept(id));
     await Promise.all([
       ...bundles.map(async (id) => {
         const container = this.#read(id);
@@ -216,7 +348,7 @@ export class ConmonRuntime implements ContainerRuntime {
         } else {
           logger.info("removing a half-made container", { container: id });
           await this.#killConmon(id);
-          await this.#undo(id, cgroupPathOf(this.#bundle(id)));
+          await this.#undo(id, cgroupPathOf(this.#bundle(id)), isKept(id));
         }
       }),
       // Their bundles are gone: the machine was restarted, or a removal was cut short.
@@ -240,6 +372,16 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#exitHandlers.clear();
   }
 
+  hasHandler(name: string): boolean {
+    return name === "" || this.#handlers.has(name);
+  }
+
+  #ociOf(handler: string | undefined): OciRuntime {
+    const oci = handler ? this.#handlers.get(handler) : this.#oci;
+    if (!oci) throw new GantryError("Invalid", `no runtime for ${JSON.stringify(handler)} is configured on this node (--runtime-handlers); there are: ${[...this.#handlers.keys()].join(", ") || "none"}`);
+    return oci;
+  }
+
   #bundle(id: string): string {
     return join(this.#options.runRoot, "containers", id);
   }
@@ -256,19 +398,21 @@ export class ConmonRuntime implements ContainerRuntime {
     const [rootfs, upper, work] = [join(bundle, "rootfs"), join(layer, "upper"), join(layer, "work")] as const;
     mkdirSync(rootfs, { recursive: true, mode: 0o700 });
     mkdirSync(layer, { recursive: true, mode: 0o711 });
-    mkdirSync(upper, { mode: 0o755 });
-    mkdirSync(work, { mode: 0o700 });
+    const keep = spec.keepLayer ?? false;
+    mkdirSync(upper, { mode: 0o755, recursive: keep });
+    mkdirSync(work, { mode: 0o700, recursive: keep });
+    if (keep) writeFileSync(join(layer, KEEP), "");
     mkdirSync(dirname(spec.logPath), { recursive: true });
-    this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs });
+    this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs }, keep);
     const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups);
     const config = buildConfig(spec, user, this.#host, { rootPath: rootfs, cgroupsPath: this.#options.cgroups.ociPath(spec.cgroupPath) });
     writeFileSync(join(bundle, "config.json"), JSON.stringify(this.#withFilter(config, spec)), { mode: 0o600 });
     return config;
   }
 
-  /** volatile: a writable layer never outlives its container, so nothing needs to be synced when it goes. */
-  #mountRoot(overlay: Parameters<typeof mountOverlay>[0]): void {
-    if (!this.#volatileOverlay) return mountOverlay(overlay);
+  /** volatile: a writable layer that does not outlive its container needs no sync when it goes. (The kernel takes such a one only once.) */
+  #mountRoot(overlay: Parameters<typeof mountOverlay>[0], keep: boolean): void {
+    if (keep || !this.#volatileOverlay) return mountOverlay(overlay);
     try {
       mountOverlay({ ...overlay, volatile: true });
     } catch (error) {
@@ -279,7 +423,7 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   #filterKey(spec: ContainerSpec): string | undefined {
-    if (!this.#oci.isCrun || spec.privileged || spec.seccomp.type !== "RuntimeDefault") return undefined;
+    if (!this.#oci.isCrun || (spec.handler ?? "") !== "" || spec.privileged || spec.seccomp.type !== "RuntimeDefault") return undefined;
     return createHash("sha256").update(JSON.stringify([this.version, spec.capabilitiesAdd, spec.capabilitiesDrop])).digest("hex").slice(0, 32);
   }
 
@@ -310,20 +454,21 @@ export class ConmonRuntime implements ContainerRuntime {
     } catch {
       return undefined;
     }
-    const startedAtMs = this.#startedAtMs(id);
+    const startedAtMs = this.#startedAtMs(id, saved.handler);
     const exit = this.#readExit(id, saved.cgroupPath);
     if (exit) return { ...saved, id, state: { phase: "exited", exit, startedAtMs } };
     return { ...saved, id, state: startedAtMs > 0 ? { phase: "running", pid: saved.pid, startedAtMs } : { phase: "created", pid: saved.pid } };
   }
 
   /** 0: not started. */
-  #startedAtMs(id: string): number {
+  #startedAtMs(id: string, handler: string | undefined): number {
     try {
       return Number(readFileSync(join(this.#bundle(id), "started"), "utf8")) || this.#options.clock.nowMs();
     } catch {
       // Killed between the start and the note of it: the FIFO is gone, and its directory changed when it went.
-      if (!this.#oci.isCrun || waitsForStart(this.#oci, id)) return 0;
-      return Math.round(statSync(join(this.#oci.stateRoot, id), { throwIfNoEntry: false })?.mtimeMs ?? 0);
+      const oci = this.#handlers.get(handler ?? "") ?? this.#oci;
+      if (!oci.isCrun || waitsForStart(oci, id)) return 0;
+      return Math.round(statSync(join(oci.stateRoot, id), { throwIfNoEntry: false })?.mtimeMs ?? 0);
     }
   }
 
@@ -435,18 +580,22 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   /** Everything that create() may have made, whatever of it is there. Goes on when a step fails, and then throws the first error. */
-  async #undo(id: string, cgroupPath: string | undefined): Promise<void> {
+  async #undo(id: string, cgroupPath: string | undefined, keepLayer = false): Promise<void> {
     const { root, runRoot, cgroups } = this.#options;
     const bundle = this.#bundle(id);
     const steps: (() => void | Promise<void>)[] = [
       async () => {
         if (cgroupPath === undefined) return;
-        if (!this.#containers.has(id)) await cgroups.kill(cgroupPath);
+        const container = this.#containers.get(id);
+        if (!container || container.sharesPids) await cgroups.kill(cgroupPath);
         await cgroups.remove(cgroupPath);
       },
-      () => forgetContainer(this.#oci, id),
+      // Of a half-made one nobody knows by which.
+      async () => {
+        for (const oci of new Set([this.#oci, ...this.#handlers.values()])) await forgetContainer(oci, id);
+      },
       () => unmount(join(bundle, "rootfs"), { detach: true }),
-      () => rm(join(root, "containers", id), { recursive: true, force: true }),
+      () => (keepLayer ? undefined : rm(join(root, "containers", id), { recursive: true, force: true })),
       () => rm(join(runRoot, "attach", id), { recursive: true, force: true }),
       () => rmSync(join(runRoot, "exits", id), { force: true }),
       // Last, and by name: a bundle that is still there is found again by recover().
@@ -467,6 +616,23 @@ export class ConmonRuntime implements ContainerRuntime {
     if (failure !== undefined) throw failure as Error;
   }
 }
+
+/** Each with a state directory of its own, but for the node's default under its own name. What is named and doesn't run is an error; what isn't is left out. */
+const openHandlers = async (named: Readonly<Record<string, string>>, own: OciRuntime, runRoot: string): Promise<ReadonlyMap<string, OciRuntime>> => {
+  const found = new Map<string, OciRuntime>([[own.name, own]]);
+  const wanted: readonly (readonly [string, string])[] = [...["crun", "runc"].filter((name) => !(name in named) && findCommand(name) !== undefined).map((name) => [name, name] as const), ...Object.entries(named)];
+  for (const [handler, command] of wanted) {
+    if (!(handler in named) && found.has(handler)) continue;
+    const stateRoot = join(runRoot, `oci-${handler}`);
+    mkdirSync(stateRoot, { recursive: true, mode: 0o700 });
+    try {
+      found.set(handler, await openOciRuntime(command, stateRoot));
+    } catch (error) {
+      if (handler in named) throw error;
+    }
+  }
+  return found;
+};
 
 /** The writable layer must never be deleted through a mount that an earlier step failed to take off. */
 const unmountIfMounted = (path: string): void => {

@@ -36,7 +36,7 @@ export const parseSync = (text: string): { readonly pid: number } | { readonly e
 
 /** Starts conmon, which creates the container. Returns its first process. "InternalError" with what the OCI runtime said. */
 export const createUnderConmon = async (
-  container: { readonly id: string; readonly name: string; readonly tty: boolean; readonly stdin: boolean }, paths: ConmonPaths, runtime: OciRuntime,
+  container: { readonly id: string; readonly name: string; readonly tty: boolean; readonly stdin: boolean; readonly stdinOnce?: boolean }, paths: ConmonPaths, runtime: OciRuntime,
 ): Promise<number> => {
   const errorPath = join(paths.bundle, "conmon.err");
   const args = [
@@ -44,6 +44,8 @@ export const createUnderConmon = async (
     "-b", paths.bundle, "-p", join(paths.bundle, "pid"), "--conmon-pidfile", join(paths.bundle, "conmon.pid"), "--exit-dir", paths.exitDir,
     "--persist-dir", paths.bundle, "--socket-dir-path", paths.socketDir, "-l", `k8s-file:${paths.log}`, "--no-sync-log",
     ...(container.tty ? ["-t"] : []), ...(container.stdin ? ["-i"] : []),
+    // A terminal has no end of input of its own: Ctrl-D is a letter like others.
+    ...(container.stdin && (container.tty || !container.stdinOnce) ? ["--leave-stdin-open"] : []),
   ];
   const pipe = makePipe();
   const errorFd = openSync(errorPath, "a", 0o600);
@@ -83,7 +85,13 @@ const readLine = (fd: number): Promise<string> =>
   });
 
 /** Makes conmon open its log file anew, after a rename. "NotFound" when conmon is gone. */
-export const reopenLog = (bundle: string): void => {
+export const reopenLog = (bundle: string): void => tell(bundle, REOPEN_LOG);
+
+/** Of a container's terminal. "NotFound" when conmon is gone. */
+export const resizeTerminal = (bundle: string, { width, height }: { readonly width: number; readonly height: number }): void =>
+  tell(bundle, `1 ${height} ${width}\n`);
+
+const tell = (bundle: string, message: string): void => {
   let fd: number;
   try {
     fd = openSync(join(bundle, "ctl"), constants.O_WRONLY | constants.O_NONBLOCK);
@@ -91,7 +99,7 @@ export const reopenLog = (bundle: string): void => {
     throw new GantryError("NotFound", `no conmon listens at ${bundle}/ctl: its container has ended`, { cause: error });
   }
   try {
-    writeSync(fd, REOPEN_LOG);
+    writeSync(fd, message);
   } finally {
     closeSync(fd);
   }

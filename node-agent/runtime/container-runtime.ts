@@ -1,6 +1,8 @@
 // The contract of the container runtime: OCI bundles, an OCI runtime, conmon. Implementations: conmon-runtime.ts (Linux) and
 // fake-runtime.ts (tests); runtime-contract.ts is run on both. A container is known by its id; nothing here knows pods.
 
+import type { ContainerInput } from "./attach.ts";
+
 export interface RuntimeMount {
   readonly source: string;
   readonly destination: string;
@@ -35,6 +37,8 @@ export interface ContainerSpec {
   readonly mounts: readonly RuntimeMount[];
   readonly tty: boolean;
   readonly stdin: boolean;
+  /** stdin ends with the first client that attaches and leaves. */
+  readonly stdinOnce?: boolean;
   readonly readOnlyRoot: boolean;
   readonly privileged: boolean;
   readonly noNewPrivileges: boolean;
@@ -49,6 +53,10 @@ export interface ContainerSpec {
   /** CRI-format log file that conmon writes. */
   readonly logPath: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** The writable layer outlives the container (remove with keepLayer), and is there again for the next one of this id. */
+  readonly keepLayer?: boolean;
+  /** Of the OCI runtime; absent or "": the node's default. */
+  readonly handler?: string;
 }
 
 export interface ContainerExit {
@@ -67,6 +75,13 @@ export type ContainerPhase =
 
 export interface ExecOptions {
   readonly command: readonly string[];
+  /** NAME=value, in place of the container's of the same name. */
+  readonly env?: readonly string[];
+  /** "" or absent: the container's. Otherwise as in an image's config. */
+  readonly user?: string;
+  readonly cwd?: string;
+  /** Resolves as soon as the command runs; it has no streams and goes on by itself, whatever becomes of this agent. */
+  readonly detach?: boolean;
   readonly tty: boolean;
   readonly stdin: AsyncIterable<Uint8Array> | undefined;
   readonly onStdout: (data: Uint8Array) => Promise<void>;
@@ -75,18 +90,45 @@ export interface ExecOptions {
   readonly signal: AbortSignal;
 }
 
+export interface ContainerRoot extends Disposable {
+  /** Descriptor (O_PATH) of the root directory. */
+  readonly fd: number;
+  /** The writable layer: an overlayfs upper directory. */
+  readonly upper: string;
+}
+
 export interface ContainerRuntime {
   /** "crun://1.8.1". */
   readonly version: string;
+  /** Whether pods can ask for it by a RuntimeClass; "" is the default. */
+  hasHandler(name: string): boolean;
   /** Root filesystem, bundle, conmon, OCI create. Undoes everything when it fails. Errors in a user's words ("command not found: ..."). */
   create(spec: ContainerSpec): Promise<{ readonly pid: number }>;
   /** OCI start. "FailedPrecondition" when it is not in phase created. */
   start(id: string): Promise<{ readonly startedAtMs: number }>;
+  /** The same within this very turn, for starts that must be on time; undefined when this OCI runtime needs its command for it. */
+  startAtOnce(id: string): { readonly startedAtMs: number } | undefined;
   /** "NotFound" when there is no such container; no error when it has ended already. */
   kill(id: string, signal: number): Promise<void>;
-  /** Removes container, bundle, mounts and cgroup; kills first if need be. Idempotent. Logs stay. */
-  remove(id: string): Promise<void>;
+  /** Freezes every process of a running container, or lets them go on. Idempotent; "FailedPrecondition" when it does not run. */
+  pause(id: string): Promise<void>;
+  unpause(id: string): void;
+  isPaused(id: string): boolean;
+  /** Removes container, bundle, mounts and cgroup, and the writable layer unless it is kept; kills first if need be. Idempotent. Logs stay. */
+  remove(id: string, options?: { readonly keepLayer?: boolean }): Promise<void>;
+  /** Ids whose writable layers were kept, whether or not there is a container now. */
+  keptLayers(): readonly string[];
   exec(id: string, options: ExecOptions): Promise<{ readonly exitCode: number }>;
+  /** Its standard input. "FailedPrecondition" when it does not run or was made without one. */
+  openInput(id: string): ContainerInput;
+  resizeTerminal(id: string, size: { readonly width: number; readonly height: number }): void;
+  /**
+   * The root file system: of a running container as it sees it, with what is mounted in it; of one that has ended its kept layer on `layerDirs`. A new instance waits until
+   * the root is disposed of. "FailedPrecondition" when neither is there.
+   */
+  openRoot(id: string, layerDirs: readonly string[]): Promise<ContainerRoot>;
+  /** Pids, on the node, of all its processes. */
+  processes(id: string): readonly number[];
   inspect(id: string): ContainerPhase | undefined;
   /** Called once for each exit that happens from now on, and, for exits that happened while nobody was listening, by recover(). */
   onExit(handler: (exit: ContainerExit) => void): Disposable;

@@ -40,7 +40,8 @@ export const execInContainer = async (
   const [processPath, logPath, pidPath] = [join(directory, "process.json"), join(directory, "log"), join(directory, "pid")] as const;
   try {
     const env = options.tty && !container.process.env.some((entry) => entry.startsWith("TERM=")) ? [...container.process.env, "TERM=xterm"] : container.process.env;
-    writeFileSync(processPath, JSON.stringify({ ...container.process, env, args: options.command, terminal: options.tty }), { mode: 0o600 });
+    writeFileSync(processPath, JSON.stringify({ ...container.process, env, args: options.command, terminal: options.tty && !options.detach }), { mode: 0o600 });
+    if (options.detach) return await startDetached(runtime, { id, processPath, logPath }, options);
     const streams = options.tty ? openTerminal(options) : openPipes(directory, options);
     const args = [...runtime.globalArgs, `--log=${logPath}`, "exec", "--process", processPath, "--pid-file", pidPath, id];
     let child: ChildProcess;
@@ -61,6 +62,19 @@ export const execInContainer = async (
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+};
+
+/** The OCI runtime ends once the command runs; that belongs to the container from then on. */
+const startDetached = async (runtime: OciRuntime, { id, processPath, logPath }: { readonly id: string; readonly processPath: string; readonly logPath: string }, options: ExecOptions): Promise<{ readonly exitCode: number }> => {
+  const args = [...runtime.globalArgs, `--log=${logPath}`, "exec", "--detach", "--process", processPath, id];
+  const child = spawn(runtime.path, args, { stdio: "ignore", env: { PATH: process.env["PATH"] ?? "" } });
+  const exitCode = await new Promise<number>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code ?? 255));
+  });
+  if (exitCode === 0) return { exitCode };
+  const failure = startFailure(ociMessage(readIfThere(logPath)), options.command[0]!);
+  throw new GantryError("BadRequest", `OCI runtime exec failed: exec failed: ${failure.message}`);
 };
 
 const readIfThere = (path: string): string => {

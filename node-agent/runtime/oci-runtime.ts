@@ -77,7 +77,12 @@ export const waitsForStart = (runtime: OciRuntime, id: string): boolean => exist
  * for the command). "FailedPrecondition" when nothing waits there.
  */
 export const startContainer = async (runtime: OciRuntime, id: string): Promise<void> => {
-  if (!runtime.isCrun) return runOci(runtime, ["start", id]);
+  if (!startAtOnce(runtime, id)) await runOci(runtime, ["start", id]);
+};
+
+/** false: this runtime can be started by its command only. */
+export const startAtOnce = (runtime: OciRuntime, id: string): boolean => {
+  if (!runtime.isCrun) return false;
   const path = fifo(runtime, id);
   let fd: number;
   try {
@@ -93,6 +98,7 @@ export const startContainer = async (runtime: OciRuntime, id: string): Promise<v
   } finally {
     closeSync(fd);
   }
+  return true;
 };
 
 /** Forgets a container whose process has ended. Its cgroup and mounts are the caller's. Idempotent. */

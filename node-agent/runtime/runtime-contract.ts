@@ -84,6 +84,66 @@ export const runtimeContract = (test: TestFn, name: string, open: (t: ExecutionC
     await t.notThrowsAsync(runtime.kill(gentle, 15), "one that has ended");
   });
 
+  check("paused it stands still, hears signals only later, and is found so by the next agent; SIGKILL and removal need no unpause", async (t, { runtime, spec, restart }) => {
+    const gentle = await started(runtime, spec(UNTIL_TERM));
+    const doomed = await started(runtime, spec(FOR_EVER));
+    await sleep(100); // the shell must have come to its trap
+    t.false(runtime.isPaused(gentle));
+    await Promise.all([runtime.pause(gentle), runtime.pause(doomed)]);
+    await runtime.pause(gentle);
+    t.true(runtime.isPaused(gentle));
+    let isOver = false;
+    await runtime.kill(gentle, 15);
+    const next = await restart();
+    await next.recover();
+    const exited = exitOf(next, gentle).then((exit) => {
+      isOver = true;
+      return exit;
+    });
+    await sleep(100);
+    t.false(isOver);
+    t.true(next.isPaused(gentle));
+    next.unpause(gentle);
+    next.unpause(gentle);
+    t.like(await exited, { exitCode: 0, signal: 0 });
+    t.false(next.isPaused(gentle));
+    await next.remove(doomed);
+    t.is(next.inspect(doomed), undefined);
+    const ended = spec("exit 0");
+    const end = exitOf(next, ended.id);
+    await started(next, ended);
+    await end;
+    t.true(isCode(await t.throwsAsync(next.pause(ended.id)), "FailedPrecondition"));
+    t.true(isCode(await t.throwsAsync(next.pause(`unknown-${gentle}`.slice(0, 60))), "NotFound"));
+  });
+
+  check("a writable layer is kept when asked for, over agents too, and goes when it isn't", async (t, { runtime, spec, restart }) => {
+    const own = spec("exit 0", { keepLayer: true });
+    for (const keepLayer of [true, false]) {
+      const exited = exitOf(runtime, own.id);
+      await started(runtime, own);
+      await exited;
+      await runtime.remove(own.id, { keepLayer });
+      t.deepEqual(runtime.keptLayers(), keepLayer ? [own.id] : []);
+    }
+    await runtime.create(own);
+    await runtime.remove(own.id, { keepLayer: true });
+    const next = await restart();
+    await next.recover();
+    t.deepEqual(next.keptLayers(), [own.id]);
+    await next.remove(own.id);
+    t.deepEqual(next.keptLayers(), []);
+  });
+
+  check("standard input: only where there is one", async (t, { runtime, spec }) => {
+    const deaf = await started(runtime, spec(FOR_EVER));
+    t.true(isCode(t.throws(() => runtime.openInput(deaf)), "FailedPrecondition"));
+    const own = await started(runtime, spec(FOR_EVER, { stdin: true }));
+    using input = runtime.openInput(own);
+    await input.write(Buffer.from("x"));
+    t.deepEqual(runtime.processes(own).length > 0, true);
+  });
+
   check("wrong calls are refused with a code", async (t, { runtime, spec }) => {
     const own = await started(runtime, spec(FOR_EVER));
     const has = (...codes: Parameters<typeof isCode>[1][]) => (error: unknown): boolean => isCode(error, ...codes);

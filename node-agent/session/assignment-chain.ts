@@ -8,6 +8,8 @@ export interface AssignmentChange {
   readonly complete: boolean;
   readonly upsert: readonly PodAssignment[];
   readonly remove: readonly string[];
+  /** Ids of local volumes whose data is to be deleted. */
+  readonly removeVolumes: readonly string[];
 }
 
 export class AssignmentChain {
@@ -35,6 +37,6 @@ export class AssignmentChain {
     this.#partial = [];
     this.#partialOf = undefined;
     this.#position = set.resultsIn;
-    return { complete, upsert, remove: set.remove };
+    return { complete, upsert, remove: set.remove, removeVolumes: set.removeVolumes };
   }
 }

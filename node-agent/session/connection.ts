@@ -132,7 +132,7 @@ export class Connection {
     reporter.attach({
       signal: this.#abort.signal,
       send: async (batch) => (await this.#call<UpdateStatusResponse>((done, options) =>
-        this.#client.updateStatus({ sessionId: opened.sessionId, pods: [...batch] }, options.metadata, options, done), STATUS_TIMEOUT_MS)).unknown,
+        this.#client.updateStatus({ sessionId: opened.sessionId, pods: [...batch], removedVolumes: [] }, options.metadata, options, done), STATUS_TIMEOUT_MS)).unknown,
       onUnknown: (uid) => {
         if (this.#assigned.has(uid)) return;
         logger.info("the control plane does not know this pod; it goes", { podUid: uid });
@@ -145,6 +145,20 @@ export class Connection {
     // Only now: a pod can't be attached to a network that is not there yet.
     this.#followAssignments(0);
     await this.#heartbeat();
+  }
+
+  /** What is not reported now, because the connection broke, is asked for again by the next one. */
+  async #removeVolumes(ids: readonly string[]): Promise<void> {
+    const { volumes, logger } = this.#context;
+    for (const id of ids) {
+      try {
+        await volumes.removeLocal(id);
+        await this.#call<UpdateStatusResponse>((done, options) => this.#client.updateStatus({ sessionId: this.#opened!.sessionId, pods: [], removedVolumes: [id] }, options.metadata, options, done), STATUS_TIMEOUT_MS);
+        logger.info("volume removed", { volume: id });
+      } catch (error) {
+        if (!this.#abort.signal.aborted) logger.warn("a volume could not be removed; with the next session it is tried again", { volume: id, err: error });
+      }
+    }
   }
 
   async #heartbeat(): Promise<void> {
@@ -212,6 +226,7 @@ export class Connection {
         const change = chain.accept(set);
         if (change === undefined) return;
         received = true;
+        if (change.removeVolumes.length > 0) void this.#removeVolumes(change.removeVolumes);
         if (change.complete) {
           this.#assigned = new Set(change.upsert.map((a) => a.uid));
           pods.setAll(change.upsert);

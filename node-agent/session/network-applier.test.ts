@@ -4,7 +4,7 @@ import { silentLogger } from "../../base/logger.ts";
 import type { ClusterNetwork, NodeRoute } from "../../proto/gen/gantry/v1/agent.ts";
 import { NetworkApplier } from "./network-applier.ts";
 
-const route = (nodeName: string): NodeRoute => ({ nodeName, podCidr: `10.64.${nodeName.charCodeAt(0)}.0/24`, via: "10.0.0.1" });
+const route = (nodeName: string): NodeRoute => ({ nodeName, podCidr: `10.64.${nodeName.charCodeAt(0)}.0/24`, via: "10.0.0.1", peerPort: 0 });
 const whole = (...names: readonly string[]): ClusterNetwork => ({ clusterCidr: "10.64.0.0/12", podCidr: "10.64.0.0/24", routes: names.map(route), dnsServers: [], clusterDomain: "cluster.local" });
 
 const start = (configure: (network: ClusterNetwork) => Promise<void>) => {

@@ -5,12 +5,20 @@ import type { Clock } from "../../base/clock.ts";
 import { describeError, GantryError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { DispatcherClient, StreamFrame, StreamRequest, StreamResult } from "../../proto/gen/gantry/v1/agent.ts";
+import type { Builder } from "../build/builder.ts";
+import { serveBuild } from "../build/build-stream.ts";
 import type { ImageService } from "../images/image-service.ts";
 import type { PodService } from "../pods/pod-service.ts";
+import type { StatsCollector } from "../stats/stats-collector.ts";
+import { serveImageRequest, type ImageRequestContext } from "./image-requests.ts";
 
 export interface StreamServerOptions {
-  readonly pods: Pick<PodService, "logs" | "exec">;
-  readonly images: Pick<ImageService, "load">;
+  readonly pods: Pick<PodService, "logs" | "exec" | "commands" | "imageUsers" | "statuses">;
+  readonly images: ImageService;
+  /** What disk usage measures. */
+  readonly imageDirectories: ImageRequestContext["directories"];
+  readonly stats?: Pick<StatsCollector, "follow">;
+  readonly builder?: Pick<Builder, "build">;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -93,7 +101,14 @@ async function* archiveOf(frames: AsyncIterable<StreamFrame>): AsyncGenerator<Ui
 /** The control plane's frames. Leaving the loop must not destroy the call: the result is still to be sent. */
 const framesOf = (call: Call): AsyncIterable<StreamFrame> => (call as unknown as Readable).iterator({ destroyOnReturn: false });
 
-const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images }: StreamServerOptions): Promise<StreamResult> => {
+const asJson = (value: unknown): StreamFrame => ({ frame: { $case: "stdout", value: Buffer.from(JSON.stringify(value)) } });
+
+/** Thousands of changes don't fit into one frame. */
+const asJsonLines = function* (values: readonly unknown[]): Generator<StreamFrame> {
+  for (let at = 0; at < values.length; at += 200) yield { frame: { $case: "stdout", value: Buffer.from(values.slice(at, at + 200).map((v) => `${JSON.stringify(v)}\n`).join("")) } };
+};
+
+const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods, images, stats, builder, clock, imageDirectories }: StreamServerOptions): Promise<StreamResult> => {
   const { signal } = answer.abort;
   switch (request.kind?.$case) {
     case "logs": {
@@ -112,8 +127,54 @@ const serve = async (request: StreamRequest, call: Call, answer: Answer, { pods,
       const names = await images.load(archiveOf(framesOf(call)), name === "" ? undefined : name);
       return { ...OK, names: [...names] };
     }
+    case "stats": {
+      if (!stats) throw new GantryError("MethodNotAllowed", "this node does not measure what its pods use");
+      call.resume();
+      answer.accept(); // the first sample may take a second
+      for await (const sample of stats.follow(request.kind.value, signal)) await answer.send({ frame: { $case: "stats", value: sample } });
+      return OK;
+    }
+    case "image": {
+      call.resume();
+      await serveImageRequest(request.kind.value, (frame) => answer.send(frame), signal, { images, pods, clock, directories: imageDirectories });
+      return OK;
+    }
+    case "attach":
+      await pods.commands.attach(request.kind.value, framesOf(call), (frame) => answer.send(frame), signal);
+      return OK;
+    case "portForward":
+      await pods.commands.portForward(request.kind.value, framesOf(call), (frame) => answer.send(frame), signal);
+      return OK;
+    case "kill":
+      await pods.commands.kill(request.kind.value);
+      return OK;
+    case "readArchive":
+      call.resume();
+      await pods.commands.readArchive(request.kind.value, (frame) => answer.send(frame), signal);
+      return OK;
+    case "writeArchive":
+      // It comes only once the stream is accepted.
+      answer.accept();
+      await pods.commands.writeArchive(request.kind.value, framesOf(call));
+      return OK;
+    case "diff":
+      for (const frame of asJsonLines(await pods.commands.diff(request.kind.value))) await answer.send(frame);
+      return OK;
+    case "commit": {
+      answer.accept();
+      return { ...OK, names: [...(await pods.commands.commit(request.kind.value, signal))] };
+    }
+    case "top":
+      await answer.send(asJson(pods.commands.top(request.kind.value)));
+      return OK;
+    case "build": {
+      if (!builder) throw new GantryError("MethodNotAllowed", "this node does not build images");
+      answer.accept();
+      const names = await serveBuild(builder, archiveOf(framesOf(call)), (bytes) => answer.send({ frame: { $case: "stdout", value: bytes } }), signal);
+      return { ...OK, names: [...names] };
+    }
     default:
-      throw new GantryError("MethodNotAllowed", `this node does not serve ${request.kind?.$case ?? "such"} streams yet`);
+      throw new GantryError("MethodNotAllowed", `this node does not serve ${(request.kind as { readonly $case: string } | undefined)?.$case ?? "such"} streams yet`);
   }
 };
 

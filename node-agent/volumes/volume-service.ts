@@ -86,6 +86,15 @@ export class VolumeService {
     await rm(join(this.#options.root, podUid), { recursive: true, force: true });
   }
 
+  /** Deletes a named volume's data. Idempotent. */
+  async removeLocal(id: string): Promise<void> {
+    if (!NAME.test(id)) throw new GantryError("Invalid", `${JSON.stringify(id)} is not a name for a local volume`);
+    const dir = join(this.#options.localRoot, id);
+    if (!existsSync(dir)) return;
+    unmountAllBelow(dir);
+    await rm(dir, { recursive: true, force: true });
+  }
+
   #podDir(podUid: string): string {
     if (!/^[\w-]{1,64}$/.test(podUid)) throw new GantryError("Invalid", `${JSON.stringify(podUid)} is not a pod's uid`);
     return join(this.#options.root, podUid, "volumes");

@@ -299,6 +299,13 @@ export class Cluster implements AsyncDisposable {
     return following;
   }
 
+  /** The same of gantry. */
+  followGantry(t: ExecutionContext, args: Arguments): Following {
+    const following = new Following(spawn(GANTRY, listOf(args), { env: this.#env, stdio: ["pipe", "pipe", "pipe"] }));
+    t.teardown(() => following.stop());
+    return following;
+  }
+
   async loadExampleImage(): Promise<void> {
     const archive = join(this.layout.dataDir, "example-image.tar");
     if (!existsSync(archive)) await buildExampleImage(archive, { busyboxPath: "/bin/busybox" });

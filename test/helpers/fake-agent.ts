@@ -20,12 +20,12 @@ import { createWatchCache } from "../../control-plane/state/watch-cache.ts";
 import type { ImageService } from "../../node-agent/images/image-service.ts";
 import type { PodNetwork } from "../../node-agent/network/pod-network.ts";
 import type { Assignment } from "../../node-agent/pods/assignment.ts";
-import type { PodService } from "../../node-agent/pods/pod-service.ts";
+import type { PodService, RunningPod } from "../../node-agent/pods/pod-service.ts";
 import { newCredentials } from "../../node-agent/session/credentials.ts";
 import type { CredentialStore, NodeCredentials } from "../../node-agent/session/credentials.ts";
 import { createSession } from "../../node-agent/session/session.ts";
 import type { AgentSession } from "../../node-agent/session/session.ts";
-import type { ClusterNetwork, ContainerState, NodeDescription, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
+import type { ClusterNetwork, ContainerState, NodeDescription, PodStatus, StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -78,6 +78,14 @@ export const startTestDispatcher = async (options: Partial<DispatcherOptions> & 
   };
 };
 
+const echo = async (input: AsyncIterable<StreamFrame>, output: (frame: StreamFrame) => Promise<void>): Promise<void> => {
+  for await (const { frame } of input) {
+    if (frame?.$case === "stdinClosed") return;
+    if (frame?.$case === "stdin") await output({ frame: { $case: "stdout", value: frame.value } });
+    if (frame?.$case === "resize") await output({ frame: { $case: "stdout", value: Buffer.from(`${frame.value.width}x${frame.value.height}`) } });
+  }
+};
+
 /** "Runs" what it is told at once: a pod is Running a turn after it was assigned and gone a turn after it was deleted. */
 export class FakePods implements PodService {
   readonly assignments = new Map<string, Assignment>();
@@ -88,6 +96,19 @@ export class FakePods implements PodService {
   completeSets = 0;
   /** Log lines by pod uid and container name, for `logs`. */
   readonly logLines = new Map<string, readonly string[]>();
+
+  /** Attach and port-forward echo; signals are kept. */
+  readonly signals: number[] = [];
+  readonly commands: PodService["commands"] = {
+    attach: (_, input, output) => echo(input, output),
+    portForward: ({ port }, input, output) => (port === 1 ? Promise.reject(new GantryError("ServiceUnavailable", "nobody listens on port 1 in the pod")) : echo(input, output)),
+    kill: async ({ signal }) => void this.signals.push(signal),
+    top: () => ({ processes: [] }),
+    readArchive: async ({ path }, output) => output({ frame: { $case: "stdout", value: Buffer.from(JSON.stringify({ name: path, size: 0, mode: 0o644, isDirectory: false, mtimeMs: 0, linkTarget: "" })) } }),
+    writeArchive: async (_, input) => { for await (const { frame } of input) if (frame?.$case === "stdinClosed") return; },
+    diff: () => Promise.resolve([]),
+    commit: ({ reference }) => Promise.resolve(["sha256:00", reference]),
+  };
 
   constructor(podIp: (assignment: Assignment) => string = () => "10.64.0.2") {
     this.#podIp = podIp;
@@ -133,9 +154,9 @@ export class FakePods implements PodService {
       uid, namespace: assignment.namespace, name: assignment.name, generation: (this.#statuses.get(uid)?.generation ?? 0) + 1,
       phase: "Running", reason: "", message: "", podIps: [this.#podIp(assignment)], hostIp: "127.0.0.1", startTimeMs: nowMs, initContainers: [],
       containers: assignment.containers.map((c) => ({
-        name: c.name, containerId: `fake://${uid}-${c.name}`, image: c.image, imageId: "sha256:0", ready: true, started: true, restartCount: 0, state, lastState: undefined,
+        name: c.name, containerId: `fake://${uid}-${c.name}`, image: c.image, imageId: "sha256:0", ready: true, started: true, restartCount: 0, state, lastState: undefined, allocated: undefined, actualRequests: undefined, actualLimits: undefined,
       })),
-      gone: false, initialized: true, staged: false, stagesMs: { accepted: nowMs, started: nowMs }, ...change,
+      ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: { accepted: nowMs, started: nowMs }, resize: undefined, ...change,
     };
     this.#statuses.set(uid, status);
     for (const handler of this.#handlers) handler(status);
@@ -164,8 +185,20 @@ export class FakePods implements PodService {
     return { exitCode: bytes % 256 };
   }
 
+  running(): readonly RunningPod[] {
+    return [];
+  }
+
+  evict(): boolean {
+    return false;
+  }
+
   imagesInUse(): ReadonlySet<string> {
     return new Set();
+  }
+
+  imageUsers(): readonly [] {
+    return [];
   }
 
   async close(): Promise<void> {}
@@ -177,7 +210,7 @@ export class FakeImages implements Pick<ImageService, "list" | "load"> {
 
   list(): ReturnType<ImageService["list"]> {
     return this.loaded.map(({ name, sizeBytes }) => ({
-      id: `sha256:${name}`, manifestDigest: "", names: [name], sizeBytes, architecture: "amd64", layerDirs: [],
+      id: `sha256:${name}`, manifestDigest: "", names: [name], sizeBytes, architecture: "amd64", createdMs: 0, manifestBytes: 0, mediaType: "", layers: [], layerDirs: [],
       config: { entrypoint: [], cmd: [], env: [], workingDir: "", user: "", stopSignal: "", volumes: [], labels: {}, exposedPorts: [] },
     }));
   }
@@ -213,7 +246,7 @@ export const describeFakeNode = (nodeName: string, change: Partial<NodeDescripti
   const resources = { milliCpu: 4000, memoryBytes: 8 * 2 ** 30, ephemeralStorageBytes: 2 ** 34, pods: 250, extended: {} };
   return {
     hostname: nodeName, addresses: ["127.0.0.1"], machineId: nodeName, bootId: "boot", kernelVersion: "6.18", osImage: "Fake", architecture: "amd64", agentVersion: "v0.1.0",
-    runtimeVersion: "fake://1.0.0", capacity: resources, allocatable: resources, labels: {}, taints: [], cgroupNotes: ["none"], images: [], ...change,
+    runtimeVersion: "fake://1.0.0", capacity: resources, allocatable: resources, labels: {}, taints: [], cgroupNotes: ["none"], images: [], peerPort: 0, ...change,
   };
 };
 
@@ -226,7 +259,7 @@ export const startFakeAgent = ({ target, nodeName, credentials, description, pod
   const [images, metrics, networks] = [new FakeImages(), new Metrics(), [] as ClusterNetwork[]];
   const network = { configure: async (next: ClusterNetwork) => void networks.push(next) } as Partial<PodNetwork> as PodNetwork;
   const session = createSession({
-    controlPlanes: [target].flat(), credentials, describe: () => describeFakeNode(nodeName, description), pods, images: images as Partial<ImageService> as ImageService, network,
+    controlPlanes: [target].flat(), credentials, describe: () => describeFakeNode(nodeName, description), pods, images: images as Partial<ImageService> as ImageService, network, volumes: { removeLocal: async () => undefined }, imageDirectories: { containers: "", volumes: "" },
     clock: new SystemClock(), random: Math.random, logger, metrics,
   });
   session.start();

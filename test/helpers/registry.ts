@@ -92,6 +92,7 @@ export const pushManifest = async (origin: string, repository: string, reference
 };
 
 export interface ProxiedRequest {
+  readonly method: string;
   readonly path: string;
   readonly headers: http.IncomingHttpHeaders;
 }
@@ -103,6 +104,8 @@ export interface Interference {
   readonly body?: (original: Buffer) => Buffer;
   /** Sends only so many bytes of the body, then breaks the connection. */
   readonly cutAfterBytes?: number;
+  /** Answers with `status` without asking the registry. */
+  readonly refuse?: boolean;
   /** Answers nothing at all. */
   readonly silent?: boolean;
 }
@@ -118,17 +121,26 @@ export interface RegistryProxy {
 export const startProxy = async (t: Teardown, target: string, interfere: (request: ProxiedRequest, nth: number) => Interference | undefined): Promise<RegistryProxy> => {
   const requests: ProxiedRequest[] = [];
   const server = http.createServer((incoming, outgoing) => void (async () => {
-    const request = { path: incoming.url ?? "", headers: incoming.headers };
+    const request = { method: incoming.method ?? "GET", path: incoming.url ?? "", headers: incoming.headers };
     requests.push(request);
     const nth = requests.filter((r) => r.path === request.path).length;
     const interference = interfere(request, nth) ?? {};
     if (interference.silent === true) return;
-    const { host: _, connection: __, ...headers } = incoming.headers;
-    const answer = await fetch(target + request.path, { headers: headers as Record<string, string>, redirect: "manual" });
+    const sent: Buffer[] = [];
+    for await (const chunk of incoming as AsyncIterable<Buffer>) sent.push(chunk);
+    if (interference.refuse === true) {
+      outgoing.writeHead(interference.status ?? 503, { "content-length": "0", ...interference.headers }).end();
+      return;
+    }
+    const { host: _, connection: __, "content-length": ___, ...headers } = incoming.headers;
+    const hasBody = request.method !== "GET" && request.method !== "HEAD";
+    const answer = await fetch(target + request.path, { method: request.method, headers: headers as Record<string, string>, redirect: "manual", ...(hasBody ? { body: Buffer.concat(sent) } : {}) });
     const original = Buffer.from(await answer.arrayBuffer());
     const body = interference.body?.(original) ?? original;
     const passed = Object.fromEntries([...answer.headers].filter(([name]) => !["content-length", "transfer-encoding", "connection", "keep-alive"].includes(name)));
-    outgoing.writeHead(interference.status ?? answer.status, { ...passed, "content-length": String(body.length), ...interference.headers });
+    // Uploads go on through the proxy.
+    if (passed["location"]?.startsWith(target) === true && answer.status < 300) passed["location"] = passed["location"].slice(target.length);
+    outgoing.writeHead(interference.status ?? answer.status, { ...passed, "content-length": request.method === "HEAD" ? (answer.headers.get("content-length") ?? "0") : String(body.length), ...interference.headers });
     if (interference.cutAfterBytes === undefined) {
       outgoing.end(body);
       return;

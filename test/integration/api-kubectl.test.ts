@@ -2,6 +2,7 @@
 // to. A version that is not on this machine says so in its test's title.
 import { execFile, spawn } from "node:child_process";
 import { chmod, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import test from "ava";
 import type { ExecutionContext } from "ava";
@@ -123,6 +124,27 @@ const addNode = (api: TestApi): void => {
       }
       return;
     }
+    if (request.kind?.$case === "portForward") {
+      if (request.kind.value.port === 9) {
+        yield { frame: { $case: "result", value: { code: "ServiceUnavailable", message: "nobody listens on port 9 in the pod", exitCode: 0, names: [] } } };
+        return;
+      }
+      // A server that says back what it hears, and ends after the first line.
+      for await (const { frame } of input) {
+        if (frame?.$case === "stdin") yield { frame: { $case: "stdout", value: frame.value } };
+        if (frame?.$case === "stdinClosed" || (frame?.$case === "stdin" && frame.value.includes(10))) break;
+      }
+      yield result(0);
+      return;
+    }
+    if (request.kind?.$case === "attach") {
+      for await (const { frame } of input) {
+        if (frame?.$case === "stdin") yield say(`heard ${frame.value.toString()}`);
+        if (frame?.$case === "stdinClosed") break;
+      }
+      yield result(0);
+      return;
+    }
     if (request.kind?.$case !== "exec") return;
     const { command, stdin } = request.kind.value;
     if (command[0] === "cat" && stdin) {
@@ -156,6 +178,27 @@ const rolledOut = async (api: TestApi): Promise<void> => {
     body: { status: { observedGeneration: (json as { metadata: { generation: number } }).metadata.generation, replicas, updatedReplicas: replicas, readyReplicas: replicas, availableReplicas: replicas,
       conditions: [{ type: "Available", status: "True", reason: "MinimumReplicasAvailable", message: "ok", lastUpdateTime: "2026-01-01T00:00:00Z", lastTransitionTime: "2026-01-01T00:00:00Z" }] } },
   });
+};
+
+/** One line there and back through a forwarded port; "" when the connection is closed before. */
+const echoed = (port: string, line: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    let text = "";
+    const socket = connect(Number(port), "127.0.0.1", () => socket.write(line));
+    socket.on("data", (data) => (text += data.toString()));
+    socket.on("close", () => resolve(text));
+    socket.on("error", reject);
+  });
+
+/** Several connections at once, a large one, and one to a port that nobody listens on. */
+const forwards = async (t: ExecutionContext, kubectl: Kubectl): Promise<void> => {
+  const forwarding = kubectl.follow("port-forward box :80 :9");
+  const [, open] = /:(\d+) -> 80/.exec(await forwarding.line(/127\.0\.0\.1:\d+ -> 80/))!;
+  const [, closed] = /:(\d+) -> 9/.exec(await forwarding.line(/127\.0\.0\.1:\d+ -> 9/))!;
+  const lines = ["one\n", "two\n", `${"x".repeat(500_000)}\n`];
+  t.deepEqual((await Promise.all(lines.map((line) => echoed(open!, line)))).map((l) => l.length), lines.map((l) => l.length));
+  t.is(await echoed(closed!, "x\n").catch(() => ""), "");
+  await forwarding.line(/nobody listens on port 9 in the pod/);
 };
 
 const minorOf = (version: string): number => Number(version.split(".")[1]);
@@ -280,7 +323,7 @@ for (const version of ["1.33", "1.32", "1.30", "1.27"]) {
     t.is(await deleting.done, 0);
   });
 
-  test(`kubectl ${version}: logs (tail, since, previous, follow, selector), their errors${minorOf(version) >= 30 ? ", and exec" : "; exec needs 1.30"}`, async (t) => {
+  test(`kubectl ${version}: logs (tail, since, previous, follow, selector), their errors, exec, attach and port-forward`, async (t) => {
     const { api, kubectl } = await setUp(t);
     await kubectl.ok("create -f -", POD);
     t.regex(await kubectl.fails("logs box"), /container "main" in pod "box" is not available/);
@@ -294,15 +337,13 @@ for (const version of ["1.33", "1.32", "1.30", "1.27"]) {
     t.is(await kubectl.ok("logs box --limit-bytes=5"), "one\nt");
     t.regex(await kubectl.fails("logs box -c nope"), /container nope is not valid for pod box/);
     const ran = await kubectl.run(["exec", "box", "--", "echo", "a b"]);
-    if (minorOf(version) < 30) {
-      t.regex(ran.err, /exec over SPDY\/3\.1 is not served yet: use a client that speaks WebSocket/);
-      return;
-    }
     t.like(ran, { code: 0, out: "ran echo a b\n", err: "to stderr\n" });
     t.is((await kubectl.run(["exec", "box", "--", "false"])).code, 3);
     const big = "x".repeat(300_000);
     t.is((await kubectl.run(["exec", "-i", "box", "--", "cat"], big)).out.length, big.length);
     t.regex(await kubectl.fails("exec nope -- true"), /pods "nope" not found/);
+    t.regex((await kubectl.run(["attach", "-i", "box"], "hello\n")).out, /heard hello/);
+    await forwards(t, kubectl);
     api.nodes.delete("n1");
     t.regex(await kubectl.fails("exec box -- true"), /node n1 is not connected/);
   });

@@ -91,7 +91,7 @@ test.after.always(async () => {
 });
 
 test.serial("help, versions and wrong usage: exit codes 0 and 2", async (t) => {
-  t.regex(await ok(t, "--help"), /Everyday work with a cluster:\n {2}get /);
+  t.regex(await ok(t, "--help"), /Objects of the Kubernetes API:\n {2}get /);
   t.is(await ok(t, "get --help"), await ok(t, "help get"));
   t.regex(await ok(t, "control-plane --help"), /--data-dir DIR .*\n[^]*GANTRY_DATA_DIR/);
   t.is((await gantry("")).code, 2);
@@ -282,7 +282,7 @@ test.serial("load sends an archive to every node, also from standard input", asy
   t.deepEqual(agent.images.loaded, [{ name: "local/app:1", sizeBytes: archive.length }, { name: "local/app:2", sizeBytes: archive.length }]);
   await fails(t, "load nowhere.tar", 2, /no such file: nowhere\.tar/);
   await fails(t, `load ${dir}`, 2, /is no file/);
-  await fails(t, "load", 2, /needs one file/);
+  await fails(t, "load image.tar image.tar", 2, /needs one file/);
 });
 
 test.serial("delete waits until what it deletes is gone, and says what isn't there", async (t) => {

@@ -156,7 +156,7 @@ test("a new session of a node ends the older one, which then may not write any m
   const sessionId = await new Promise<string>((resolve) => void first.once("data", (m: { message: { $case: "opened"; value: { sessionId: string } } }) => resolve(m.message.value.sessionId)));
   await addAgent(t, cluster, "node-a");
   t.true(isCode(fromServiceError(await ended), "Conflict"));
-  const request: UpdateStatusRequest = { sessionId, pods: [] };
+  const request: UpdateStatusRequest = { sessionId, pods: [], removedVolumes: [] };
   const refused = await new Promise<Error | null>((resolve) => void client.updateStatus(request, (error: Error | null) => resolve(error)));
   t.true(isCode(fromServiceError(refused), "NotFound"));
 });

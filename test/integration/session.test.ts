@@ -16,7 +16,7 @@ import type { FakeAgent, TestDispatcher } from "../helpers/fake-agent.ts";
 const logsOf = (podUid: string, change: Partial<LogsRequest> = {}): StreamRequest =>
   ({ id: "", kind: { $case: "logs", value: { podUid, container: "main", follow: false, previous: false, timestamps: false, tailLines: undefined, sinceMs: undefined, limitBytes: undefined, ...change } } });
 const execOf = (podUid: string, stdin: boolean): StreamRequest =>
-  ({ id: "", kind: { $case: "exec", value: { podUid, container: "main", command: ["echo", "hello"], stdin, stdout: true, stderr: true, tty: false } } });
+  ({ id: "", kind: { $case: "exec", value: { podUid, container: "main", command: ["echo", "hello"], stdin, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false } } });
 
 const start = async (t: ExecutionContext, options: Parameters<typeof startTestDispatcher>[0] = {}): Promise<{ readonly cluster: TestDispatcher; readonly agent: FakeAgent; readonly uid: string }> => {
   const cluster = await startTestDispatcher(options);
@@ -31,6 +31,32 @@ const start = async (t: ExecutionContext, options: Parameters<typeof startTestDi
   await eventually(() => agent.pods.assignments.has(uid), "the pod is there");
   return { cluster, agent, uid };
 };
+
+test("pods of a group learn each other's addresses, and forget them, without a change of their own", async (t) => {
+  const cluster = await startTestDispatcher();
+  t.teardown(() => cluster.close());
+  const agent = startFakeAgent({ target: cluster.target, nodeName: "node-a", credentials: memoryCredentials(await nodeCredentials(cluster.authority, "node-a")) });
+  t.teardown(() => agent.close());
+  await agent.session.opened();
+  const key = (name: string) => ({ type: PODS, namespace: "default", name });
+  const member = (name: string, group: string) => cluster.store.create(key(name), {
+    apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "default", uid: `uid-${name}`, labels: { "gantry.io/hosts-group": group }, annotations: { "gantry.io/hosts-names": name.replace(/-.*/, "") } },
+    spec: { nodeName: "node-a", containers: [{ name: "main", image: "example" }] },
+  }, { writer: "api" });
+  const setIp = (name: string, podIP: string) => cluster.store.update(key(name), (pod) => ({ ...pod, status: { ...pod.status, podIP } }), { writer: "agent" });
+  const aliases = (name: string): string => (agent.pods.assignments.get(`uid-${name}`)?.hostAliases ?? []).map((a) => `${a.ip} ${a.hostnames.join(" ")}`).join("; ");
+  await member("web-1", "shop");
+  await member("db-1", "shop");
+  await member("db-2", "other");
+  await setIp("db-1", "10.1.0.2");
+  await setIp("db-2", "10.1.0.3");
+  await eventually(() => aliases("web-1") === "10.1.0.2 db-1 db", "web-1 knows db-1 and no other group's");
+  t.is(aliases("db-1"), "");
+  await setIp("db-1", "10.1.0.9");
+  await eventually(() => aliases("web-1") === "10.1.0.9 db-1 db", "the new address came");
+  await cluster.store.delete(key("db-1"), { writer: "agent" });
+  await eventually(() => aliases("web-1") === "", "who is gone is forgotten");
+});
 
 const textOf = async (stream: NodeStream): Promise<{ readonly text: string; readonly exitCode: number | undefined; readonly names: readonly string[] }> => {
   let [text, exitCode, names] = ["", undefined as number | undefined, [] as readonly string[]];
@@ -58,7 +84,7 @@ test("a refusal reaches whoever opens the stream", async (t) => {
   t.true(isCode(error, "NotFound"));
   t.regex(error.message, /container other/);
   t.true(isCode(await t.throwsAsync(streams.open("node-b", logsOf(uid), new AbortController().signal)), "ServiceUnavailable"));
-  t.true(isCode(await t.throwsAsync(streams.open("node-a", { id: "", kind: { $case: "portForward", value: { podUid: uid, port: 80 } } }, new AbortController().signal)), "MethodNotAllowed"));
+  t.true(isCode(await t.throwsAsync(streams.open("node-a", { id: "", kind: undefined }, new AbortController().signal)), "MethodNotAllowed"));
 });
 
 test("an abort ends a stream that is followed, on both sides", async (t) => {
@@ -151,7 +177,7 @@ const startScripted = async (t: ExecutionContext, assignments: (call: ServerWrit
 };
 
 const emptySet = (appliesTo: string, resultsIn: string, complete = false): AssignmentSet =>
-  ({ kind: complete ? AssignmentSet_Kind.KIND_COMPLETE : AssignmentSet_Kind.KIND_INCREMENTAL, appliesTo, resultsIn, upsert: [], remove: [], more: false });
+  ({ kind: complete ? AssignmentSet_Kind.KIND_COMPLETE : AssignmentSet_Kind.KIND_INCREMENTAL, appliesTo, resultsIn, upsert: [], remove: [], more: false, removeVolumes: [] });
 
 test("a missed assignment set makes the agent start over, within the same session", async (t) => {
   const { agent, sessions } = await startScripted(t, (call, attempt) => {

@@ -25,7 +25,7 @@ const BRIDGE = "gantry0";
 
 const networkOf = (host: VirtualHost, hosts: readonly VirtualHost[]): ClusterNetwork => ({
   clusterCidr: CLUSTER_CIDR, podCidr: podCidrOf(host.number), dnsServers: [], clusterDomain: "cluster.local",
-  routes: hosts.map((other) => ({ nodeName: `node-${other.number}`, podCidr: podCidrOf(other.number), via: other.address })),
+  routes: hosts.map((other) => ({ nodeName: `node-${other.number}`, podCidr: podCidrOf(other.number), via: other.address, peerPort: 0 })),
 });
 
 interface Node {
@@ -176,9 +176,9 @@ test.serial("routes follow the cluster's members: new, moved, gone; others' rout
   const ours = (): readonly string[] => at(host.netnsPath, readRoutes).filter((route) => route.protocol === GANTRY_ROUTE_PROTOCOL)
     .map((route) => `${route.destination?.ip}/${route.destination?.prefixLength} via ${route.gateway}`).sort();
 
-  await configure([{ nodeName: "b", podCidr: "10.99.2.0/24", via: other.address }, { nodeName: "c", podCidr: "10.99.3.0/24", via: all.gateway }]);
+  await configure([{ nodeName: "b", podCidr: "10.99.2.0/24", via: other.address, peerPort: 0 }, { nodeName: "c", podCidr: "10.99.3.0/24", via: all.gateway, peerPort: 0 }]);
   t.deepEqual(ours(), [`10.99.2.0/24 via ${other.address}`, `10.99.3.0/24 via ${all.gateway}`]);
-  await configure([{ nodeName: "b", podCidr: "10.99.2.0/24", via: all.gateway }, { nodeName: "far", podCidr: "10.99.9.0/24", via: "203.0.113.9" }]);
+  await configure([{ nodeName: "b", podCidr: "10.99.2.0/24", via: all.gateway, peerPort: 0 }, { nodeName: "far", podCidr: "10.99.9.0/24", via: "203.0.113.9", peerPort: 0 }]);
   t.deepEqual(ours(), [`10.99.2.0/24 via ${all.gateway}`]);
   t.is(network.problems.length, 1);
   t.regex(network.problems[0]!, /no route to the pods of node far \(10\.99\.9\.0\/24\): its address 203\.0\.113\.9 is not on a network of this node/);

@@ -56,7 +56,7 @@ const makeNode = async (t: ExecutionContext): Promise<Node> => {
     await network.configure({ clusterCidr: "10.99.0.0/16", podCidr: "10.99.7.0/24", routes: [], dnsServers: [], clusterDomain: "cluster.local" });
     const pods = createPodService({
       ...common, state, runtime, images, network, cgroups, volumes: new VolumeService({ root: join(root, "pods"), localRoot: join(root, "volumes") }),
-      options: { runRoot, logRoot: join(root, "logs"), nodeMemoryBytes: 8e9, defaultPidsLimit: 0, hostIp: () => host.address },
+      options: { runRoot, logRoot: join(root, "logs"), allocatable: { milliCpu: 4000, memoryBytes: 8e9, ephemeralStorageBytes: 0, pods: 100, extended: {} }, nodeMemoryBytes: 8e9, defaultPidsLimit: 0, hostIp: () => host.address },
     });
     await pods.recover();
     return {
@@ -112,7 +112,7 @@ const logsOf = async (node: Node, uid: string, changes: { readonly follow?: bool
 const execIn = async (node: Node, uid: string, script: string): Promise<string> => {
   let text = "";
   const input = async function* (): AsyncIterable<StreamFrame> { yield* []; };
-  await node.pods.exec({ podUid: uid, container: "main", command: ["sh", "-c", script], stdin: false, stdout: true, stderr: true, tty: false }, input(), async ({ frame }) => {
+  await node.pods.exec({ podUid: uid, container: "main", command: ["sh", "-c", script], stdin: false, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false }, input(), async ({ frame }) => {
     if (frame?.$case === "stdout" || frame?.$case === "stderr") text += frame.value.toString();
   }, new AbortController().signal);
   return text;
@@ -129,8 +129,8 @@ test("a pod has an address, a name, hosts, resolv.conf, environment and volumes;
   }, {
     env: [{ name: "POD_IP", source: { $case: "fieldPath", value: "status.podIP" } }, { name: "URL", source: { $case: "value", value: "http://$(POD_IP)/$$(X)" } }],
     mounts: [
-      { volume: "config", path: "/config", readOnly: true, subPath: "", propagation: "" }, { volume: "scratch", path: "/scratch", readOnly: false, subPath: "", propagation: "" },
-      { volume: "config", path: "/one", readOnly: true, subPath: "one", propagation: "" },
+      { volume: "config", path: "/config", readOnly: true, subPath: "", subPathExpr: "", propagation: "" }, { volume: "scratch", path: "/scratch", readOnly: false, subPath: "", subPathExpr: "", propagation: "" },
+      { volume: "config", path: "/one", readOnly: true, subPath: "one", subPathExpr: "", propagation: "" },
     ],
   });
   node.pods.upsert(p);
@@ -206,7 +206,7 @@ test("restarts keep the previous log; a follower sees the end", async (t) => {
   const node = await makeNode(t);
   const p = pod("if [ -e /scratch/once ]; then echo second; sleep 0.3; echo last; exit 0; fi; touch /scratch/once; echo first; exit 1", {
     restartPolicy: "OnFailure", volumes: [{ name: "scratch", source: { $case: "emptyDir", value: { memory: true, sizeLimitBytes: 1 << 20 } } }],
-  }, { mounts: [{ volume: "scratch", path: "/scratch", readOnly: false, subPath: "", propagation: "" }] });
+  }, { mounts: [{ volume: "scratch", path: "/scratch", readOnly: false, subPath: "", subPathExpr: "", propagation: "" }] });
   node.pods.upsert(p);
   await node.until(p.uid, (s) => s.containers[0]!.restartCount === 1 && s.containers[0]!.ready);
   t.is(await logsOf(node, p.uid, { previous: true }), "first\n");

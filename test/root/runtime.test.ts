@@ -279,3 +279,61 @@ test("what is missing on the machine is said in words", async (t) => {
   t.regex(noRuntime.message, /no OCI runtime: "no-such-runtime" is installed \(on Debian: apt-get install crun/);
   t.regex((await t.throwsAsync(ConmonRuntime.open({ ...options, conmon: "/no/conmon" }))).message, /\/no\/conmon is not installed \(on Debian: apt-get install conmon\)/);
 });
+
+test("a kept layer: files stay, can be read and written while nothing runs, and a new instance waits until that is done", async (t) => {
+  const { runtime, spec, directory } = await openMachine(t);
+  const own = spec("echo run >> /tmp/runs; exit 0", { keepLayer: true });
+  const run = async (): Promise<void> => {
+    const exited = exitOf(runtime, own.id);
+    await runtime.create(own);
+    await runtime.start(own.id);
+    await exited;
+    await runtime.remove(own.id, { keepLayer: true });
+  };
+  await run();
+  await run();
+  const root = await runtime.openRoot(own.id, own.layerDirs);
+  t.is(readFileSync(`/proc/self/fd/${root.fd}/tmp/runs`, "utf8"), "run\nrun\n");
+  writeFileSync(`/proc/self/fd/${root.fd}/tmp/runs`, "own\n");
+  let isCreated = false;
+  const again = run().then(() => { isCreated = true; return undefined; });
+  await new Promise((wake) => setTimeout(wake, 100));
+  t.false(isCreated);
+  root[Symbol.dispose]();
+  await again;
+  using second = await runtime.openRoot(own.id, own.layerDirs);
+  t.is(readFileSync(`/proc/self/fd/${second.fd}/tmp/runs`, "utf8"), "own\nrun\n");
+  second[Symbol.dispose]();
+  await runtime.remove(own.id);
+  t.false(existsSync(join(directory, "root/containers", own.id)));
+  t.true(isCode(await t.throwsAsync(runtime.openRoot(own.id, own.layerDirs)), "FailedPrecondition"));
+});
+
+test("what is typed reaches a container through conmon, with its end only where stdinOnce says so; the terminal gets its size", async (t) => {
+  const machine = await openMachine(t);
+  const { runtime, spec } = machine;
+  const log = (id: string): string => machine.log(id);
+  const once = spec("cat; echo end", { stdin: true, stdinOnce: true });
+  const exited = exitOf(runtime, once.id);
+  await runtime.create(once);
+  await runtime.start(once.id);
+  const input = runtime.openInput(once.id);
+  await input.write(Buffer.from("x".repeat(100_000)));
+  await input.write(Buffer.from("\n"));
+  input.end();
+  t.is((await exited).exitCode, 0);
+  t.is([...log(once.id).matchAll(/stdout [FP] (x*)/g)].map((m) => m[1]!.length).reduce((a, b) => a + b, 0), 100_000);
+
+  const stays = spec("read a; echo got $a; read b; echo got $b; stty size", { stdin: true, tty: true });
+  const ended = exitOf(runtime, stays.id);
+  await runtime.create(stays);
+  await runtime.start(stays.id);
+  const first = runtime.openInput(stays.id);
+  await first.write(Buffer.from("one\n"));
+  first[Symbol.dispose]();
+  runtime.resizeTerminal(stays.id, { width: 111, height: 33 });
+  using second = runtime.openInput(stays.id);
+  await second.write(Buffer.from("two\n"));
+  t.is((await ended).exitCode, 0);
+  t.regex(log(stays.id), /got one[\s\S]*got two[\s\S]*33 111/);
+});

@@ -5,6 +5,7 @@ import { validateFieldRef } from "./field-refs.ts";
 import { forbidden, invalid, nonNegative, notFound, oneOf, positive, required } from "./faults.ts";
 import { duplicates } from "./metadata.ts";
 import { isConfigMapKey, isDnsLabel, isEnvName, isPortName, isPortNumber, PORT_RANGE } from "./names.ts";
+import { validateResizePolicy } from "./pod-resize.ts";
 import { validateResources } from "./quantities.ts";
 import { validateContainerSecurity } from "./security-validation.ts";
 import { climbs, validateLocalPath } from "./volume-validation.ts";
@@ -114,9 +115,10 @@ interface Around {
   readonly volumes: ReadonlySet<string>;
   readonly hostNetwork: boolean;
   readonly init: boolean;
+  readonly podRestartPolicy: string | undefined;
 }
 
-const validateContainer = (path: string, c: Container, { volumes, hostNetwork, init }: Around): FieldCause[] => {
+const validateContainer = (path: string, c: Container, { volumes, hostNetwork, init, podRestartPolicy }: Around): FieldCause[] => {
   const ports = new Set((c.ports ?? []).flatMap((p) => (p.name ? [p.name] : [])));
   const sidecar = init && c.restartPolicy === "Always";
   const probes = (["livenessProbe", "readinessProbe", "startupProbe"] as const);
@@ -137,8 +139,29 @@ const validateContainer = (path: string, c: Container, { volumes, hostNetwork, i
     ...(c.imagePullPolicy ? oneOf(`${path}.imagePullPolicy`, c.imagePullPolicy, PULL_POLICIES) : [required(`${path}.imagePullPolicy`)]),
     ...oneOf(`${path}.terminationMessagePolicy`, c.terminationMessagePolicy, MESSAGE_POLICIES),
     ...validateResources(`${path}.resources`, c.resources),
+    ...validateResizePolicy(`${path}.resizePolicy`, c.resizePolicy ?? [], podRestartPolicy),
     ...validateContainerSecurity(`${path}.securityContext`, c.securityContext),
   ];
+};
+
+/** What would promise more than a container for debugging gets: nothing waits for it, and the scheduler has never heard of it. */
+const NOT_EPHEMERAL = ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy", "restartPolicy"] as const;
+
+const isSet = (value: unknown): boolean => value !== undefined && !(typeof value === "object" && value !== null && Object.keys(value).length === 0);
+
+const validateEphemeral = (path: string, spec: PodSpec, volumes: ReadonlySet<string>): FieldCause[] => {
+  const debuggable = new Set([...(spec.containers ?? []), ...(spec.initContainers ?? [])].map((c) => c.name));
+  return (spec.ephemeralContainers ?? []).flatMap((c, i) => {
+    const at = `${path}.ephemeralContainers[${i}]`;
+    const unfit = NOT_EPHEMERAL.filter((f) => isSet(c[f]));
+    const plain = { ...c, ...Object.fromEntries(NOT_EPHEMERAL.map((f) => [f, undefined])) };
+    return [
+      ...validateContainer(at, plain, { volumes, hostNetwork: false, init: false, podRestartPolicy: undefined }),
+      ...unfit.map((f) => forbidden(`${at}.${f}`, "cannot be set for an Ephemeral Container")),
+      ...(c.volumeMounts ?? []).flatMap((m, j) => (["subPath", "subPathExpr"] as const).filter((f) => m[f]).map((f) => forbidden(`${at}.volumeMounts[${j}].${f}`, "cannot be set for an Ephemeral Container"))),
+      ...(c.targetContainerName && !debuggable.has(c.targetContainerName) ? [notFound(`${at}.targetContainerName`, c.targetContainerName)] : []),
+    ];
+  });
 };
 
 /** Two containers of one pod can't have the same port of the node. */
@@ -151,13 +174,14 @@ export const validateContainers = (path: string, spec: PodSpec, volumes: Readonl
   const hostNetwork = spec.hostNetwork === true;
   const containers = spec.containers ?? [];
   const init = spec.initContainers ?? [];
-  const named = [...containers.map((c, i) => ({ name: c.name, at: `${path}.containers[${i}].name` })), ...init.map((c, i) => ({ name: c.name, at: `${path}.initContainers[${i}].name` }))];
+  const named = [...containers.map((c, i) => ({ name: c.name, at: `${path}.containers[${i}].name` })), ...init.map((c, i) => ({ name: c.name, at: `${path}.initContainers[${i}].name` })),
+    ...(spec.ephemeralContainers ?? []).map((c, i) => ({ name: c.name, at: `${path}.ephemeralContainers[${i}].name` }))];
   return [
     ...(containers.length === 0 ? [required(`${path}.containers`)] : []),
-    ...containers.flatMap((c, i) => validateContainer(`${path}.containers[${i}]`, c, { volumes, hostNetwork, init: false })),
-    ...init.flatMap((c, i) => validateContainer(`${path}.initContainers[${i}]`, c, { volumes, hostNetwork, init: true })),
+    ...containers.flatMap((c, i) => validateContainer(`${path}.containers[${i}]`, c, { volumes, hostNetwork, init: false, podRestartPolicy: spec.restartPolicy })),
+    ...init.flatMap((c, i) => validateContainer(`${path}.initContainers[${i}]`, c, { volumes, hostNetwork, init: true, podRestartPolicy: spec.restartPolicy })),
     ...duplicates(named.filter((n) => n.name), (n) => n.name, (i) => named.filter((n) => n.name)[i]!.at),
     ...validateHostPorts(`${path}.containers`, containers),
-    ...(spec.ephemeralContainers?.length ? [forbidden(`${path}.ephemeralContainers`, "cannot be set on create")] : []),
+    ...validateEphemeral(path, spec, volumes),
   ];
 };

@@ -3,7 +3,7 @@ import type { FieldCause } from "../../../base/errors.ts";
 import { CRON_JOBS } from "../../../base/kube/resources.ts";
 import type { CronJob, CronJobSpec } from "../../../base/kube/types.gen.ts";
 import { ageColumn, column, containerColumns, nameColumn, selectorColumn } from "./columns.ts";
-import { validateSchedule } from "./cron-schedule.ts";
+import { validateSchedule, validateStageAhead } from "./cron-schedule.ts";
 import type { ResourceDefinition } from "./definition.ts";
 import { forbidden, invalid, nonNegative, oneOf, required } from "./faults.ts";
 import { change, fill, without } from "./fill.ts";
@@ -47,6 +47,7 @@ export const CRON_JOB: ResourceDefinition<CronJob> = {
   validate: (cj, previous) => [
     ...validateMetadata(CRON_JOBS, cj, previous),
     ...(!previous && (cj.metadata.name?.length ?? 0) > MAX_NAME_LENGTH ? [invalid("metadata.name", cj.metadata.name, `must be no more than ${MAX_NAME_LENGTH} characters`)] : []),
+    ...validateStageAhead(cj),
     ...(cj.spec ? validateSpec(cj.spec) : [required("spec")]),
   ],
   warnings: (cj) => podWarnings("spec.jobTemplate.spec.template.spec", cj.spec?.jobTemplate?.spec?.template?.spec),

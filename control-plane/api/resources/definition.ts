@@ -47,6 +47,8 @@ export interface ResourceDefinition<T extends KubeObject = KubeObject> {
   readonly categories: readonly string[];
   /** Key in schema.gen.json, such as "apps/v1.Deployment". */
   readonly schema: string;
+  /** Where there are fewer than the usual ones: what is made on demand can only be read. */
+  readonly verbs?: readonly string[];
   /** Fills in what upstream's SetDefaults_* fill in. Pure: a new object or the same. */
   defaults(object: T): T;
   /** All faults of an object about to be created, or updated from `previous`; empty when valid. Schema faults come before and apart. */

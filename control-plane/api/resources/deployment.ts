@@ -9,7 +9,7 @@ import { change, fill, without } from "./fill.ts";
 import { immutable, validateMetadata } from "./metadata.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
 import { podWarnings } from "./pod-warnings.ts";
-import { isZero, validateCountOrPercent, validateReplicated } from "./workload.ts";
+import { isZero, notAboveHundred, validateCountOrPercent, validateReplicated } from "./workload.ts";
 
 const strategyDefaults = (given: DeploymentStrategy): DeploymentStrategy => {
   const strategy = fill(given, { type: "RollingUpdate" });
@@ -31,12 +31,12 @@ const validateStrategy = (strategy: DeploymentStrategy): FieldCause[] => {
     ...(strategy.type === "Recreate" && rolling ? [forbidden(at, "may not be specified when strategy `type` is 'Recreate'")] : []),
     ...validateCountOrPercent(`${at}.maxUnavailable`, rolling?.maxUnavailable), ...validateCountOrPercent(`${at}.maxSurge`, rolling?.maxSurge),
     ...(isZero(rolling?.maxUnavailable) && isZero(rolling?.maxSurge) ? [invalid(`${at}.maxUnavailable`, rolling?.maxUnavailable, "may not be 0 when `maxSurge` is 0")] : []),
-    ...(typeof rolling?.maxUnavailable === "string" && Number.parseInt(rolling.maxUnavailable, 10) > 100 ? [invalid(`${at}.maxUnavailable`, rolling.maxUnavailable, "must not be greater than 100%")] : []),
+    ...notAboveHundred(`${at}.maxUnavailable`, rolling?.maxUnavailable),
   ];
 };
 
 const validateSpec = (spec: DeploymentSpec): FieldCause[] => [
-  ...validateReplicated(spec),
+  ...validateReplicated("deployment", spec),
   ...validateStrategy(spec.strategy ?? {}),
   ...nonNegative("spec.revisionHistoryLimit", spec.revisionHistoryLimit),
   ...nonNegative("spec.progressDeadlineSeconds", spec.progressDeadlineSeconds),

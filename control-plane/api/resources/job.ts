@@ -2,13 +2,16 @@
 import type { FieldCause } from "../../../base/errors.ts";
 import { JOBS } from "../../../base/kube/resources.ts";
 import { fromLabelSelector, selectorMatches } from "../../../base/kube/labels.ts";
-import type { Job, JobSpec, PodTemplateSpec } from "../../../base/kube/types.gen.ts";
+import { isAhead } from "../../../base/kube/staging.ts";
+import type { Job, JobSpec, PodFailurePolicy, PodTemplateSpec } from "../../../base/kube/types.gen.ts";
 import { ageColumn, column, containerColumns, nameColumn, selectorColumn } from "./columns.ts";
 import type { ResourceDefinition } from "./definition.ts";
-import { forbidden, invalid, nonNegative, oneOf, required } from "./faults.ts";
-import { change, fill, without } from "./fill.ts";
+import { invalid, nonNegative, oneOf, required } from "./faults.ts";
+import { change, each, fill, without } from "./fill.ts";
 import { humanDuration } from "./human-duration.ts";
+import { validateJobPolicies } from "./job-policies.ts";
 import { immutable, validateLabelSelector, validateMetadata } from "./metadata.ts";
+import { isDnsLabel } from "./names.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
 import { podWarnings } from "./pod-warnings.ts";
 import { sameJson } from "./same-json.ts";
@@ -18,15 +21,18 @@ const UID_LABEL = "batch.kubernetes.io/controller-uid";
 const MAX_INDEXED_PARALLELISM = 100_000;
 const RESTART_POLICIES = ["Never", "OnFailure"];
 
-/** Fields of the complete Job that the controller does not heed yet: refused, since a Job that ignores its failure policy does harm. */
-const UNSUPPORTED = ["podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "maxFailedIndexes", "managedBy"] as const;
+const MAX_INT32 = 2 ** 31 - 1;
+
+const policyDefaults = (policy: PodFailurePolicy): PodFailurePolicy =>
+  change(policy, "rules", (rules) => each(rules, (rule) => change(rule, "onPodConditions", (patterns) => each(patterns, (p) => fill(p, { status: "True" })))));
 
 const specDefaults = (given: JobSpec): JobSpec => {
   const counts = given.completions === undefined && given.parallelism === undefined ? { completions: 1, parallelism: 1 } : { parallelism: 1 };
   const spec = fill(given, {
-    ...counts, backoffLimit: 6, completionMode: "NonIndexed", suspend: false, podReplacementPolicy: "TerminatingOrFailed", manualSelector: false,
+    ...counts, backoffLimit: given.backoffLimitPerIndex === undefined ? 6 : MAX_INT32, completionMode: "NonIndexed", suspend: false,
+    podReplacementPolicy: given.podFailurePolicy ? "Failed" : "TerminatingOrFailed", manualSelector: false,
   });
-  return change(spec, "template", podTemplateDefaults);
+  return change(change(spec, "podFailurePolicy", policyDefaults), "template", podTemplateDefaults);
 };
 
 /** So that two Jobs with the same template never share pods, the selector asks for the Job's uid. */
@@ -53,10 +59,18 @@ export const validateJobSpec = (path: string, spec: JobSpec): FieldCause[] => [
   ...(spec.completionMode === "Indexed" && spec.completions === undefined ? [required(`${path}.completions`, "when completion mode is Indexed")] : []),
   ...(spec.completionMode === "Indexed" && (spec.parallelism ?? 0) > MAX_INDEXED_PARALLELISM
     ? [invalid(`${path}.parallelism`, spec.parallelism, `must be less than or equal to ${MAX_INDEXED_PARALLELISM} when completion mode is Indexed`)] : []),
-  ...oneOf(`${path}.podReplacementPolicy`, spec.podReplacementPolicy, ["Failed", "TerminatingOrFailed"]),
-  ...UNSUPPORTED.filter((f) => spec[f] !== undefined).map((f) => forbidden(`${path}.${f}`, "is not supported by Gantry yet")),
+  ...oneOf(`${path}.podReplacementPolicy`, spec.podReplacementPolicy, spec.podFailurePolicy ? ["Failed"] : ["Failed", "TerminatingOrFailed"]),
+  ...validateJobPolicies(path, spec),
   ...validateTemplate(`${path}.template`, spec.template, RESTART_POLICIES),
 ];
+
+/** Each pod of an Indexed job has its own host name, which must be one. */
+const validateIndexedName = (job: Job): FieldCause[] => {
+  const { completionMode, completions = 0 } = job.spec!;
+  if (completionMode !== "Indexed" || completions <= 0 || !job.metadata.name) return [];
+  const faults = isDnsLabel(`${job.metadata.name}-${completions - 1}`);
+  return faults.map((m) => invalid("metadata.name", job.metadata.name, `will not be able to create pods with a valid host name, which is the name and the index: ${m}`));
+};
 
 const validateSelector = (job: Job, spec: JobSpec): FieldCause[] => {
   const { selector } = spec;
@@ -87,15 +101,19 @@ const validateUpdate = (next: JobSpec, old: JobSpec, previous: Job): FieldCause[
     ["spec.selector", next.selector, old.selector],
     ...(sameJson(template(next.template), template(old.template)) ? [] : [["spec.template", next.template, old.template] as const]),
     ["spec.completionMode", next.completionMode, old.completionMode],
+    ["spec.podFailurePolicy", next.podFailurePolicy, old.podFailurePolicy],
+    ["spec.successPolicy", next.successPolicy, old.successPolicy],
+    ["spec.backoffLimitPerIndex", next.backoffLimitPerIndex, old.backoffLimitPerIndex],
+    ["spec.managedBy", next.managedBy, old.managedBy],
   ]);
 };
 
-const statusOf = (job: Job): string => {
+const statusOf = (job: Job, nowMs: number): string => {
   const has = (type: string): boolean => job.status?.conditions?.some((c) => c.type === type && c.status === "True") ?? false;
   if (has("Complete")) return "Complete";
   if (has("Failed")) return "Failed";
   if (job.metadata.deletionTimestamp !== undefined) return "Terminating";
-  return ["Suspended", "FailureTarget", "SuccessCriteriaMet"].find(has) ?? "Running";
+  return ["Suspended", "FailureTarget", "SuccessCriteriaMet"].find(has) ?? (isAhead(job, nowMs) && job.status?.startTime === undefined ? "Staged" : "Running");
 };
 
 const completionsOf = (job: Job): string => {
@@ -120,6 +138,7 @@ export const JOB: ResourceDefinition<Job> = {
   validate: (job, previous) => [
     ...validateMetadata(JOBS, job, previous),
     ...(job.spec ? [...validateJobSpec("spec", job.spec), ...validateSelector(job, job.spec)] : [required("spec")]),
+    ...(job.spec && !previous ? validateIndexedName(job) : []),
     ...(job.spec && previous?.spec ? validateUpdate(job.spec, previous.spec, previous) : []),
   ],
   warnings: (job) => podWarnings("spec.template.spec", job.spec?.template?.spec),

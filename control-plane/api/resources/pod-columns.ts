@@ -1,4 +1,4 @@
-// What `kubectl get pods` shows, line for line the logic of upstream's printPod (pkg/printers/internalversion/printers.go).
+// What `kubectl get pods` shows, line for line the logic of upstream's printPod (pkg/printers/internalversion/printers.go), and Staged.
 import type { ContainerStatus, Pod } from "../../../base/kube/types.gen.ts";
 import { ageColumn, column, nameColumn, wide } from "./columns.ts";
 import type { Column } from "./definition.ts";
@@ -75,6 +75,7 @@ export const summarizePod = (pod: Pod): PodSummary => {
     if (reason === "Completed" && running) reason = hasCondition(pod, "Ready") ? "Running" : "NotReady";
   }
 
+  if (status.reason === "Staged") reason = "Staged";
   if (pod.metadata.deletionTimestamp !== undefined) {
     if (status.reason === "NodeLost") reason = "Unknown";
     else if (status.phase !== "Succeeded" && status.phase !== "Failed") reason = "Terminating";

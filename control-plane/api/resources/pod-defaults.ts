@@ -56,6 +56,7 @@ export const podSpecDefaults = (spec: PodSpec): PodSpec => {
   });
   const forContainer = containerDefaults(spec.hostNetwork === true);
   for (const list of ["containers", "initContainers"] as const) s = change(s, list, (containers) => each(containers, forContainer));
+  s = change(s, "ephemeralContainers", (containers) => each(containers, (c) => forContainer(c)));
   return change(s, "volumes", (volumes) => each(volumes, volumeDefaults));
 };
 

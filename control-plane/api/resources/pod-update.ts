@@ -19,6 +19,16 @@ const withoutMutable = (next: PodSpec, old: PodSpec): PodSpec => ({
   schedulingGates: old.schedulingGates,
 });
 
+/** By their own subresource alone, and only more of them: what was debugged with is a part of the pod's history. */
+export const validateEphemeralUpdate = (next: Pod, previous: Pod): FieldCause[] => {
+  const wanted = new Map((next.spec?.ephemeralContainers ?? []).map((c) => [c.name, c]));
+  return (previous.spec?.ephemeralContainers ?? []).flatMap((old) => {
+    const now = wanted.get(old.name);
+    if (!now) return [forbidden("spec.ephemeralContainers", `existing ephemeral containers ${JSON.stringify(old.name)} may not be removed`)];
+    return sameJson(now, old) ? [] : [forbidden("spec.ephemeralContainers", `existing ephemeral containers ${JSON.stringify(old.name)} may not be changed`)];
+  });
+};
+
 export const validatePodUpdate = (next: Pod, previous: Pod): FieldCause[] => {
   const [spec, old] = [next.spec, previous.spec];
   if (!spec || !old) return [];

@@ -2,6 +2,7 @@
 // whose silent absence would be unsafe. `path` is "spec" or "spec.template.spec". Runs after the defaults.
 import { isIP } from "node:net";
 import type { FieldCause } from "../../../base/errors.ts";
+import { lifecycleFaults } from "../../../base/kube/desired-state.ts";
 import type { LocalObjectReference, PodSecurityContext, PodSpec } from "../../../base/kube/types.gen.ts";
 import { normalizeTime } from "../schema/scalars.ts";
 import { validateContainers } from "./container-validation.ts";
@@ -59,7 +60,7 @@ const validateHost = (path: string, spec: PodSpec): FieldCause[] => [
 /** What upstream knows and Gantry can't do: refused, for to ignore it would run a workload with less isolation or other contents than asked. */
 const validateUnsupported = (path: string, spec: PodSpec): FieldCause[] => [
   ...(spec.hostUsers === false ? [forbidden(`${path}.hostUsers`, "user namespaces are not supported by Gantry yet; leave the field out or set it to true")] : []),
-  ...(spec.runtimeClassName ? [forbidden(`${path}.runtimeClassName`, `RuntimeClass ${JSON.stringify(spec.runtimeClassName)} not found: RuntimeClasses are not supported by Gantry yet`)] : []),
+  ...(spec.runtimeClassName ? isDnsSubdomain(spec.runtimeClassName).map((m) => invalid(`${path}.runtimeClassName`, spec.runtimeClassName, m)) : []),
   ...(spec.resourceClaims?.length ? [forbidden(`${path}.resourceClaims`, "dynamic resource allocation is not supported by Gantry")] : []),
   ...(spec.resources ? [forbidden(`${path}.resources`, "pod-level resources are not supported by Gantry yet; set resources of each container")] : []),
   ...(spec.os && spec.os.name !== "linux" ? [notSupported(`${path}.os.name`, spec.os.name, ["linux"])] : []),
@@ -76,6 +77,13 @@ export const validateStartAt = (path: string, annotations: Readonly<Record<strin
   const instant = annotations?.[START_AT];
   return instant === undefined || "value" in normalizeTime(instant) ? [] : [invalid(`${path}[${START_AT}]`, instant, "must be an RFC 3339 time such as 2026-01-02T00:00:00Z")];
 };
+
+/** Templates too: a mistyped desired state would mean "running". */
+export const validateLifecycle = (path: string, annotations: Readonly<Record<string, string>> | undefined, previous?: { readonly annotations: Readonly<Record<string, string>> | undefined }): FieldCause[] =>
+  lifecycleFaults(annotations, previous).map(({ name, value, fault }) => {
+    const field = `${path}[${name}]`;
+    return "supported" in fault ? notSupported(field, value, fault.supported) : "invalid" in fault ? invalid(field, value, fault.invalid) : forbidden(field, fault.forbidden);
+  });
 
 export const validatePodSpec = (path: string, spec: PodSpec, restartPolicies: readonly string[] = RESTART_POLICIES): FieldCause[] => {
   const volumes = spec.volumes ?? [];

@@ -11,10 +11,5 @@ export const podWarnings = (path: string, spec: PodSpec | undefined): string[] =
     ...(topologySpreadConstraints.length > 0 ? ["topologySpreadConstraints"] : []),
     ...(spec.priorityClassName || spec.priority ? [spec.priorityClassName ? "priorityClassName" : "priority"] : []),
   ];
-  const ports = (spec.containers ?? []).flatMap((c, i) => (c.ports ?? []).flatMap((p, j) => (p.hostPort && !spec.hostNetwork ? [`containers[${i}].ports[${j}].hostPort`] : [])));
-  return [
-    ...ignored.map((field) => `${path}.${field}: Gantry's scheduler does not heed this yet`),
-    ...ports.map((field) => `${path}.${field}: the port is kept free for the pod on its node, but not forwarded to it yet`),
-    ...(spec.shareProcessNamespace ? [`${path}.shareProcessNamespace: Gantry's nodes can't do this yet, the pod will not start`] : []),
-  ];
+  return ignored.map((field) => `${path}.${field}: Gantry's scheduler does not heed this yet`);
 };

@@ -6,11 +6,11 @@ import { change } from "./fill.ts";
 import { validateMetadata } from "./metadata.ts";
 import { POD_COLUMNS } from "./pod-columns.ts";
 import { podDefaults, podSpecDefaults } from "./pod-defaults.ts";
-import { validatePodUpdate } from "./pod-update.ts";
-import { validatePodSpec, validateStartAt } from "./pod-validation.ts";
+import { validateEphemeralUpdate, validatePodUpdate } from "./pod-update.ts";
+import { validateLifecycle, validatePodSpec, validateStartAt } from "./pod-validation.ts";
 import { podWarnings } from "./pod-warnings.ts";
 import { qosClassOf } from "../../../base/kube/qos-class.ts";
-import { required } from "./faults.ts";
+import { forbidden, required } from "./faults.ts";
 
 const isTerminal = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 
@@ -25,8 +25,9 @@ export const POD: ResourceDefinition<Pod> = {
   defaults: (pod) => change(pod, "spec", podSpecDefaults),
   validate: (pod, previous) => [
     ...validateMetadata(PODS, pod, previous), ...validateStartAt("metadata.annotations", pod.metadata.annotations),
+    ...validateLifecycle("metadata.annotations", pod.metadata.annotations, previous && { annotations: previous.metadata.annotations }),
     ...(pod.spec ? validatePodSpec("spec", pod.spec) : [required("spec")]),
-    ...(previous ? validatePodUpdate(pod, previous) : []),
+    ...(previous ? validatePodUpdate(pod, previous) : pod.spec?.ephemeralContainers?.length ? [forbidden("spec.ephemeralContainers", "cannot be set on create")] : []),
   ],
   warnings: (pod) => podWarnings("spec", pod.spec),
   strategy: {
@@ -54,8 +55,18 @@ export const POD: ResourceDefinition<Pod> = {
     status: true,
     custom: [
       { name: "binding", verbs: ["create"], kind: { group: "", version: "v1", kind: "Binding" } },
+      { name: "attach", verbs: ["create", "get"], kind: streamOptions("PodAttachOptions") },
+      { name: "portforward", verbs: ["create", "get"], kind: streamOptions("PodPortForwardOptions") },
+      { name: "ephemeralcontainers", verbs: ["get", "patch", "update"], kind: streamOptions("Pod") },
       { name: "exec", verbs: ["create", "get"], kind: streamOptions("PodExecOptions") },
+      { name: "resize", verbs: ["get", "patch", "update"], kind: streamOptions("Pod") },
       { name: "log", verbs: ["get"], kind: streamOptions("Pod") },
     ],
   },
+};
+
+/** What the ephemeralcontainers subresource holds a pod to: it changes nothing else, and there nothing else may change these. */
+export const POD_BEING_DEBUGGED: ResourceDefinition<Pod> = {
+  ...POD,
+  validate: (pod, previous) => [...(pod.spec ? validatePodSpec("spec", pod.spec) : [required("spec")]), ...(previous ? validateEphemeralUpdate(pod, previous) : [])],
 };

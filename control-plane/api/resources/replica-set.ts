@@ -19,7 +19,7 @@ export const REPLICA_SET: ResourceDefinition<ReplicaSet> = {
   defaults: (rs) => change(rs, "spec", (spec) => change(fill(spec, { replicas: 1 }), "template", podTemplateDefaults)),
   validate: (rs, previous) => [
     ...validateMetadata(REPLICA_SETS, rs, previous),
-    ...(rs.spec ? validateReplicated(rs.spec) : [required("spec")]),
+    ...(rs.spec ? validateReplicated("replicaset", rs.spec) : [required("spec")]),
     ...(previous ? immutable([["spec.selector", rs.spec?.selector, previous.spec?.selector]]) : []),
   ],
   warnings: (rs) => podWarnings("spec.template.spec", rs.spec?.template?.spec),

@@ -1,6 +1,6 @@
 // Rules for what a pod says about where it may run: node selectors, affinity, tolerations, topology spread, gates.
 import type { FieldCause } from "../../../base/errors.ts";
-import type { NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec, Toleration } from "../../../base/kube/types.gen.ts";
+import type { NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec, Toleration } from "../../../base/kube/types.gen.ts";
 import { forbidden, invalid, oneOf, required } from "./faults.ts";
 import { duplicates, validateLabels, validateLabelSelector } from "./metadata.ts";
 import { isLabelValue, isQualifiedName } from "./names.ts";
@@ -21,6 +21,9 @@ const validateRequirement = (path: string, r: NodeSelectorRequirement, fieldsOnl
   if (!fieldsOnly) return [...shape, ...isQualifiedName(r.key ?? "").map((m) => invalid(`${path}.key`, r.key ?? "", m))];
   return [...shape, ...(r.key === "metadata.name" ? [] : [invalid(`${path}.key`, r.key ?? "", "not a valid field selector key")])];
 };
+
+export const validateNodeTerms = (path: string, selector: NodeSelector | undefined): FieldCause[] =>
+  (selector?.nodeSelectorTerms ?? []).flatMap((term, i) => validateTerm(`${path}.nodeSelectorTerms[${i}]`, term));
 
 const validateTerm = (path: string, term: NodeSelectorTerm): FieldCause[] => [
   ...(term.matchExpressions ?? []).flatMap((r, i) => validateRequirement(`${path}.matchExpressions[${i}]`, r, false)),

@@ -36,6 +36,9 @@ const pod = (spec: object): object => ({ spec });
 const job = (part: object = {}): object => ({ spec: { template: { spec: podSpec({ restartPolicy: "Never" }) }, ...part } });
 const cronJob = (part: object = {}): object => ({ spec: { schedule: "0 0 * * *", jobTemplate: job(), ...part } });
 
+const SCALER = ["gantry.io/v1", "ScheduledScaler"] as const;
+const scaler = (part: object = {}): object => ({ spec: { scaleTargetRef: { kind: "Deployment", name: "web" }, entries: [{ schedule: "0 0 * * *", replicas: 100 }], ...part } });
+
 const CASES: readonly Case[] = [
   ["a plain pod is fine", POD, pod(podSpec()), []],
   ["a plain deployment is fine", DEPLOYMENT, deployment(), []],
@@ -63,7 +66,7 @@ const CASES: readonly Case[] = [
     ["spec.containers[0].volumeMounts[0].subPath: Invalid value: \"../y\": must not contain '..'"]],
   ["a volume of two kinds", POD, pod(podSpec({ volumes: [{ name: "v", emptyDir: {}, hostPath: { path: "/x" } }] })), ["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"]],
   ["a volume that Gantry can't mount", POD, pod(podSpec({ volumes: [{ name: "v", nfs: { server: "s", path: "/" } }] })),
-    ["spec.volumes[0].nfs: Forbidden: Gantry can't mount volumes of the kind nfs yet; supported: emptyDir, hostPath, configMap, secret, downwardAPI, projected"]],
+    ["spec.volumes[0].nfs: Forbidden: Gantry can't mount volumes of the kind nfs yet; supported: emptyDir, hostPath, configMap, secret, downwardAPI, projected, persistentVolumeClaim, ephemeral"]],
   ["requests above limits", POD, pod(withContainer({ resources: { requests: { cpu: "2" }, limits: { cpu: "1" } } })), ['spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1']],
   ["a negative request", POD, pod(withContainer({ resources: { requests: { memory: "-1Mi" } } })), ['spec.containers[0].resources.requests[memory]: Invalid value: "-1Mi": must be greater than or equal to 0']],
   ["an unknown resource", POD, pod(withContainer({ resources: { requests: { gold: "1" } } })), [
@@ -93,9 +96,42 @@ const CASES: readonly Case[] = [
   ["a replica set without template", ["apps/v1", "ReplicaSet"], { spec: { selector: { matchLabels: LABELS } } }, ["spec.template: Required value"]],
   ["a job whose pods never end", JOB, job({ template: { spec: podSpec() } }), ['spec.template.spec.restartPolicy: Unsupported value: "Always": supported values: "Never", "OnFailure"']],
   ["an indexed job without completions", JOB, job({ completionMode: "Indexed", parallelism: 2 }), ["spec.completions: Required value: when completion mode is Indexed"]],
-  ["a job with a policy that would be ignored", JOB, job({ podFailurePolicy: { rules: [] } }), ["spec.podFailurePolicy: Forbidden: is not supported by Gantry yet"]],
+  ["a complete failure policy is fine", JOB, job({ completionMode: "Indexed", completions: 3, backoffLimitPerIndex: 1, maxFailedIndexes: 2, managedBy: "acme.io/queue",
+    podFailurePolicy: { rules: [{ action: "FailIndex", onExitCodes: { containerName: "c", operator: "In", values: [1, 2] } }, { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget" }] }] },
+    successPolicy: { rules: [{ succeededIndexes: "0,2", succeededCount: 1 }] } }), []],
+  ["a failure policy of a job whose containers restart", JOB, job({ podReplacementPolicy: "TerminatingOrFailed", template: { spec: podSpec({ restartPolicy: "OnFailure" }) }, podFailurePolicy: { rules: [
+    { action: "FailIndex", onExitCodes: { containerName: "other", operator: "In", values: [3, 0, 0] } }, { action: "Shrug" }] } }), [
+    'spec.podReplacementPolicy: Unsupported value: "TerminatingOrFailed": supported values: "Failed"',
+    'spec.podFailurePolicy.rules[0].action: Invalid value: "FailIndex": requires the backoffLimitPerIndex to be set',
+    'spec.podFailurePolicy.rules[0].onExitCodes.containerName: Invalid value: "other": must be one of the container or initContainer names in the pod template (c)',
+    "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
+    "spec.podFailurePolicy.rules[0].onExitCodes.values[2]: Invalid value: 0: must not be 0 for the In operator",
+    "spec.podFailurePolicy.rules[0].onExitCodes.values[2]: Duplicate value: 0",
+    "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: [3,0,0]: must be ordered",
+    'spec.podFailurePolicy.rules[1].action: Unsupported value: "Shrug": supported values: "Count", "FailIndex", "FailJob", "Ignore"',
+    'spec.podFailurePolicy.rules[1]: Invalid value: {"action":"Shrug"}: specifying one of OnExitCodes and OnPodConditions is required',
+    'spec.template.spec.restartPolicy: Invalid value: "OnFailure": only "Never" is supported when podFailurePolicy is specified']],
+  ["limits per index without indexes", JOB, job({ backoffLimitPerIndex: 1, successPolicy: { rules: [{ succeededCount: 1 }] }, managedBy: "queue" }), [
+    "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode", 'spec.successPolicy: Invalid value: {"rules":[{"succeededCount":1}]}: requires indexed completion mode',
+    'spec.managedBy: Invalid value: "queue": must be a domain-prefixed path (such as "acme.io/foo")']],
+  ["success rules beyond the completions", JOB, job({ completionMode: "Indexed", completions: 3, maxFailedIndexes: 4, successPolicy: { rules: [{ succeededIndexes: "1-3" }, { succeededIndexes: "2,1" }, { succeededIndexes: "0-1", succeededCount: 3 }, { succeededIndexes: "x" }, {}] } }), [
+    "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified", "spec.maxFailedIndexes: Invalid value: 4: must be less than or equal to completions",
+    'spec.successPolicy.rules[0].succeededIndexes: Invalid value: "1-3": index 3 is too large: indexes must be smaller than completions (3)',
+    'spec.successPolicy.rules[1].succeededIndexes: Invalid value: "2,1": indexes must be in ascending order, each once',
+    "spec.successPolicy.rules[2].succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified succeededIndexes field)",
+    'spec.successPolicy.rules[3].succeededIndexes: Invalid value: "x": "x" is neither an index nor a range such as 2-4',
+    "spec.successPolicy.rules[4]: Required value: at least one of succeededCount or succeededIndexes must be specified"]],
   ["a cronjob with a zone in its schedule", CRON_JOB, cronJob({ schedule: "TZ=UTC 0 0 * * *" }), ['spec.schedule: Invalid value: "TZ=UTC 0 0 * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead']],
   ["a cronjob in a zone that isn't", CRON_JOB, cronJob({ timeZone: "Mars/Olympus" }), ['spec.timeZone: Invalid value: "Mars/Olympus": unknown time zone Mars/Olympus']],
+  ["a cronjob in a zone that is only an offset", CRON_JOB, cronJob({ timeZone: "+01:00" }), ['spec.timeZone: Invalid value: "+01:00": unknown time zone +01:00']],
+  ["a cronjob with seconds, staged two minutes ahead", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "2m" } }, ...cronJob({ schedule: "30 0 0 * * *" }) }, []],
+  ["a cronjob staged for what is no time", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "soon" } }, ...cronJob() }, ['metadata.annotations[gantry.io/stage-ahead]: Invalid value: "soon": "soon" is not a duration: expected a duration such as "30s" or "2m", at most 1h, or "0s" to turn staging off']],
+  ["a cronjob staged too far ahead", CRON_JOB, { metadata: { annotations: { "gantry.io/stage-ahead": "2h" } }, ...cronJob() }, ['metadata.annotations[gantry.io/stage-ahead]: Invalid value: "2h": "2h" is too long: expected a duration such as "30s" or "2m", at most 1h, or "0s" to turn staging off']],
+  ["a plain scheduled scaler is fine", SCALER, scaler(), []],
+  ["a scheduled scaler of what has no size", SCALER, scaler({ scaleTargetRef: { kind: "CronJob", name: "x" } }), ['spec.scaleTargetRef.kind: Unsupported value: "CronJob": supported values: "Deployment", "ReplicaSet", "ReplicationController", "StatefulSet"']],
+  ["a scheduled scaler without entries", SCALER, scaler({ entries: [] }), ["spec.entries: Required value: at least one: schedule and replicas"]],
+  ["a scheduled scaler's entry for an autoscaler", SCALER, scaler({ entries: [{ schedule: "0 0 * * *", minReplicas: 1 }] }), ["spec.entries[0].minReplicas: Forbidden: belongs to a HorizontalPodAutoscaler, which Gantry does not have yet: set replicas", "spec.entries[0].replicas: Required value: the number of pods from this time on"]],
+  ["a scheduled scaler in a zone that isn't", SCALER, scaler({ entries: [{ schedule: "0 0 * * *", timeZone: "Mars/Olympus", replicas: 1 }] }), ['spec.entries[0].timeZone: Invalid value: "Mars/Olympus": unknown time zone Mars/Olympus']],
   ["a cronjob with too long a name", CRON_JOB, { metadata: { name: "n".repeat(53) }, ...cronJob() }, [`metadata.name: Invalid value: "${"n".repeat(53)}": must be no more than 52 characters`]],
   ["a config map key with a slash", ["v1", "ConfigMap"], { data: { "a/b": "x" } }, [
     "data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"]],
@@ -105,6 +141,18 @@ const CASES: readonly Case[] = [
     ['data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": must be valid JSON']],
   ["a namespace with a dot", ["v1", "Namespace"], { metadata: { name: "a.b" } }, [
     "metadata.name: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"]],
+  ["a daemon set with both bounds", ["apps/v1", "DaemonSet"], deployment({ updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 1, maxSurge: "150%" } } }), [
+    'spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: "150%": must not be greater than 100%', 'spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: "150%": may not be set when maxUnavailable is non-zero']],
+  ["a daemon set that surges with host ports", ["apps/v1", "DaemonSet"], deployment({ updateStrategy: { rollingUpdate: { maxSurge: 1 } }, template: template(withContainer({ ports: [{ containerPort: 80, hostPort: 80 }] })) }), [
+    "spec.template.spec.containers[0].ports[0].hostPort: Forbidden: may not be specified when daemonset.spec.updateStrategy.rollingUpdate.maxSurge is non-zero: two pods on one node can't share a host port"]],
+  ["a plain daemon set is fine", ["apps/v1", "DaemonSet"], deployment({ updateStrategy: { type: "OnDelete" } }), []],
+  ["a plain stateful set is fine", ["apps/v1", "StatefulSet"], deployment({ serviceName: "web", replicas: 3 }), []],
+  ["a stateful set full of mistakes", ["apps/v1", "StatefulSet"], deployment({ podManagementPolicy: "Chaos", updateStrategy: { type: "RollingUpdate", rollingUpdate: { partition: -1, maxUnavailable: 0 } }, ordinals: { start: -2 }, persistentVolumeClaimRetentionPolicy: { whenDeleted: "Burn" } }), [
+    "spec.updateStrategy.rollingUpdate.partition: Invalid value: -1: must be greater than or equal to 0", "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0",
+    'spec.podManagementPolicy: Unsupported value: "Chaos": supported values: "OrderedReady", "Parallel"', "spec.ordinals.start: Invalid value: -2: must be greater than or equal to 0",
+    'spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: "Burn": supported values: "Delete", "Retain"']],
+  ["a replication controller takes its selector from its template", ["v1", "ReplicationController"], { spec: { template: template() } }, []],
+  ["a revision without data", ["apps/v1", "ControllerRevision"], { revision: -1 }, ["revision: Invalid value: -1: must be greater than or equal to 0", "data: Required value"]],
   ["a lease of no time", ["coordination.k8s.io/v1", "Lease"], { spec: { leaseDurationSeconds: 0 } }, ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than zero"]],
   ["a taint of unknown effect", ["v1", "Node"], { spec: { taints: [{ key: "a", effect: "Frob" }] } }, ['spec.taints[0].effect: Unsupported value: "Frob": supported values: "NoExecute", "NoSchedule", "PreferNoSchedule"']],
   ["an event of another namespace", ["v1", "Event"], { involvedObject: { kind: "Pod", namespace: "blue", name: "p" } }, ['involvedObject.namespace: Invalid value: "blue": does not match event.namespace "default"']],
@@ -143,8 +191,15 @@ test("selectors, a job's template and an immutable config map stay", (t) => {
   const old = made(...JOB, job()).object as KubeObject & { spec: object };
   const again = (spec: object): readonly string[] => made(...JOB, { metadata: old.metadata, spec: { ...old.spec, ...spec } }, old).faults;
   t.deepEqual(again({ parallelism: 5, suspend: true, ttlSecondsAfterFinished: 9 }), []);
+  t.regex(again({ managedBy: "acme.io/queue" })[0]!, /^spec\.managedBy: .*field is immutable$/);
   t.regex(again({ completions: 7 })[0]!, /^spec\.completions: Invalid value: 7: field is immutable$/);
   t.regex(again({ template: { spec: podSpec({ restartPolicy: "OnFailure" }) } }).join(), /spec\.template: .*field is immutable/);
+});
+
+test("of a stateful set only what its controller can follow may change", (t) => {
+  const kind = ["apps/v1", "StatefulSet"] as const;
+  t.deepEqual(updated(kind, deployment(), deployment({ replicas: 5, minReadySeconds: 3, template: template(withContainer({ image: "nginx:2" })), ordinals: { start: 2 } })), []);
+  t.regex(updated(kind, deployment(), deployment({ serviceName: "other" }))[0]!, /^spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', .* and 'minReadySeconds' are forbidden$/);
 });
 
 test("what the server set can't be changed, and a dying object gets no new finalizer", (t) => {

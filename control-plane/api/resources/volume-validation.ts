@@ -4,9 +4,10 @@ import type { DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection } from 
 import { validateFieldRef } from "./field-refs.ts";
 import { forbidden, invalid, oneOf, required } from "./faults.ts";
 import { duplicates } from "./metadata.ts";
+import { validateClaimSpec } from "./claim-spec.ts";
 import { isConfigMapKey, isDnsLabel } from "./names.ts";
 
-const SUPPORTED = ["emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"] as const;
+const SUPPORTED = ["emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected", "persistentVolumeClaim", "ephemeral"] as const;
 const SUPPORTED_PROJECTIONS = ["configMap", "secret", "downwardAPI"] as const;
 const HOST_PATH_TYPES = ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
 const MEDIA = ["", "Memory"];
@@ -76,6 +77,9 @@ const validateVolume = (path: string, volume: Volume): FieldCause[] => {
     ...(configMap ? [...(configMap.name ? [] : [required(`${path}.configMap.name`)]), ...validateMode(`${path}.configMap.defaultMode`, configMap.defaultMode), ...validateItems(`${path}.configMap.items`, configMap.items)] : []),
     ...(secret ? [...(secret.secretName ? [] : [required(`${path}.secret.secretName`)]), ...validateMode(`${path}.secret.defaultMode`, secret.defaultMode), ...validateItems(`${path}.secret.items`, secret.items)] : []),
     ...(downwardAPI ? [...validateMode(`${path}.downwardAPI.defaultMode`, downwardAPI.defaultMode), ...validateFiles(`${path}.downwardAPI.items`, downwardAPI.items)] : []),
+    ...(volume.persistentVolumeClaim && !volume.persistentVolumeClaim.claimName ? [required(`${path}.persistentVolumeClaim.claimName`)] : []),
+    ...(volume.ephemeral ? (volume.ephemeral.volumeClaimTemplate?.spec
+      ? validateClaimSpec(`${path}.ephemeral.volumeClaimTemplate.spec`, volume.ephemeral.volumeClaimTemplate.spec) : [required(`${path}.ephemeral.volumeClaimTemplate`)]) : []),
     ...(projected ? [...validateMode(`${path}.projected.defaultMode`, projected.defaultMode), ...(projected.sources ?? []).flatMap((s, i) => validateProjection(`${path}.projected.sources[${i}]`, s))] : []),
   ];
 };

@@ -16,8 +16,8 @@ const modelsDir = join(root, "node_modules/@kubernetes/client-node/dist/gen/mode
 /** Kinds whose whole type graph is generated. A new kind starts with a line here. */
 const ROOTS = [
   "core/v1.Pod", "core/v1.Node", "core/v1.Namespace", "core/v1.Event", "core/v1.ConfigMap", "core/v1.Secret", "core/v1.Binding",
-  "core/v1.PodTemplateSpec", "apps/v1.Deployment", "apps/v1.ReplicaSet", "batch/v1.Job", "batch/v1.CronJob",
-  "coordination/v1.Lease", "autoscaling/v1.Scale", "meta/v1.Status", "meta/v1.DeleteOptions", "meta/v1.ListMeta",
+  "core/v1.PodTemplateSpec", "core/v1.ReplicationController", "apps/v1.Deployment", "apps/v1.ReplicaSet", "apps/v1.DaemonSet", "apps/v1.StatefulSet", "apps/v1.ControllerRevision", "batch/v1.Job", "batch/v1.CronJob",
+  "core/v1.PersistentVolume", "core/v1.PersistentVolumeClaim", "storage/v1.StorageClass", "node/v1.RuntimeClass", "coordination/v1.Lease", "autoscaling/v1.Scale", "gantry/v1.ScheduledScaler", "meta/v1.Status", "meta/v1.DeleteOptions", "meta/v1.ListMeta",
 ];
 
 const PACKAGES: readonly (readonly [string, string])[] = [
@@ -44,7 +44,9 @@ const shortName = (full: string): string => {
 };
 
 type ProtoField = [number, string, "repeated"?];
-const rawFacts = JSON.parse(readFileSync(join(import.meta.dirname, "facts/kubernetes-protobuf-fields.json"), "utf8")) as Record<string, Record<string, ProtoField>>;
+const factsOf = (file: string): Record<string, Record<string, ProtoField>> => JSON.parse(readFileSync(join(import.meta.dirname, "facts", file), "utf8")) as Record<string, Record<string, ProtoField>>;
+/** Gantry's own kinds are written down in the same form. */
+const rawFacts = { ...factsOf("kubernetes-protobuf-fields.json"), ...factsOf("gantry-protobuf-fields.json") };
 const messages = new Map(Object.entries(rawFacts).map(([k, v]) => [shortName(k), v]));
 interface MergeFact { patchStrategy?: string; patchMergeKey?: string; listType?: string; listMapKeys?: string[]; mapType?: string; structType?: string }
 const mergeFacts = JSON.parse(readFileSync(join(import.meta.dirname, "facts/kubernetes-list-merge-keys.json"), "utf8")) as Record<string, Record<string, MergeFact>>;

@@ -1,5 +1,5 @@
-// Owns pods/exec over WebSocket: the subprotocols v4.channel.k8s.io and v5.channel.k8s.io, one byte of channel number before
-// each message. Source: k8s.io/apimachinery/pkg/util/remotecommand and KEP-4006. SPDY (kubectl before 1.30) is a later issue.
+// Owns pods/exec and pods/attach: over WebSocket with the subprotocols v4.channel.k8s.io and v5.channel.k8s.io, one byte of channel number
+// before each message; over SPDY (kubectl before 1.30) in spdy-terminal.ts. Source: k8s.io/apimachinery/pkg/util/remotecommand and KEP-4006.
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
@@ -7,12 +7,12 @@ import type { RawData, WebSocket } from "ws";
 import { GantryError } from "../../../base/errors.ts";
 import { newId } from "../../../base/ids.ts";
 import type { Pod, Status } from "../../../base/kube/types.gen.ts";
-import type { StreamFrame, StreamResult } from "../../../proto/gen/gantry/v1/agent.ts";
+import type { StreamFrame, StreamRequest, StreamResult } from "../../../proto/gen/gantry/v1/agent.ts";
 import type { NodeStream, NodeStreams } from "../../state/node-streams.ts";
 import type { ResourceRequest } from "../context.ts";
 import { isTrue } from "../router.ts";
 import { statusOf } from "../status.ts";
-import { checkRuns, containerOf, findPod } from "./pod-target.ts";
+import { checkAttachable, checkRuns, containerOf, findPod } from "./pod-target.ts";
 
 const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, status: 3, resize: 4, close: 255 } as const;
 
@@ -60,7 +60,7 @@ const onChannel = (channel: number, data: Uint8Array): Buffer => Buffer.concat([
 const sent = (socket: WebSocket, message: Buffer): Promise<void> =>
   new Promise((resolve, reject) => socket.send(message, { binary: true }, (error) => (error ? reject(error) : resolve())));
 
-interface Wanted {
+export interface Wanted {
   readonly stdin: boolean;
   readonly stdout: boolean;
   readonly stderr: boolean;
@@ -100,10 +100,7 @@ const forwardOutput = async (socket: WebSocket, stream: NodeStream, wanted: Want
 };
 
 /** From the upgrade to the end of the command. What it throws goes out on the status channel: a plain HTTP error would make kubectl try SPDY and report that. */
-const runExec = async (
-  { context, exchange: { signal } }: ResourceRequest, streams: NodeStreams, socket: WebSocket, wanted: Wanted,
-  { pod, container, command }: { readonly pod: Pod; readonly container: string; readonly command: string[] },
-): Promise<Status> => {
+const runTerminal = async ({ context, exchange: { signal } }: ResourceRequest, streams: NodeStreams, socket: WebSocket, { node, kind, wanted }: Terminal): Promise<Status> => {
   const gone = new AbortController();
   const broken = Promise.withResolvers<never>();
   // It may break before anything waits for it.
@@ -126,9 +123,7 @@ const runExec = async (
   try {
     // Nothing the client sends may be lost while the node dials back.
     socket.pause();
-    await using stream = await streams.open(pod.spec!.nodeName!, {
-      id: newId(), kind: { $case: "exec", value: { podUid: pod.metadata.uid!, container, command, ...wanted } },
-    }, AbortSignal.any([signal, gone.signal]));
+    await using stream = await streams.open(node, { id: newId(), kind }, AbortSignal.any([signal, gone.signal]));
     // An empty message tells the client that the connection stands, before there is any output.
     await sent(socket, Buffer.from([wanted.stdout ? CHANNEL.stdout : wanted.stderr ? CHANNEL.stderr : CHANNEL.status]));
     forwardInput(socket, stream, wanted, fail);
@@ -141,29 +136,68 @@ const runExec = async (
   }
 };
 
-/**
- * Serves one exec on an upgraded connection. Until the upgrade is done, errors are thrown and become a plain HTTP answer;
- * from then on they go out on the status channel.
- */
-export const serveExec = async (request: ResourceRequest, streams: NodeStreams, upgrade: { readonly request: IncomingMessage; readonly socket: Duplex; readonly head: Buffer }): Promise<void> => {
-  const { exchange: { query } } = request;
-  const pod = await findPod(request);
+/** What an exec or attach asks of which node. */
+export interface Terminal {
+  readonly node: string;
+  readonly kind: StreamRequest["kind"];
+  readonly wanted: Wanted;
+}
+
+/** Gantry's own parameters of exec: docker's --env, --user, --workdir and --detach, for which Kubernetes has no words. */
+const execExtras = (query: URLSearchParams): { readonly env: string[]; readonly user: string; readonly workingDir: string; readonly detach: boolean } => {
+  const env = query.getAll("gantry-env");
+  const wrong = env.find((e) => !/^[^=]+=/.test(e));
+  if (wrong !== undefined) throw new GantryError("BadRequest", `gantry-env: ${JSON.stringify(wrong)} is not NAME=VALUE`);
+  const workingDir = query.get("gantry-workdir") ?? "";
+  if (workingDir !== "" && !workingDir.startsWith("/")) throw new GantryError("BadRequest", `gantry-workdir: ${JSON.stringify(workingDir)} is not an absolute path`);
+  return { env, user: query.get("gantry-user") ?? "", workingDir, detach: isTrue(query.get("gantry-detach")) };
+};
+
+/** Throws what is wrong with the request, or with the pod. */
+export const readTerminal = async (request: ResourceRequest): Promise<Terminal> => {
+  const { exchange: { query, info } } = request;
+  const pod: Pod = await findPod(request);
   const container = containerOf(pod, query.get("container"));
   const command = query.getAll("command");
   const tty = isTrue(query.get("tty"));
   // A terminal has one output.
   const wanted: Wanted = { stdin: isTrue(query.get("stdin")), stdout: isTrue(query.get("stdout")), stderr: isTrue(query.get("stderr")) && !tty, tty };
-  if (command.length === 0) throw new GantryError("BadRequest", "you must specify at least one command for the container");
-  if (!wanted.stdin && !wanted.stdout && !wanted.stderr) throw new GantryError("BadRequest", "you must specify at least one of stdin, stdout, stderr");
-  checkRuns(pod, container);
-  if (upgrade.request.headers.upgrade?.toLowerCase() !== "websocket") {
-    throw new GantryError("BadRequest", `exec over ${upgrade.request.headers.upgrade ?? "plain HTTP"} is not served yet: use a client that speaks WebSocket, such as kubectl 1.30 or newer`);
+  const extras = execExtras(query);
+  if (info.subresource === "exec" && command.length === 0) throw new GantryError("BadRequest", "you must specify at least one command for the container");
+  if (!wanted.stdin && !wanted.stdout && !wanted.stderr && !extras.detach) throw new GantryError("BadRequest", "you must specify at least one of stdin, stdout, stderr");
+  const common = { podUid: pod.metadata.uid!, container, ...wanted };
+  if (info.subresource === "attach") {
+    checkAttachable(pod, container);
+    return { node: pod.spec!.nodeName!, wanted, kind: { $case: "attach", value: { ...common, fromStart: isTrue(query.get("gantry-from-start")) } } };
   }
-  const offered = (upgrade.request.headers["sec-websocket-protocol"] ?? "").split(",").map((p) => p.trim());
-  if (pickProtocol(new Set(offered)) === false) throw new GantryError("BadRequest", `unable to negotiate protocol: client supports [${offered.join(" ")}], server accepts [${PROTOCOLS.join(" ")}]`);
+  checkRuns(pod, container);
+  return { node: pod.spec!.nodeName!, wanted, kind: { $case: "exec", value: { ...common, command, ...extras } } };
+};
+
+/** A connection that node:http has handed over. */
+export interface Upgrade {
+  readonly request: IncomingMessage;
+  readonly socket: Duplex;
+  readonly head: Buffer;
+}
+
+/** What the client offers of protocols inside the connection. */
+export const offeredProtocols = (header: string | string[] | undefined): readonly string[] => [header ?? []].flat().flatMap((h) => h.split(",")).map((p) => p.trim()).filter((p) => p !== "");
+
+export const cannotNegotiate = (offered: readonly string[], accepted: readonly string[]): GantryError =>
+  new GantryError("BadRequest", `unable to negotiate protocol: client supports [${offered.join(" ")}], server accepts [${accepted.join(" ")}]`);
+
+/**
+ * Serves one exec or attach on an upgraded connection. Until the upgrade is done, errors are thrown and become a plain HTTP answer;
+ * from then on they go out on the status channel.
+ */
+export const serveTerminal = async (request: ResourceRequest, streams: NodeStreams, upgrade: Upgrade): Promise<void> => {
+  const terminal = await readTerminal(request);
+  const offered = offeredProtocols(upgrade.request.headers["sec-websocket-protocol"]);
+  if (pickProtocol(new Set(offered)) === false) throw cannotNegotiate(offered, PROTOCOLS);
 
   const socket = await new Promise<WebSocket>((resolve) => server.handleUpgrade(upgrade.request, upgrade.socket, upgrade.head, resolve));
-  const status = await runExec(request, streams, socket, wanted, { pod, container, command }).catch((error: unknown) => statusOf(error));
+  const status = await runTerminal(request, streams, socket, terminal).catch((error: unknown) => statusOf(error));
   if (socket.readyState !== socket.OPEN) return;
   await sent(socket, onChannel(CHANNEL.status, Buffer.from(JSON.stringify(status)))).catch(() => undefined);
   socket.close(1000);

@@ -4,6 +4,7 @@ import { GantryError, describeError } from "../../../base/errors.ts";
 import { newId } from "../../../base/ids.ts";
 import type { NodeStream, NodeStreams } from "../../state/node-streams.ts";
 import type { Exchange } from "../exchange.ts";
+import { chosenNodes } from "./image-operations.ts";
 import { checkResult } from "./logs.ts";
 
 /** The protocol's limit for one frame of data. */
@@ -32,12 +33,7 @@ const namesLoaded = async ({ stream }: Target): Promise<readonly string[]> => {
 
 export const serveImageLoad = async (exchange: Exchange, streams: NodeStreams): Promise<void> => {
   const { query, signal } = exchange;
-  const connected = streams.connectedNodes();
-  const wanted = query.getAll("node");
-  const absent = wanted.filter((n) => !connected.includes(n));
-  if (absent.length > 0) throw new GantryError("NotFound", `not connected: ${absent.join(", ")}; connected nodes: ${connected.join(", ") || "none"}`);
-  const nodes = wanted.length > 0 ? wanted : connected;
-  if (nodes.length === 0) throw new GantryError("ServiceUnavailable", "no node is connected: there is nowhere to load the image to");
+  const nodes = chosenNodes(exchange, streams);
 
   await using cleanup = new AsyncDisposableStack();
   const sink = exchange.open(200, "application/x-ndjson");

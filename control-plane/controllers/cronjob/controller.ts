@@ -1,21 +1,48 @@
 // Starts CronJobs' Jobs at their instants. It alone creates a CronJob's Jobs, removes old ones, and writes its status.
 import { isCode } from "../../../base/errors.ts";
 import { newUid } from "../../../base/ids.ts";
-import { CRON_JOBS, JOBS } from "../../../base/kube/resources.ts";
-import type { CronJob, CronJobStatus, Job } from "../../../base/kube/types.gen.ts";
+import { CRON_JOBS, JOBS, PODS } from "../../../base/kube/resources.ts";
+import { STAGE_AHEAD, startAtMs } from "../../../base/kube/staging.ts";
+import type { CronJob, CronJobStatus, Job, ObjectReference, Pod } from "../../../base/kube/types.gen.ts";
+import type { Metrics } from "../../../base/metrics.ts";
 import { takesNewObjects } from "../claim.ts";
-import { finishedBy } from "../job/defaults.ts";
-import { controllerOf, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
+import { FOREGROUND } from "../garbage-collector/reconcile.ts";
+import { controllerOf, isTerminal, objectKey, sameJson, specChanged, splitKey, timestamp } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
 import { reconcile, started, tickOf } from "./reconcile.ts";
 
 /** The timer runs on the monotonic clock; re-read at least this often, a step of the wall clock can't make it miss its instant by more. */
 const LONGEST_SLEEP_MS = 60_000;
 
+/** What is not staged this long before its tick is told: time enough to look, and for the last ones to get ready without a word. */
+const TELL_AHEAD_MS = 5000;
+
+/** Why the pods of a Job are not staged; undefined when they are. */
+const lacking = (job: Job, all: readonly Pod[]): string | undefined => {
+  const wanted = Math.min(job.spec?.parallelism ?? 1, job.spec?.completions ?? Infinity);
+  const staged = all.filter((pod) => pod.status?.reason === "Staged").length;
+  if (staged >= wanted) return undefined;
+  const roomless = all.map((pod) => pod.status?.conditions?.find((c) => c.type === "PodScheduled" && c.status === "False")).filter((c) => c !== undefined);
+  const room = roomless.length === 0 ? "" : `, ${roomless.length} of them for want of room: ${roomless[0]!.message ?? ""}`;
+  return `${wanted - staged} of ${wanted} pods are not staged ${TELL_AHEAD_MS / 1000} s before ${timestamp(tickOf(job))}${room}`;
+};
+
+const instruments = new WeakMap<Metrics, ReturnType<Metrics["counter"]>>();
+const notStagedOf = (metrics: Metrics): ReturnType<Metrics["counter"]> => {
+  let made = instruments.get(metrics);
+  if (!made) instruments.set(metrics, (made = metrics.counter("gantry_cron_ticks_not_staged_total", "Ticks of CronJobs for which not all pods were staged five seconds ahead.", [])));
+  return made;
+};
+
 export const cronJobController = (context: ControllerContext): Controller => {
   const { cache, clock, store } = context;
   const cronJobs = cache.resource(CRON_JOBS);
   const jobs = cache.resource(JOBS);
+  const pods = cache.resource(PODS);
+  /** Key of a CronJob -> uid of the staged Job that was looked at last. */
+  const told = new Map<string, string>();
+  /** Uid of a lingering Job -> key of its CronJob. */
+  const waiting = new Map<string, string>();
 
   /** Undefined when the name is taken by a Job that is not this CronJob's. */
   const create = async (cronJob: CronJob, job: Job, { writes, announce }: Pass): Promise<Job | undefined> => {
@@ -33,35 +60,77 @@ export const cronJobController = (context: ControllerContext): Controller => {
     }
   };
 
+  /** Jobs of `status.active` that were deleted before their pods ended: for Forbid and Replace those still run. */
+  const lingeringOf = (cronJob: CronJob): ObjectReference[] => (cronJob.status?.active ?? []).filter(({ uid = "" }) => {
+    waiting.delete(uid);
+    if (uid === "" || jobs.byUid(uid)) return false;
+    const runs = [...pods.byIndex("owner", uid)].some(({ object }) => !isTerminal(object));
+    if (runs) waiting.set(uid, objectKey(cronJob));
+    return runs;
+  });
+
+  /** Without a word: nothing has run yet, and perhaps nothing will. */
+  const stage = async (job: Job, { writes, again }: Pass): Promise<void> => {
+    try {
+      await writes.create(JOBS, job);
+    } catch (error) {
+      if (!isCode(error, "AlreadyExists")) throw error;
+      // By an earlier leader, whose write will show up; or its name is another's, which is said when the tick comes.
+      again(startAtMs(job) - clock.nowMs());
+    }
+  };
+
   return {
     name: "cronjob",
     writer: "controller",
+    // Those that are due in the same minute are made together: the store commits them in a few transactions.
+    concurrency: 256,
     *watch(queue) {
       yield cronJobs.subscribe(({ stored, previous }) => {
-        if (!previous || specChanged(previous.object, stored.object)) queue.add(objectKey(stored.object));
+        if (!previous || specChanged(previous.object, stored.object) || previous.object.metadata.annotations?.[STAGE_AHEAD] !== stored.object.metadata.annotations?.[STAGE_AHEAD]) queue.add(objectKey(stored.object));
       });
       yield jobs.subscribe(({ stored: { object: job } }) => {
         const owner = controllerOf(job);
         const cronJob = owner?.kind === CRON_JOBS.kind ? cronJobs.byUid(owner.uid)?.object : undefined;
         if (cronJob) queue.add(objectKey(cronJob));
       });
+      yield pods.subscribe(({ type, stored: { object: pod } }) => {
+        if (waiting.size === 0 || (type !== "deleted" && !isTerminal(pod))) return;
+        const key = waiting.get(controllerOf(pod)?.uid ?? "");
+        if (key !== undefined) queue.add(key);
+      });
       for (const { object } of cronJobs.list()) queue.add(objectKey(object));
     },
 
     async sync(key, pass) {
       const cronJob = cronJobs.get(...splitKey(key))?.object;
+      if (!cronJob) told.delete(key);
       if (!cronJob?.spec || !takesNewObjects(cache, cronJob.metadata.namespace!)) return;
       const owned = Array.from(jobs.byIndex("owner", cronJob.metadata.uid!), (s) => s.object);
-      const plan = reconcile(cronJob, owned, clock.nowMs(), newUid);
+      const plan = reconcile({ cronJob, jobs: owned, lingering: lingeringOf(cronJob) }, clock.nowMs(), newUid);
       if (plan.againMs !== undefined) pass.again(Math.min(plan.againMs, LONGEST_SLEEP_MS));
+      for (const job of plan.staged) {
+        const leftMs = startAtMs(job) - clock.nowMs() - TELL_AHEAD_MS;
+        if (leftMs > 0) pass.again(leftMs);
+        else if (told.get(key) !== job.metadata.uid) {
+          told.set(key, job.metadata.uid!);
+          const message = lacking(job, Array.from(pods.byIndex("owner", job.metadata.uid!), (s) => s.object));
+          if (message === undefined) continue;
+          pass.announce({ regarding: cronJob, type: "Warning", reason: "NotStaged", message });
+          if (context.metrics) notStagedOf(context.metrics).inc();
+        }
+      }
       for (const said of plan.say) pass.announce({ regarding: cronJob, ...said });
-      await Promise.all(plan.remove.map((job) => pass.writes.delete(JOBS, job, clock.nowMs())));
-      for (const job of plan.remove) {
-        if (!finishedBy(job)) pass.announce({ regarding: cronJob, type: "Normal", reason: "SuccessfulDelete", message: `Deleted job ${job.metadata.name!}` });
+      // With the finalizer a Job's name, and its place among the active ones, is taken until its pods are gone.
+      await Promise.all([...plan.withdraw, ...plan.replace].map((job) => pass.writes.delete(JOBS, job, clock.nowMs(), { addFinalizer: FOREGROUND })));
+      for (const job of plan.replace) {
+        if (job.metadata.deletionTimestamp === undefined) pass.announce({ regarding: cronJob, type: "Normal", reason: "SuccessfulDelete", message: `Deleted job ${job.metadata.name!}` });
       }
       const job = plan.create && (await create(cronJob, plan.create, pass));
       const status: CronJobStatus = job ? started(plan.status, job, tickOf(job)) : plan.status;
       if (!sameJson(status, cronJob.status ?? {})) await pass.writes.update(CRON_JOBS, cronJob, (current) => ({ ...current, status }));
+      await Promise.all(plan.remove.map((old) => pass.writes.delete(JOBS, old, clock.nowMs())));
+      if (plan.stage) await stage(plan.stage, pass);
     },
   };
 };

@@ -1,11 +1,14 @@
-// Whether a CronJob is due, and what of its Jobs may go. Pure: (cron job, its jobs, now) -> plan. Rules: upstream's
-// pkg/controller/cronjob/cronjob_controllerv2.go.
+// Whether a CronJob is due or soon will be, and what of its Jobs may go. Pure: (cron job, its jobs, now) -> plan. Rules: upstream's
+// pkg/controller/cronjob/cronjob_controllerv2.go; where we are stricter, and how a tick is staged, is docs/design/cron.md.
+import { createHash } from "node:crypto";
 import { latestAt, nextAfter, parseCron } from "../../../base/cron.ts";
+import type { CronSchedule } from "../../../base/cron.ts";
 import { describeError } from "../../../base/errors.ts";
 import { CRON_JOBS, JOBS } from "../../../base/kube/resources.ts";
+import { START_AT, isAhead, isWithdrawn, stageAheadMs, startAtMs } from "../../../base/kube/staging.ts";
 import type { CronJob, CronJobStatus, Job, ObjectReference } from "../../../base/kube/types.gen.ts";
 import { finishedAt, finishedBy, newJob } from "../job/defaults.ts";
-import { controllerReference, timeMs, timestamp } from "../objects.ts";
+import { canonicalJson, controllerReference, timeMs, timestamp } from "../objects.ts";
 
 export interface Say {
   readonly type: "Normal" | "Warning";
@@ -15,18 +18,41 @@ export interface Say {
 
 export interface Plan {
   readonly create: Job | undefined;
-  /** Running jobs that give way (concurrencyPolicy Replace) and finished ones beyond the history limits. */
+  /** To be made ready ahead of its tick; it counts as a run from that on. */
+  readonly stage: Job | undefined;
+  /** Staged ones whose tick is not to come: taken away without a trace. */
+  readonly withdraw: readonly Job[];
+  /** Those that stand ready, or nearly. */
+  readonly staged: readonly Job[];
+  /** Running jobs that give way (concurrencyPolicy Replace). The tick's Job is created when they, and their pods, are gone. */
+  readonly replace: readonly Job[];
+  /** Finished ones beyond the history limits. To be removed after the status is written: until then a tick may stand in its Job alone. */
   readonly remove: readonly Job[];
   /** `active` without the created job: that is added once it exists. */
   readonly status: CronJobStatus;
   readonly say: readonly Say[];
-  /** Until the next tick. */
+  /** Until the next tick, or until it is to be staged. */
   readonly againMs: number | undefined;
 }
 
+export interface Known {
+  readonly cronJob: CronJob;
+  readonly jobs: readonly Job[];
+  /** Of `status.active`: Jobs that are gone but whose pods still run. */
+  readonly lingering?: readonly ObjectReference[];
+}
+
 const SCHEDULED_AT = "batch.kubernetes.io/cronjob-scheduled-timestamp";
-/** Upstream's limit for a CronJob's name is 52: "-" and minutes since 1970 in at most 10 digits fit into 63. */
-const jobName = (cronJob: CronJob, tickMs: number): string => `${cronJob.metadata.name!}-${Math.floor(tickMs / 60_000)}`;
+/** On staged Jobs: what they were made from. A change of the template before the tick makes them anew. */
+const TEMPLATE_HASH = "gantry.io/template-hash";
+/** The books of a staged tick are written this long after it: at the instant itself processors are the containers'. */
+const BOOKS_AFTER_MS = 250;
+/** A change that comes later than this before a tick counts from the next one on: nodes start by themselves, and the tick might run twice. */
+const TOO_LATE_MS = 2000;
+
+/** Upstream's limit for a CronJob's name is 52: "-" and minutes, or seconds, since 1970 in at most 10 digits fit into 63. */
+export const jobName = (cronJob: CronJob, tickMs: number, { hasSeconds }: Pick<CronSchedule, "hasSeconds">): string =>
+  `${cronJob.metadata.name!}-${Math.floor(tickMs / (hasSeconds ? 1000 : 60_000))}`;
 
 const referenceTo = ({ metadata }: Job): ObjectReference => ({
   kind: JOBS.kind, namespace: metadata.namespace, name: metadata.name, uid: metadata.uid, apiVersion: JOBS.apiVersion, ...(metadata.resourceVersion && { resourceVersion: metadata.resourceVersion }),
@@ -35,12 +61,20 @@ const referenceTo = ({ metadata }: Job): ObjectReference => ({
 const beyond = (jobs: readonly Job[], limit: number): Job[] =>
   [...jobs].sort((a, b) => timeMs(a.status?.startTime ?? a.metadata.creationTimestamp) - timeMs(b.status?.startTime ?? b.metadata.creationTimestamp)).slice(0, Math.max(0, jobs.length - limit));
 
+const hashes = new WeakMap<object, string>();
+const templateHash = ({ spec: { jobTemplate } }: CronJob): string => {
+  let hash = hashes.get(jobTemplate);
+  if (hash === undefined) hashes.set(jobTemplate, (hash = createHash("sha256").update(canonicalJson(jobTemplate)).digest("hex").slice(0, 16)));
+  return hash;
+};
+
 /** The Job of one tick. The same tick always has the same name, so that it is created once however often it is tried. */
-export const jobFor = (cronJob: CronJob, tickMs: number, nowMs: number, uid: string): Job => {
+const jobFor = (cronJob: CronJob, tickMs: number, schedule: CronSchedule, nowMs: number, uid: string): Job => {
   const { metadata, spec } = cronJob.spec.jobTemplate;
   return newJob({
-    name: jobName(cronJob, tickMs), namespace: cronJob.metadata.namespace!, uid, creationTimestamp: timestamp(nowMs),
-    ...(metadata?.labels && { labels: metadata.labels }), annotations: { ...metadata?.annotations, [SCHEDULED_AT]: timestamp(tickMs) },
+    name: jobName(cronJob, tickMs, schedule), namespace: cronJob.metadata.namespace!, uid, creationTimestamp: timestamp(nowMs),
+    ...(metadata?.labels && { labels: metadata.labels }),
+    annotations: { ...metadata?.annotations, [SCHEDULED_AT]: timestamp(tickMs), ...(tickMs > nowMs && { [START_AT]: timestamp(tickMs), [TEMPLATE_HASH]: templateHash(cronJob) }) },
     ownerReferences: [controllerReference(CRON_JOBS, cronJob)],
   }, spec!);
 };
@@ -52,42 +86,75 @@ export const started = (status: CronJobStatus, job: Job, tickMs: number): CronJo
 
 export const tickOf = (job: Job): number => timeMs(job.metadata.annotations?.[SCHEDULED_AT]);
 
-export const reconcile = (cronJob: CronJob, jobs: readonly Job[], nowMs: number, uid: () => string): Plan => {
+/** Its tick stands in the CronJob's status, so the Job may go. */
+export const isNoted = (job: Job, cronJob: CronJob): boolean => timeMs(cronJob.status?.lastScheduleTime) >= tickOf(job);
+
+/** A Job that has not run and, unless it is withdrawn, will at its tick. A clock that was set back doesn't make a run undone. */
+export const isStaged = (job: Job, cronJob: CronJob, nowMs: number): boolean => isAhead(job, nowMs) && !isNoted(job, cronJob) && !finishedBy(job);
+
+export const reconcile = ({ cronJob, jobs, lingering = [] }: Known, nowMs: number, uid: () => string): Plan => {
   const { spec } = cronJob;
-  const active = jobs.filter((job) => !finishedBy(job));
-  const complete = jobs.filter((job) => finishedBy(job) === "Complete");
-  const failed = jobs.filter((job) => finishedBy(job) === "Failed");
-  const history = [...beyond(complete, spec.successfulJobsHistoryLimit ?? 3), ...beyond(failed, spec.failedJobsHistoryLimit ?? 1)];
+  const staged = jobs.filter((job) => isStaged(job, cronJob, nowMs) && !isWithdrawn(job));
+  const runs = jobs.filter((job) => !isStaged(job, cronJob, nowMs) && !isWithdrawn(job));
+  const active = runs.filter((job) => !finishedBy(job));
+  const complete = runs.filter((job) => finishedBy(job) === "Complete");
+  const failed = runs.filter((job) => finishedBy(job) === "Failed");
   const lastSuccess = Math.max(timeMs(cronJob.status?.lastSuccessfulTime), ...complete.map((job) => timeMs(job.status?.completionTime ?? finishedAt(job))));
+  // The jobs count too: the process may have died between creating one and writing lastScheduleTime, and staged ones become runs by themselves.
+  const lastTick = Math.max(timeMs(cronJob.status?.lastScheduleTime), ...runs.map(tickOf));
   const status: CronJobStatus = {
-    ...(active.length > 0 && { active: active.map(referenceTo) }),
-    ...(cronJob.status?.lastScheduleTime && { lastScheduleTime: cronJob.status.lastScheduleTime }),
+    ...(active.length + lingering.length > 0 && { active: [...active.map(referenceTo), ...lingering] }),
+    ...(lastTick > 0 && { lastScheduleTime: timestamp(lastTick) }),
     ...(lastSuccess > 0 && { lastSuccessfulTime: timestamp(lastSuccess) }),
   };
-  const rest = (more: Partial<Plan> = {}): Plan => ({ create: undefined, remove: history, status, say: [], againMs: undefined, ...more });
-  if (cronJob.metadata.deletionTimestamp !== undefined || spec.suspend) return rest();
+  const say: Say[] = runs.filter((job) => startAtMs(job) > 0 && !isNoted(job, cronJob))
+    .map((job) => ({ type: "Normal", reason: "SuccessfulCreate", message: `Created job ${job.metadata.name!} (staged, started at ${timestamp(tickOf(job))})` }));
+  const base: Plan = {
+    create: undefined, stage: undefined, withdraw: [], staged: [], replace: [], status, say, againMs: undefined,
+    remove: [...beyond(complete, spec.successfulJobsHistoryLimit ?? 3), ...beyond(failed, spec.failedJobsHistoryLimit ?? 1)],
+  };
+  if (cronJob.metadata.deletionTimestamp !== undefined || spec.suspend) return { ...base, withdraw: staged };
 
+  const since = Math.max(timeMs(cronJob.metadata.creationTimestamp), lastTick);
+  let schedule: CronSchedule;
   let latest: number | undefined;
-  let againMs: number | undefined;
+  let next: number | undefined;
   try {
-    const schedule = parseCron(spec.schedule);
+    schedule = parseCron(spec.schedule);
     latest = latestAt(schedule, nowMs, spec.timeZone);
-    const next = nextAfter(schedule, nowMs, spec.timeZone);
-    againMs = next === undefined ? undefined : next - nowMs;
+    // After a clock was set back nothing is due, nor staged, before what has been.
+    next = nextAfter(schedule, Math.max(nowMs, since), spec.timeZone);
   } catch (error) {
-    return rest({ say: [{ type: "Warning", reason: "UnparseableSchedule", message: `unparseable schedule: ${describeError(error)}` }] });
+    return { ...base, withdraw: staged, say: [...say, { type: "Warning", reason: "UnparseableSchedule", message: `unparseable schedule: ${describeError(error)}` }] };
   }
-  // The last job counts too: the process may have died between creating it and writing lastScheduleTime.
-  const since = Math.max(timeMs(cronJob.metadata.creationTimestamp), timeMs(cronJob.status?.lastScheduleTime), ...jobs.map(tickOf));
-  if (latest === undefined || latest <= since) return rest({ againMs });
-  if (spec.startingDeadlineSeconds !== undefined && latest + spec.startingDeadlineSeconds * 1000 < nowMs) {
-    return rest({ againMs, say: [{ type: "Warning", reason: "MissSchedule", message: `Missed scheduled time to start a job: ${timestamp(latest)}` }] });
+  const aheadMs = stageAheadMs(cronJob);
+  const exclusive = spec.concurrencyPolicy === "Forbid" || spec.concurrencyPolicy === "Replace";
+  const running = active.length + lingering.length > 0;
+  const busy = exclusive && running;
+  const isMade = (tickMs: number): boolean => jobs.some((job) => job.metadata.name === jobName(cronJob, tickMs, schedule));
+  const withdraw = staged.filter((job) => busy
+    || (tickOf(job) - nowMs > TOO_LATE_MS && (aheadMs === 0 || tickOf(job) !== next || job.metadata.annotations?.[TEMPLATE_HASH] !== templateHash(cronJob))));
+  const stays = staged.length > withdraw.length;
+  const untilMs = next === undefined ? undefined : next - nowMs;
+  const againMs = untilMs === undefined ? undefined : stays ? untilMs + BOOKS_AFTER_MS : untilMs > aheadMs && aheadMs > 0 ? untilMs - aheadMs : untilMs;
+  const plan: Plan = { ...base, withdraw, staged: staged.filter((job) => !withdraw.includes(job)), againMs };
+
+  if (latest !== undefined && latest > since) {
+    const due = { ...plan, againMs: untilMs };
+    if (spec.startingDeadlineSeconds !== undefined && latest + spec.startingDeadlineSeconds * 1000 < nowMs) {
+      say.push({ type: "Warning", reason: "MissSchedule", message: `Missed scheduled time to start a job: ${timestamp(latest)}` });
+    } else if (busy && spec.concurrencyPolicy === "Forbid") {
+      say.push({ type: "Normal", reason: "JobAlreadyActive", message: "Not starting job because prior execution is running and concurrency policy is Forbid" });
+      return due;
+    } else if (busy) {
+      return { ...due, replace: active };
+    } else if (!jobs.some((job) => job.metadata.name === jobName(cronJob, latest, schedule))) {
+      return { ...due, create: jobFor(cronJob, latest, schedule, nowMs, uid()) };
+    } else {
+      // The tick's name belongs to one that was withdrawn before its time and is on its way out: its end comes as an event.
+      return due;
+    }
   }
-  if (active.length > 0 && spec.concurrencyPolicy === "Forbid") {
-    return rest({ againMs, say: [{ type: "Normal", reason: "JobAlreadyActive", message: "Not starting job because prior execution is running and concurrency policy is Forbid" }] });
-  }
-  return rest({
-    againMs, create: jobFor(cronJob, latest, nowMs, uid()),
-    ...(spec.concurrencyPolicy === "Replace" && { remove: [...history, ...active], status: { ...status, active: [] } }),
-  });
+  if (next === undefined || untilMs === undefined || aheadMs === 0 || untilMs > aheadMs || busy || stays || isMade(next)) return plan;
+  return { ...plan, againMs: untilMs + BOOKS_AFTER_MS, stage: jobFor(cronJob, next, schedule, nowMs, uid()) };
 };

@@ -1,31 +1,46 @@
 // Runs Jobs to completion. It alone creates a Job's pods, takes their hold off (see reconcile.ts), and writes the Job's status.
 import { nameSuffix, newUid } from "../../../base/ids.ts";
-import { JOBS, PODS } from "../../../base/kube/resources.ts";
+import { CRON_JOBS, JOBS, PODS } from "../../../base/kube/resources.ts";
+import { START_AT } from "../../../base/kube/staging.ts";
 import type { Job, Pod } from "../../../base/kube/types.gen.ts";
 import { inBatches } from "../batch.ts";
-import { takesNewObjects } from "../claim.ts";
+import { adoptersOf, applyClaim, candidatesOf, claim, selectorOf, takesNewObjects } from "../claim.ts";
+import type { ClaimMarks } from "../claim.ts";
+import { isNoted } from "../cronjob/reconcile.ts";
 import { generatedName, newPod } from "../new-pod.ts";
 import type { PodIds } from "../new-pod.ts";
 import { controllerOf, isActive, isTerminal, objectKey, sameJson, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
+import { withoutFinalizer } from "../writes.ts";
+import { HOLD, isHeld } from "./counting.ts";
+import { isOurs } from "./defaults.ts";
 import { templateAt } from "./indexes.ts";
-import { HOLD, isHeld, reconcile } from "./reconcile.ts";
+import type { Attempt } from "./indexes.ts";
+import { reconcile } from "./reconcile.ts";
 
 const IDS: PodIds = { uid: newUid, suffix: nameSuffix };
 /** Keys of pods whose Job is gone; "|" is in no name. */
 const ABANDONED = "abandoned|";
 
-const jobPod = (job: Job, index: number | undefined, nowMs: number): Pod => {
+const withHold = (pod: Pod): Pod => (isHeld(pod) ? pod : { ...pod, metadata: { ...pod.metadata, finalizers: [...(pod.metadata.finalizers ?? []), HOLD] } });
+
+/** A pod without the hold could end and be deleted uncounted; one that is no longer the job's has nobody who would take it off. */
+const MARKS: ClaimMarks<Pod> = { adopted: withHold, released: (pod) => withoutFinalizer(pod, HOLD) };
+
+const jobPod = (job: Job, attempt: Attempt | undefined, nowMs: number): Pod => {
   const { template } = job.spec!;
-  const pod = newPod(index === undefined ? template : templateAt(job, template, index), { type: JOBS, object: job }, nowMs, IDS);
-  const base = index === undefined ? pod.metadata.generateName! : `${job.metadata.name!}-${index}-`;
-  return { ...pod, metadata: { ...pod.metadata, name: generatedName(base, nameSuffix()), generateName: base, finalizers: [...(pod.metadata.finalizers ?? []), HOLD] } };
+  const pod = newPod(attempt ? templateAt(job, template, attempt) : template, { type: JOBS, object: job }, nowMs, IDS);
+  const base = attempt ? `${job.metadata.name!}-${attempt.index}-` : pod.metadata.generateName!;
+  const startAt = job.metadata.annotations?.[START_AT];
+  const annotations = startAt === undefined ? pod.metadata.annotations : { ...pod.metadata.annotations, [START_AT]: startAt };
+  return withHold({ ...pod, metadata: { ...pod.metadata, ...(annotations && { annotations }), name: generatedName(base, nameSuffix()), generateName: base } });
 };
 
 export const jobController = (context: ControllerContext): Controller => {
   const { cache, clock, options } = context;
   const jobs = cache.resource(JOBS);
   const pods = cache.resource(PODS);
+  const cronJobs = cache.resource(CRON_JOBS);
   const failing = new Set<string>();
 
   const ownerOf = (pod: Pod): { readonly job: Job | undefined } | undefined => {
@@ -33,8 +48,15 @@ export const jobController = (context: ControllerContext): Controller => {
     return owner?.kind === JOBS.kind && owner.apiVersion === JOBS.apiVersion ? { job: jobs.byUid(owner.uid)?.object } : undefined;
   };
 
-  const create = async (key: string, job: Job, indexes: readonly (number | undefined)[], { writes, announce }: Pass): Promise<void> => {
-    const made = indexes.map((index) => jobPod(job, index, clock.nowMs()));
+  /** The CronJob has not written yet that this tick has run: were the Job gone now, the next leader would run it again. */
+  const isUnnoted = (job: Job): boolean => {
+    const owner = controllerOf(job);
+    const cronJob = owner?.kind === CRON_JOBS.kind ? cronJobs.byUid(owner.uid)?.object : undefined;
+    return cronJob !== undefined && !isNoted(job, cronJob);
+  };
+
+  const create = async (key: string, job: Job, attempts: readonly (Attempt | undefined)[], { writes, announce }: Pass): Promise<void> => {
+    const made = attempts.map((attempt) => jobPod(job, attempt, clock.nowMs()));
     const { done, error, failed } = await inBatches(made, failing.has(key), (pod) => writes.create(PODS, pod));
     for (const pod of done) announce({ regarding: job, type: "Normal", reason: "SuccessfulCreate", message: `Created pod: ${pod.metadata.name!}` });
     if (failed === 0) {
@@ -54,7 +76,11 @@ export const jobController = (context: ControllerContext): Controller => {
     }
     const { writes, announce } = pass;
     const nowMs = clock.nowMs();
-    const owned = Array.from(pods.byIndex("owner", job.metadata.uid!), (s) => s.object);
+    if (!isOurs(job)) return;
+    const { selector } = job.spec;
+    const owned = selector
+      ? await applyClaim(writes, PODS, JOBS, job, claim(job, selectorOf(selector), candidatesOf(pods, job, selector)), MARKS)
+      : Array.from(pods.byIndex("owner", job.metadata.uid!), (s) => s.object);
     const plan = reconcile(job, owned, nowMs);
     // First: what is released below must be counted by then. A Job that is gone meanwhile has nothing to count.
     if (!sameJson(plan.status, job.status ?? {})) {
@@ -64,9 +90,15 @@ export const jobController = (context: ControllerContext): Controller => {
     for (const said of plan.say) announce({ regarding: job, ...said });
     await Promise.all([
       ...plan.release.map((pod) => writes.removeFinalizer(PODS, pod, HOLD)),
-      ...plan.remove.map((pod) => writes.delete(PODS, pod, nowMs, { dropFinalizer: HOLD })),
+      // One that has ended meanwhile has a result, which the next pass counts.
+      ...plan.remove.map((pod) => writes.delete(PODS, pod, nowMs, { dropFinalizer: HOLD }, isActive)),
+      ...plan.end.map((pod) => writes.delete(PODS, pod, nowMs, {}, isActive)),
     ]);
-    for (const pod of plan.remove) announce({ regarding: job, type: "Normal", reason: "SuccessfulDelete", message: `Deleted pod: ${pod.metadata.name!}` });
+    for (const pod of [...plan.remove, ...plan.end]) announce({ regarding: job, type: "Normal", reason: "SuccessfulDelete", message: `Deleted pod: ${pod.metadata.name!}` });
+    if (plan.expired && isUnnoted(job)) {
+      pass.again(options.statusDelayMs);
+      return;
+    }
     if (plan.expired) {
       await writes.delete(JOBS, job, nowMs);
       return;
@@ -92,6 +124,9 @@ export const jobController = (context: ControllerContext): Controller => {
         // A pod that fails or is taken away is replaced at once; all else is counted with the next write of the status.
         const lost = type === "deleted" || (previous !== undefined && isActive(previous.object) && !isActive(pod) && !(isTerminal(pod) && pod.status?.phase === "Succeeded"));
         podChanged(pod, lost ? 0 : options.statusDelayMs);
+        if (type !== "deleted" && (!previous || controllerOf(previous.object) || previous.object.metadata.labels !== pod.metadata.labels)) {
+          for (const adopter of adoptersOf(jobs, pod)) queue.add(objectKey(adopter));
+        }
       });
       for (const { object } of jobs.list()) queue.add(objectKey(object));
       for (const { object } of pods.list()) if (isHeld(object)) podChanged(object, 0);

@@ -10,6 +10,7 @@ export const CONTROLLER_UID = "batch.kubernetes.io/controller-uid";
 export const newJob = (metadata: ObjectMeta, spec: JobSpec): Job => {
   const { name = "", uid = "" } = metadata;
   const labels = metadata.labels ?? spec.template.metadata?.labels;
+  const { podFailurePolicy, backoffLimitPerIndex } = spec;
   const single = spec.completions === undefined && spec.parallelism === undefined;
   const template = spec.manualSelector
     ? spec.template
@@ -21,12 +22,15 @@ export const newJob = (metadata: ObjectMeta, spec: JobSpec): Job => {
     apiVersion: JOBS.apiVersion, kind: JOBS.kind, metadata: { generation: 1, ...metadata, ...(labels && { labels }) },
     spec: {
       ...spec, template,
-      ...(single && { completions: 1 }), parallelism: spec.parallelism ?? 1, backoffLimit: spec.backoffLimit ?? 6,
-      completionMode: spec.completionMode ?? "NonIndexed", suspend: spec.suspend ?? false, podReplacementPolicy: spec.podReplacementPolicy ?? "TerminatingOrFailed",
+      ...(single && { completions: 1 }), parallelism: spec.parallelism ?? 1, backoffLimit: spec.backoffLimit ?? (backoffLimitPerIndex === undefined ? 6 : 2 ** 31 - 1),
+      completionMode: spec.completionMode ?? "NonIndexed", suspend: spec.suspend ?? false, podReplacementPolicy: spec.podReplacementPolicy ?? (podFailurePolicy ? "Failed" : "TerminatingOrFailed"),
       ...(!spec.manualSelector && { selector: { matchLabels: { [CONTROLLER_UID]: uid } } }),
     },
   };
 };
+
+/** Jobs may be another controller's, such as a queue's: then nothing of them is touched. */
+export const isOurs = (job: Job): boolean => (job.spec?.managedBy ?? "kubernetes.io/job-controller") === "kubernetes.io/job-controller";
 
 /** The condition that ended the job; undefined while it goes on. */
 export const finishedBy = (job: Job): "Complete" | "Failed" | undefined => {

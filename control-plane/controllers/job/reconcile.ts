@@ -1,16 +1,14 @@
-// What a Job needs now. Pure: (job, its pods, now) -> plan. Rules, reasons and messages: upstream's pkg/controller/job.
-//
-// Counting. A finished pod may be deleted by anyone at any time, so it can't be counted by looking. Each pod carries a finalizer, the
-// hold. In one write of the status a finished pod is added to succeeded or failed and its uid to uncountedTerminatedPods; then its hold
-// is taken off; then the uid is dropped. A crash between any two of these counts nothing twice and nothing never. (Upstream adds to
-// succeeded only when it drops the uid; the sum is the same, the number is right one write earlier here.)
+// What a Job needs now. Pure: (job, its pods, now) -> plan. Rules, reasons and messages: upstream's pkg/controller/job. How finished
+// pods are counted: counting.ts.
+import { isAhead, startAtMs } from "../../../base/kube/staging.ts";
 import type { Job, JobCondition, JobStatus, Pod } from "../../../base/kube/types.gen.ts";
 import { isActive, isReady, isTerminal, restartsOf, timeMs, timestamp, withCondition } from "../objects.ts";
 import { victimsFirst } from "../replicaset/reconcile.ts";
+import { count, endedMs, hasFailed, isHeld, MAX_PER_PASS } from "./counting.ts";
+import type { Counts } from "./counting.ts";
 import { finishedAt, finishedBy } from "./defaults.ts";
-import { formatIndexes, indexOf, isIndexed, parseIndexes } from "./indexes.ts";
-
-export const HOLD = "batch.kubernetes.io/job-tracking";
+import { formatIndexes, hasLimitPerIndex, indexOf, isIndexed, metSuccessRule } from "./indexes.ts";
+import type { Attempt } from "./indexes.ts";
 
 export interface Say {
   readonly type: "Normal" | "Warning";
@@ -20,9 +18,11 @@ export interface Say {
 
 export interface Plan {
   /** One entry for each pod to create: its completion index, or undefined. */
-  readonly create: readonly (number | undefined)[];
+  readonly create: readonly (Attempt | undefined)[];
   /** To be deleted uncounted: the hold goes in the same write. */
   readonly remove: readonly Pod[];
+  /** To be deleted and counted: the job is over, and what still ran has failed. */
+  readonly end: readonly Pod[];
   /** Their hold goes, after the status is written. */
   readonly release: readonly Pod[];
   readonly status: JobStatus;
@@ -32,65 +32,52 @@ export interface Plan {
   readonly againMs: number | undefined;
 }
 
-/** Pods counted, and created, in one pass: bounds the status. */
-const MAX_PER_PASS = 500;
+/** At the instant of a staged start processors are the containers'. */
+const BOOKS_AFTER_MS = 250;
 const BACKOFF_MS = 10_000;
 const MAX_BACKOFF_MS = 600_000;
+const DEFAULT_BACKOFF_LIMIT = 6;
+/** The reason of a job that came to its end by itself. */
+const REACHED = "CompletionsReached";
 
-export const isHeld = (pod: Pod): boolean => pod.metadata.finalizers?.includes(HOLD) === true;
-
-/** A pod on its way out never reaches the phase Failed when its node is lost: it counts as failed at once, unless only failed ones may be replaced. */
-const hasFailed = (job: Job, pod: Pod): boolean =>
-  pod.status?.phase === "Failed" || (job.spec?.podReplacementPolicy !== "Failed" && pod.metadata.deletionTimestamp !== undefined && pod.status?.phase !== "Succeeded");
-
-const endedMs = (pod: Pod): number => {
-  const ends = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])].map((c) => timeMs(c.state?.terminated?.finishedAt));
-  return Math.max(...ends, 0) || timeMs(pod.metadata.deletionTimestamp) || timeMs(pod.metadata.creationTimestamp);
-};
+const delayAfter = (failures: number): number => Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** (failures - 1));
 
 /** Until the next pod may be created: 10 s after a failure, doubled with each one since the last success, at most 10 minutes. */
 export const backoffMs = (job: Job, pods: readonly Pod[], nowMs: number): number => {
   const lastSuccess = Math.max(0, ...pods.filter((p) => p.status?.phase === "Succeeded").map(endedMs));
   const failures = pods.filter((p) => hasFailed(job, p)).map(endedMs).filter((ms) => ms > lastSuccess);
-  if (failures.length === 0) return 0;
-  return Math.max(0, Math.max(...failures) + Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** (failures.length - 1)) - nowMs);
+  return failures.length === 0 ? 0 : Math.max(0, Math.max(...failures) + delayAfter(failures.length) - nowMs);
 };
 
 const condition = (type: string, status: "True" | "False", reason: string, message: string, nowMs: number): JobCondition =>
   ({ type, status, lastProbeTime: timestamp(nowMs), lastTransitionTime: timestamp(nowMs), reason, message });
 
-interface Counts {
-  readonly succeeded: number;
-  readonly failed: number;
-  readonly completed: ReadonlySet<number>;
-  readonly uncounted: { readonly succeeded: readonly string[]; readonly failed: readonly string[] };
+interface Ending {
+  readonly type: "FailureTarget" | "SuccessCriteriaMet";
+  readonly reason: string;
+  readonly message: string;
 }
 
-const count = (job: Job, pods: readonly Pod[]): Counts => {
-  const { status } = job;
-  const held = new Set(pods.filter(isHeld).map((p) => p.metadata.uid!));
-  const known = status?.uncountedTerminatedPods ?? {};
-  const kept = { succeeded: (known.succeeded ?? []).filter((uid) => held.has(uid)), failed: (known.failed ?? []).filter((uid) => held.has(uid)) };
-  const counted = new Set([...kept.succeeded, ...kept.failed]);
-  const fresh = pods.filter((p) => isHeld(p) && !counted.has(p.metadata.uid!) && (p.status?.phase === "Succeeded" || hasFailed(job, p))).slice(0, MAX_PER_PASS);
-  const won = fresh.filter((p) => p.status?.phase === "Succeeded");
-  const lost = fresh.filter((p) => p.status?.phase !== "Succeeded");
-  const completed = parseIndexes(status?.completedIndexes);
-  if (isIndexed(job)) for (const index of won.map(indexOf)) if (index >= 0 && index < (job.spec?.completions ?? 0)) completed.add(index);
-  return {
-    succeeded: isIndexed(job) ? completed.size : (status?.succeeded ?? 0) + won.length, failed: (status?.failed ?? 0) + lost.length, completed,
-    uncounted: { succeeded: [...kept.succeeded, ...won.map((p) => p.metadata.uid!)], failed: [...kept.failed, ...lost.map((p) => p.metadata.uid!)] },
-  };
-};
+const failed = (reason: string, message: string): Ending => ({ type: "FailureTarget", reason, message });
+const met = (reason: string, message: string): Ending => ({ type: "SuccessCriteriaMet", reason, message });
 
-const failureOf = (job: Job, counts: Counts, active: readonly Pod[], startMs: number | undefined, nowMs: number): { reason: string; message: string } | undefined => {
-  const { backoffLimit = 6, activeDeadlineSeconds, template } = job.spec!;
+/** What ends the job now; undefined while it goes on. */
+const endingOf = (job: Job, counts: Counts, active: readonly Pod[], startMs: number | undefined, nowMs: number): Ending | undefined => {
+  const { backoffLimit = DEFAULT_BACKOFF_LIMIT, activeDeadlineSeconds, completions, maxFailedIndexes, successPolicy, template } = job.spec!;
+  if (counts.fatal) return failed("PodFailurePolicy", counts.fatal.message);
   const restarts = template.spec?.restartPolicy === "OnFailure" ? active.reduce((sum, pod) => sum + restartsOf(pod), 0) : 0;
-  if (counts.failed > backoffLimit || (restarts > 0 && restarts >= backoffLimit)) return { reason: "BackoffLimitExceeded", message: "Job has reached the specified backoff limit" };
+  if (counts.failed > backoffLimit || (restarts > 0 && restarts >= backoffLimit)) return failed("BackoffLimitExceeded", "Job has reached the specified backoff limit");
   if (activeDeadlineSeconds !== undefined && startMs !== undefined && nowMs - startMs >= activeDeadlineSeconds * 1000) {
-    return { reason: "DeadlineExceeded", message: "Job was active longer than specified deadline" };
+    return failed("DeadlineExceeded", "Job was active longer than specified deadline");
   }
-  return undefined;
+  if (maxFailedIndexes !== undefined && counts.failedIndexes.size > maxFailedIndexes) {
+    return failed("MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes");
+  }
+  if (counts.failedIndexes.size > 0 && counts.failedIndexes.size + counts.completed.size >= (completions ?? 0)) return failed("FailedIndexes", "Job has failed indexes");
+  const rule = isIndexed(job) ? metSuccessRule(successPolicy, counts.completed) : undefined;
+  if (rule !== undefined) return met("SuccessPolicy", `Matched rules at index ${rule}`);
+  const reached = completions === undefined ? counts.succeeded > 0 && active.length === 0 : counts.succeeded >= completions;
+  return reached ? met(REACHED, "Reached expected number of succeeded pods") : undefined;
 };
 
 export const reconcile = (job: Job, pods: readonly Pod[], nowMs: number): Plan => {
@@ -98,7 +85,7 @@ export const reconcile = (job: Job, pods: readonly Pod[], nowMs: number): Plan =
   const before = job.status ?? {};
   const active = pods.filter(isActive);
   const terminating = pods.filter((p) => p.metadata.deletionTimestamp !== undefined && !isTerminal(p));
-  const base: Plan = { create: [], remove: [], release: [], status: before, say: [], expired: false, againMs: undefined };
+  const base: Plan = { create: [], remove: [], end: [], release: [], status: before, say: [], expired: false, againMs: undefined };
   if (job.metadata.deletionTimestamp !== undefined) return { ...base, release: pods.filter(isHeld) };
   if (finishedBy(job)) {
     const leftMs = spec.ttlSecondsAfterFinished === undefined ? undefined : timeMs(finishedAt(job)) + spec.ttlSecondsAfterFinished * 1000 - nowMs;
@@ -123,24 +110,19 @@ export const reconcile = (job: Job, pods: readonly Pod[], nowMs: number): Plan =
     put("Suspended", "False", "JobResumed", "Job resumed");
     say.push({ type: "Normal", reason: "Resumed", message: "Job resumed" });
   }
-  const startTime = suspended ? undefined : wasSuspended || before.startTime === undefined ? timestamp(nowMs) : before.startTime;
+  const staged = isAhead(job, nowMs) && before.startTime === undefined;
+  const startTime = suspended || staged ? undefined : before.startTime === undefined && startAtMs(job) > 0 ? timestamp(startAtMs(job)) : wasSuspended || before.startTime === undefined ? timestamp(nowMs) : before.startTime;
   // From the exact instant where it starts now: the text has whole seconds only.
   const startMs = startTime === undefined ? undefined : startTime === before.startTime ? timeMs(startTime) : nowMs;
 
-  let failedNow = 0;
   if (!stands("FailureTarget") && !stands("SuccessCriteriaMet")) {
-    const failure = failureOf(job, counts, active, startMs, nowMs);
-    const done = spec.completions === undefined ? counts.succeeded > 0 && active.length === 0 : counts.succeeded >= spec.completions;
-    if (failure) {
-      put("FailureTarget", "True", failure.reason, failure.message);
-      // They are ended by us and uncounted from here on: counted once, with the decision.
-      failedNow = active.length;
-    } else if (done) put("SuccessCriteriaMet", "True", "CompletionsReached", "Reached expected number of succeeded pods");
+    const decided = endingOf(job, counts, active, startMs, nowMs);
+    if (decided) put(decided.type, "True", decided.reason, decided.message);
   }
   const failing = stands("FailureTarget");
   const succeeding = stands("SuccessCriteriaMet");
   const ending = failing ?? succeeding;
-  const last = ending !== undefined && active.length === 0 && terminating.length === 0;
+  const last = ending !== undefined && active.length === 0 && terminating.length === 0 && counts.all;
   if (last && failing) {
     put("Failed", "True", failing.reason!, failing.message!);
     say.push({ type: "Warning", reason: failing.reason!, message: failing.message! });
@@ -149,15 +131,14 @@ export const reconcile = (job: Job, pods: readonly Pod[], nowMs: number): Plan =
     say.push({ type: "Normal", reason: "Completed", message: "Job completed" });
   }
 
-  const wanted = ending || suspended ? { create: [], remove: active, waitMs: 0 } : wantedPods(job, pods, active, terminating, counts, nowMs);
+  const wanted = wantedPods(job, pods, active, terminating, counts, ending, nowMs);
   const leftMs = spec.activeDeadlineSeconds !== undefined && startMs !== undefined && !ending ? Math.max(1, startMs + spec.activeDeadlineSeconds * 1000 - nowMs) : undefined;
-  const again = [leftMs, wanted.waitMs > 0 ? wanted.waitMs : undefined].filter((ms) => ms !== undefined);
-  const ready = active.filter(isReady).length;
-  const held = new Set([...counts.uncounted.succeeded, ...counts.uncounted.failed]);
-  const failed = counts.failed + failedNow;
+  const again = [leftMs, wanted.waitMs > 0 ? wanted.waitMs : undefined, counts.all ? undefined : 1, staged ? startAtMs(job) - nowMs + BOOKS_AFTER_MS : undefined].filter((ms) => ms !== undefined);
+  const { uncounted } = counts;
   const completedIndexes = isIndexed(job) ? formatIndexes(counts.completed) : "";
   return {
-    create: wanted.create, remove: wanted.remove, release: pods.filter((p) => held.has(p.metadata.uid!)), say, expired: false,
+    ...base, create: wanted.create, remove: wanted.remove, end: wanted.end, say,
+    release: ending ? counts.release : counts.release.filter((pod) => !counts.needed.has(pod.metadata.uid!)),
     againMs: again.length > 0 ? Math.min(...again) : undefined,
     status: {
       ...(conditions.length > 0 && { conditions: [...conditions] }),
@@ -165,19 +146,32 @@ export const reconcile = (job: Job, pods: readonly Pod[], nowMs: number): Plan =
       ...(last && succeeding && !failing && { completionTime: timestamp(nowMs) }),
       ...(active.length > 0 && { active: active.length }),
       ...(counts.succeeded > 0 && { succeeded: counts.succeeded }),
-      ...(failed > 0 && { failed }),
+      ...(counts.failed > 0 && { failed: counts.failed }),
       terminating: terminating.length,
-      ready,
+      ready: active.filter(isReady).length,
       ...(completedIndexes !== "" && { completedIndexes }),
-      uncountedTerminatedPods: { ...(counts.uncounted.succeeded.length > 0 && { succeeded: [...counts.uncounted.succeeded] }), ...(counts.uncounted.failed.length > 0 && { failed: [...counts.uncounted.failed] }) },
+      ...(hasLimitPerIndex(job) && { failedIndexes: formatIndexes(counts.failedIndexes) }),
+      uncountedTerminatedPods: { ...(uncounted.succeeded.length > 0 && { succeeded: [...uncounted.succeeded] }), ...(uncounted.failed.length > 0 && { failed: [...uncounted.failed] }) },
     },
   };
 };
 
-const wantedPods = (job: Job, pods: readonly Pod[], active: readonly Pod[], terminating: readonly Pod[], counts: Counts, nowMs: number): { create: (number | undefined)[]; remove: Pod[]; waitMs: number } => {
-  const { parallelism = 1, completions, podReplacementPolicy } = job.spec!;
-  const target = completions === undefined ? (counts.succeeded > 0 ? active.length : parallelism) : Math.min(parallelism, completions - counts.succeeded);
-  const taken = new Set(counts.completed);
+interface Wanted {
+  readonly create: readonly (Attempt | undefined)[];
+  readonly remove: readonly Pod[];
+  readonly end: readonly Pod[];
+  readonly waitMs: number;
+}
+
+const NONE: Wanted = { create: [], remove: [], end: [], waitMs: 0 };
+
+const wantedPods = (job: Job, pods: readonly Pod[], active: readonly Pod[], terminating: readonly Pod[], counts: Counts, ending: JobCondition | undefined, nowMs: number): Wanted => {
+  const { parallelism = 1, completions, podReplacementPolicy, suspend } = job.spec!;
+  // More pods than completions ask for are surplus, and no failures; neither are those of a job that only pauses.
+  if (ending?.reason === REACHED || (suspend && !ending)) return { ...NONE, remove: active };
+  if (ending) return { ...NONE, end: active };
+  const target = completions === undefined ? (counts.succeeded > 0 ? active.length : parallelism) : Math.min(parallelism, completions - counts.succeeded - counts.failedIndexes.size);
+  const taken = new Set([...counts.completed, ...counts.failedIndexes]);
   const surplus = isIndexed(job) ? active.filter((pod) => {
     const index = indexOf(pod);
     if (index < 0 || index >= (completions ?? 0) || taken.has(index)) return true;
@@ -185,15 +179,30 @@ const wantedPods = (job: Job, pods: readonly Pod[], active: readonly Pod[], term
     return false;
   }) : [];
   const useful = active.filter((pod) => !surplus.includes(pod));
-  if (useful.length > target) return { create: [], remove: [...surplus, ...victimsFirst(useful).slice(0, useful.length - target)], waitMs: 0 };
-  const lacking = Math.max(0, target - useful.length - (podReplacementPolicy === "Failed" ? terminating.length : 0));
-  const waitMs = lacking > 0 ? backoffMs(job, pods, nowMs) : 0;
-  if (lacking === 0 || waitMs > 0) return { create: [], remove: surplus, waitMs };
-  const number = Math.min(lacking, MAX_PER_PASS);
-  if (!isIndexed(job)) return { create: Array.from({ length: number }, () => undefined), remove: surplus, waitMs };
+  if (useful.length > target) return { ...NONE, remove: [...surplus, ...victimsFirst(useful).slice(0, useful.length - target)] };
+  const lacking = Math.min(MAX_PER_PASS, Math.max(0, target - useful.length - (podReplacementPolicy === "Failed" ? terminating.length : 0)));
+  if (lacking === 0) return { ...NONE, remove: surplus };
   // Indexes whose pod is still ending wait for it: two pods of one index must never run at once.
   for (const pod of terminating) taken.add(indexOf(pod));
-  const create: number[] = [];
-  for (let index = 0; index < (completions ?? 0) && create.length < number; index++) if (!taken.has(index)) create.push(index);
-  return { create, remove: surplus, waitMs };
+  if (hasLimitPerIndex(job)) return { ...NONE, remove: surplus, ...nextAttempts(completions ?? 0, taken, counts, lacking, nowMs) };
+  const waitMs = backoffMs(job, pods, nowMs);
+  if (waitMs > 0) return { ...NONE, remove: surplus, waitMs };
+  if (!isIndexed(job)) return { ...NONE, remove: surplus, create: Array.from({ length: lacking }, () => undefined) };
+  const create: Attempt[] = [];
+  for (let index = 0; index < (completions ?? 0) && create.length < lacking; index++) if (!taken.has(index)) create.push({ index });
+  return { ...NONE, remove: surplus, create };
+};
+
+/** With a limit per index each index waits for its own failures alone. */
+const nextAttempts = (completions: number, taken: ReadonlySet<number>, { histories }: Counts, lacking: number, nowMs: number): Pick<Wanted, "create" | "waitMs"> => {
+  const create: Attempt[] = [];
+  let waitMs = 0;
+  for (let index = 0; index < completions && create.length < lacking; index++) {
+    if (taken.has(index)) continue;
+    const history = histories.get(index);
+    const leftMs = history ? history.endedMs + delayAfter(history.counted + history.ignored) - nowMs : 0;
+    if (leftMs > 0) waitMs = waitMs === 0 ? leftMs : Math.min(waitMs, leftMs);
+    else create.push({ index, failures: { counted: history?.counted ?? 0, ignored: history?.ignored ?? 0 } });
+  }
+  return { create, waitMs };
 };

@@ -1,14 +1,17 @@
 // A node's condition, taints and evictions from what is known of its health. Pure. Taints and tolerations:
 // https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions
-import type { Node, NodeCondition, Pod, PodCondition, Taint, Toleration } from "../../../base/kube/types.gen.ts";
+import { tolerates } from "../../../base/kube/node-match.ts";
+import type { Node, NodeCondition, Pod, PodCondition, Taint } from "../../../base/kube/types.gen.ts";
 import { isTerminal, sameJson, timeMs, timestamp, withCondition } from "../objects.ts";
 import type { Liveness } from "./health.ts";
 
 export const UNREACHABLE = "node.kubernetes.io/unreachable";
 export const NOT_READY = "node.kubernetes.io/not-ready";
 export const UNSCHEDULABLE = "node.kubernetes.io/unschedulable";
+/** Condition of the node -> the taint that keeps pods away from it. */
+const PRESSURES = { MemoryPressure: "node.kubernetes.io/memory-pressure", DiskPressure: "node.kubernetes.io/disk-pressure", PIDPressure: "node.kubernetes.io/pid-pressure" } as const;
 /** Taints that follow from the node's state; all others are the users'. */
-const OURS: ReadonlySet<string> = new Set([UNREACHABLE, NOT_READY, UNSCHEDULABLE]);
+const OURS: ReadonlySet<string> = new Set([UNREACHABLE, NOT_READY, UNSCHEDULABLE, ...Object.values(PRESSURES)]);
 
 const UNKNOWN_REASON = "NodeStatusUnknown";
 const UNKNOWN_MESSAGE = "the node's agent stopped renewing its lease";
@@ -42,6 +45,7 @@ const wantedTaints = (node: Node, mayEvict: boolean, nowMs: number): Taint[] => 
     ...(lost ? [keep({ key: UNREACHABLE, effect: "NoSchedule", timeAdded })] : []),
     ...(lost && (mayEvict || hadNoExecute) ? [keep({ key: UNREACHABLE, effect: "NoExecute", timeAdded })] : []),
     ...(!lost && ready && ready.status !== "True" ? [keep({ key: NOT_READY, effect: "NoSchedule", timeAdded })] : []),
+    ...(node.status?.conditions ?? []).flatMap((c) => (c.status === "True" && c.type in PRESSURES ? [keep({ key: PRESSURES[c.type as keyof typeof PRESSURES], effect: "NoSchedule", timeAdded })] : [])),
     ...(node.spec?.unschedulable ? [keep({ key: UNSCHEDULABLE, effect: "NoSchedule", timeAdded })] : []),
   ];
 };
@@ -53,11 +57,6 @@ export const reconcileNode = (node: Node, liveness: Liveness, mayEvict: boolean,
   if (sameJson(taints, node.spec?.taints ?? [])) return judged;
   return { ...judged, spec: { ...judged.spec, taints: taints.length > 0 ? taints : undefined } };
 };
-
-const tolerates = (toleration: Toleration, taint: Taint): boolean =>
-  (!toleration.effect || toleration.effect === taint.effect) &&
-  (!toleration.key ? toleration.operator === "Exists" : toleration.key === taint.key) &&
-  (toleration.operator === "Exists" || (toleration.value ?? "") === (taint.value ?? ""));
 
 export interface EvictionInput {
   readonly taints: readonly Taint[];

@@ -1,9 +1,9 @@
 import test from "ava";
 import { GantryError } from "../../../base/errors.ts";
-import { NAMESPACES, PODS, REPLICA_SETS } from "../../../base/kube/resources.ts";
+import { NAMESPACES, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS } from "../../../base/kube/resources.ts";
 import type { Pod, ReplicaSet } from "../../../base/kube/types.gen.ts";
 import { createBench, NS, template } from "../testing.ts";
-import { replicaSetController } from "./controller.ts";
+import { replicaSetController, replicationController } from "./controller.ts";
 
 const replicaSet = (name: string, replicas: number): ReplicaSet => ({
   apiVersion: "apps/v1", kind: "ReplicaSet", metadata: { name, namespace: NS, uid: `uid-${name}`, generation: 1 },
@@ -120,4 +120,23 @@ test("the events of 100 creations name the replica set; deletions too", async (t
   await bench.changeSpec(REPLICA_SETS, "web", { replicas: 0 });
   await bench.run();
   t.is(bench.events.filter((e) => e.reason === "SuccessfulDelete" && e.component === "replicaset-controller").length, 3);
+});
+
+test("a replication controller does the same with a selector of labels alone", async (t) => {
+  const bench = await createBench(t, [replicaSetController, replicationController]);
+  await bench.put(PODS, orphan("early", { app: "web" }));
+  await bench.put(REPLICATION_CONTROLLERS, { apiVersion: "v1", kind: "ReplicationController", metadata: { name: "web", namespace: NS, uid: "uid-web", generation: 1 }, spec: { replicas: 3, selector: { app: "web" }, template: template({ app: "web" }) } });
+  await bench.run();
+  t.is(bench.list(PODS).length, 3);
+  t.deepEqual(bench.get(PODS, "early")!.metadata.ownerReferences, [{ apiVersion: "v1", kind: "ReplicationController", name: "web", uid: "uid-web", controller: true, blockOwnerDeletion: true }]);
+  await bench.startPods();
+  await bench.run(100);
+  t.deepEqual(bench.get(REPLICATION_CONTROLLERS, "web")!.status, { replicas: 3, fullyLabeledReplicas: 3, readyReplicas: 3, availableReplicas: 3, observedGeneration: 1 });
+  await bench.changeSpec(REPLICATION_CONTROLLERS, "web", { replicas: 1 });
+  await bench.run(100);
+  t.is(bench.list(PODS).filter((p) => !p.metadata.deletionTimestamp).length, 1);
+  await bench.change(PODS, bench.list(PODS).find((p) => !p.metadata.deletionTimestamp)!.metadata.name!, (p) => ({ ...p, metadata: { ...p.metadata, labels: { app: "free" } } }));
+  await bench.run(100);
+  t.is(bench.list(PODS).filter((p) => !p.metadata.deletionTimestamp && p.metadata.labels!["app"] === "web").length, 1);
+  t.is(bench.list(PODS).find((p) => p.metadata.labels!["app"] === "free")!.metadata.ownerReferences, undefined);
 });

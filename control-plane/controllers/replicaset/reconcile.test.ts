@@ -39,6 +39,12 @@ test("of equal pods those on the fullest node go first", (t) => {
   t.not(victimsFirst(pods)[0]!.metadata.name, "a");
 });
 
+test("pods of a sibling crowd a node too", (t) => {
+  const [a, b] = [pod("a", { node: "one", ready: 5 }), pod("b", { node: "two", ready: 5 })];
+  const plan = reconcile(replicaSet(1), [a, b], NOW, undefined, () => [a, b, pod("c", { node: "two", ready: 5 })]);
+  t.deepEqual(plan.remove, [b]);
+});
+
 test("finished pods and pods on their way out don't count: they are replaced, and not deleted again", (t) => {
   const plan = reconcile(replicaSet(3), [pod("a"), pod("b", { phase: "Failed" }), pod("c", { deleting: true })], NOW);
   t.is(plan.create, 2);

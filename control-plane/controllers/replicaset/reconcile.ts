@@ -17,10 +17,10 @@ export const MAX_CREATES = 500;
 const DELETION_COST = "controller.kubernetes.io/pod-deletion-cost";
 const PHASE_ORDER: Readonly<Record<string, number>> = { Pending: 0, Unknown: 1, Running: 2 };
 
-/** Those that hurt least come first: not placed, not running, not ready, crowded nodes, young, often restarted. */
-export const victimsFirst = (pods: readonly Pod[]): Pod[] => {
+/** Those that hurt least come first: not placed, not running, not ready, crowded nodes, young, often restarted. `related` crowd a node too. */
+export const victimsFirst = (pods: readonly Pod[], related: readonly Pod[] = pods): Pod[] => {
   const perNode = new Map<string, number>();
-  for (const { spec } of pods) if (spec?.nodeName) perNode.set(spec.nodeName, (perNode.get(spec.nodeName) ?? 0) + 1);
+  for (const { spec } of related) if (spec?.nodeName) perNode.set(spec.nodeName, (perNode.get(spec.nodeName) ?? 0) + 1);
   const ranks = pods.map((pod) => ({
     pod,
     // Compared from left to right, the smaller goes first.
@@ -47,8 +47,8 @@ const failureCondition = (before: readonly ReplicaSetCondition[], failure: strin
     ? before.filter((c) => c.type !== "ReplicaFailure")
     : withCondition(before, { type: "ReplicaFailure", status: "True", reason: "FailedCreate", message: failure, lastTransitionTime: timestamp(nowMs) });
 
-/** `pods` are all that the ReplicaSet owns; `failure` is why its last creates failed, if they did. */
-export const reconcile = (replicaSet: ReplicaSet, pods: readonly Pod[], nowMs: number, failure?: string): Plan => {
+/** `pods` are all that the ReplicaSet owns; `failure` is why its last creates failed, if they did; `related` gives all pods of its owner's ReplicaSets. */
+export const reconcile = (replicaSet: ReplicaSet, pods: readonly Pod[], nowMs: number, failure?: string, related: () => readonly Pod[] = () => pods): Plan => {
   const { metadata, spec, status } = replicaSet;
   const wanted = spec?.replicas ?? 1;
   const active = pods.filter(isActive);
@@ -61,7 +61,7 @@ export const reconcile = (replicaSet: ReplicaSet, pods: readonly Pod[], nowMs: n
   const pending = waitsMs.filter((ms) => ms > 0);
   return {
     create: deleting ? 0 : Math.min(MAX_CREATES, Math.max(0, wanted - active.length)),
-    remove: deleting || active.length <= wanted ? [] : victimsFirst(active).slice(0, active.length - wanted),
+    remove: deleting || active.length <= wanted ? [] : victimsFirst(active, related().filter(isActive)).slice(0, active.length - wanted),
     status: {
       replicas: active.length,
       fullyLabeledReplicas: active.filter((pod) => templateLabels.every(([k, v]) => pod.metadata.labels?.[k] === v)).length,

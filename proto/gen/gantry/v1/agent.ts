@@ -75,6 +75,8 @@ export interface NodeDescription {
   cgroupNotes: string[];
   /** Images on the node, for locality scoring: at most 50, the largest first. */
   images: NodeImage[];
+  /** Where other nodes' agents get image blobs of this one (HTTPS with node certificates, at addresses[0]); 0: nowhere. */
+  peerPort: number;
 }
 
 export interface NodeDescription_LabelsEntry {
@@ -149,6 +151,8 @@ export interface NodeRoute {
   nodeName: string;
   podCidr: string;
   via: string;
+  /** Of its agent, for image blobs; 0: none. The address is `via`. */
+  peerPort: number;
 }
 
 export interface HeartbeatRequest {
@@ -187,6 +191,11 @@ export interface AssignmentSet {
   remove: string[];
   /** The set goes on in the next message, which repeats kind, applies_to and results_in. It counts only once it is whole. */
   more: boolean;
+  /**
+   * Ids of local volumes (LocalVolume.id) whose data is to be deleted. Said again with each new stream until the agent has
+   * reported them in UpdateStatusRequest.removed_volumes.
+   */
+  removeVolumes: string[];
 }
 
 export const AssignmentSet_Kind = {
@@ -251,6 +260,24 @@ export interface PodAssignment {
   unresolved: { [key: string]: string };
   serviceAccount: string;
   shareProcessNamespace: boolean;
+  /** Of debugging; may be added while the pod runs, never changed, never restarted. */
+  ephemeralContainers: Container[];
+  /** The pod's name in the cluster's DNS, HOSTNAME.SUBDOMAIN.NAMESPACE.svc.DOMAIN; "" without a subdomain. */
+  fqdn: string;
+  /** Who goes last under pressure. */
+  priority: number;
+  /** What users ask of the containers: "" or running, stopped (ended, and kept for a later start), paused (frozen), created (not started yet). */
+  desiredState: string;
+  /** From the stop signal to SIGKILL when stopped or restarted by request; absent: termination_grace_ms. */
+  stopGraceMs?:
+    | number
+    | undefined;
+  /** In place of the image's; "": the image's. */
+  stopSignal: string;
+  /** A value that the agent has not seen on this pod before: start the containers anew, once; also those of a pod that ended by itself. */
+  restartRequest: string;
+  /** A container's files outlive its restarts, and its id and log stay the same. Never changes for a pod. */
+  keepWritableLayer: boolean;
 }
 
 export interface PodAssignment_LabelsEntry {
@@ -307,6 +334,10 @@ export interface Container {
   restartPolicy: string;
   /** 0: the node's default */
   pidsLimit: number;
+  /** On an ephemeral container: whose process namespace it joins; "" for one of its own. */
+  targetContainer: string;
+  /** Resources ("cpu", "memory") whose change takes a restart of the container; the others change while it runs. */
+  restartOnResize: string[];
 }
 
 export interface EnvVar {
@@ -331,6 +362,8 @@ export interface Mount {
   subPath: string;
   /** None, HostToContainer, Bidirectional */
   propagation: string;
+  /** A sub path with $(VAR) references, which the agent expands from the container's environment; in place of sub_path. */
+  subPathExpr: string;
 }
 
 export interface Volume {
@@ -482,6 +515,8 @@ export interface SleepAction {
 export interface UpdateStatusRequest {
   sessionId: string;
   pods: PodStatus[];
+  /** Local volumes of which nothing is left on the node. */
+  removedVolumes: string[];
 }
 
 export interface UpdateStatusResponse {
@@ -510,11 +545,23 @@ export interface PodStatus {
   staged: boolean;
   /** When each stage was reached on the node, for the pod start latency histograms. */
   stagesMs: { [key: string]: number };
+  ephemeralContainers: ContainerStatus[];
+  /** How far the node is with changed resources: "" when there is nothing to change. */
+  resize: Resize | undefined;
 }
 
 export interface PodStatus_StagesMsEntry {
   key: string;
   value: number;
+}
+
+/** Of resources of running containers. */
+export interface Resize {
+  /** Deferred (not now), Infeasible (never on this node), InProgress, Error (in progress, and failing). */
+  state: string;
+  message: string;
+  /** Generation of the assignment that is, or is to be, carried out. */
+  generation: number;
 }
 
 export interface ContainerStatus {
@@ -527,7 +574,16 @@ export interface ContainerStatus {
   started: boolean;
   restartCount: number;
   state: ContainerState | undefined;
-  lastState: ContainerState | undefined;
+  lastState:
+    | ContainerState
+    | undefined;
+  /** What the node has set aside for it; absent for one that never ran. */
+  allocated:
+    | Resources
+    | undefined;
+  /** What is in force in its control group: requests as CPU weight, limits. */
+  actualRequests: Resources | undefined;
+  actualLimits: Resources | undefined;
 }
 
 export interface ContainerState {
@@ -567,7 +623,92 @@ export interface StreamRequest {
     { $case: "loadImage"; value: LoadImageRequest }
     | { $case: "attach"; value: AttachRequest }
     | { $case: "portForward"; value: PortForwardRequest }
+    | { $case: "stats"; value: StatsRequest }
+    | //
+    /** What the agent sends: `image_progress`, `image_report`, and for save the archive as `stdout`. */
+    { $case: "image"; value: ImageRequest }
+    | //
+    /**
+     * Builds an image. The frames to the agent carry one line of JSON, the options (node-agent/build/build-events.ts), and behind it the context, a tar, perhaps
+     * compressed. The agent answers with lines of JSON, one for each event, as `stdout`; its `result` has the names of the image.
+     */
+    { $case: "build"; value: BuildRequest }
+    | { $case: "kill"; value: KillRequest }
+    | { $case: "top"; value: TopRequest }
+    | { $case: "readArchive"; value: ReadArchiveRequest }
+    | { $case: "writeArchive"; value: WriteArchiveRequest }
+    | { $case: "diff"; value: DiffRequest }
+    | { $case: "commit"; value: CommitRequest }
     | undefined;
+}
+
+/** Sends a signal to the first process of a running container. */
+export interface KillRequest {
+  podUid: string;
+  container: string;
+  signal: number;
+}
+
+/** The processes of a running container: one `stdout` frame of JSON, { processes: [...] } (node-agent/pods/process-list.ts). */
+export interface TopRequest {
+  podUid: string;
+  container: string;
+}
+
+/**
+ * A file or directory of a container as `stdout` frames of a tar, whose only top-level entry has the path's last name. The first frame is
+ * JSON of what it is (node-agent/pods/archive.ts). Paths are resolved as the container would; none leads out of it.
+ */
+export interface ReadArchiveRequest {
+  podUid: string;
+  container: string;
+  path: string;
+  /** A symbolic link at the end of the path is followed. */
+  follow: boolean;
+  /** Only the first frame. */
+  statOnly: boolean;
+}
+
+/** The frames to the agent are a tar, unpacked into the directory `path` of the container. */
+export interface WriteArchiveRequest {
+  podUid: string;
+  container: string;
+  path: string;
+  /** Owners as the archive says; otherwise everything belongs to root. */
+  keepOwners: boolean;
+}
+
+/** What a container changed: `stdout` frames of JSON lines, { kind: "A" | "C" | "D", path }. */
+export interface DiffRequest {
+  podUid: string;
+  container: string;
+}
+
+/** Makes an image of a container. The `result`'s names: the image's id, and its reference where one was given. */
+export interface CommitRequest {
+  podUid: string;
+  container: string;
+  /** "": untagged */
+  reference: string;
+  author: string;
+  message: string;
+  /** Dockerfile instructions: CMD ["a"], ENV A=b, ... */
+  changes: string[];
+  /** Freeze the container meanwhile. */
+  pause: boolean;
+}
+
+export interface BuildRequest {
+}
+
+/** What pods and the node use: `stats` frames, one for each sample. */
+export interface StatsRequest {
+  /** None: all pods of the node. */
+  podUids: string[];
+  /** Between samples; 0: one sample. Rates need two readings, so the first sample may take a second when nobody has asked lately. */
+  periodMs: number;
+  /** Measure the disk as well (walks through directories). */
+  storage: boolean;
 }
 
 export interface LogsRequest {
@@ -592,8 +733,17 @@ export interface ExecRequest {
   stdout: boolean;
   stderr: boolean;
   tty: boolean;
+  /** NAME=value, added to the container's environment. */
+  env: string[];
+  /** As USER of a Dockerfile; "": the container's. */
+  user: string;
+  /** "": the container's */
+  workingDir: string;
+  /** Answer as soon as the command runs; it goes on without streams. */
+  detach: boolean;
 }
 
+/** Standard input goes to the container's first process; `stdout` and `stderr` frames are what it writes from now on. Ends with it. */
 export interface AttachRequest {
   podUid: string;
   container: string;
@@ -601,8 +751,11 @@ export interface AttachRequest {
   stdout: boolean;
   stderr: boolean;
   tty: boolean;
+  /** With all that the present instance wrote before. */
+  fromStart: boolean;
 }
 
+/** `stdin` and `stdout` frames carry one TCP connection to the port inside of the pod's network namespace. */
 export interface PortForwardRequest {
   podUid: string;
   port: number;
@@ -611,6 +764,155 @@ export interface PortForwardRequest {
 export interface LoadImageRequest {
   /** Tags the image so when the archive names none. */
   name: string;
+}
+
+/** Something to do with this node's images. Names are as users write them; the agent normalizes them. */
+export interface ImageRequest {
+  action:
+    | //
+    /** Answered by a report of `images`. */
+    { $case: "list"; value: ImageListRequest }
+    | { $case: "pull"; value: ImagePullRequest }
+    | { $case: "push"; value: ImagePushRequest }
+    | //
+    /** Gives `source` (a name or an ID) the name `target`. */
+    { $case: "tag"; value: ImageTagRequest }
+    | { $case: "remove"; value: ImageRemoveRequest }
+    | { $case: "save"; value: ImageSaveRequest }
+    | { $case: "inspect"; value: ImageInspectRequest }
+    | { $case: "prune"; value: ImagePruneRequest }
+    | //
+    /** Answered by a report of `usage`. */
+    { $case: "usage"; value: ImageUsageRequest }
+    | //
+    /** Gets an image that another node has, from it and other peers. */
+    { $case: "receive"; value: ImageReceiveRequest }
+    | undefined;
+}
+
+export interface ImageListRequest {
+}
+
+export interface ImagePullRequest {
+  reference: string;
+  credentials: RegistryCredential[];
+}
+
+export interface ImagePushRequest {
+  reference: string;
+  credentials: RegistryCredential[];
+  /** Every tag of the repository. */
+  allTags: boolean;
+}
+
+export interface ImageTagRequest {
+  source: string;
+  target: string;
+}
+
+export interface ImageRemoveRequest {
+  references: string[];
+  /** Also what has several names (when given by ID) or is used by a container. */
+  force: boolean;
+  /** Only takes names away. */
+  noPrune: boolean;
+}
+
+export interface ImageSaveRequest {
+  references: string[];
+}
+
+export interface ImageInspectRequest {
+  reference: string;
+}
+
+export interface ImagePruneRequest {
+  /** Also images with a name that no container uses. */
+  all: boolean;
+  /** Only what was made before; 0: whatever its age. */
+  untilMs: number;
+  /** KEY or KEY=VALUE; with ! in front: those without. */
+  labels: string[];
+}
+
+export interface ImageUsageRequest {
+}
+
+export interface ImageReceiveRequest {
+  names: string[];
+  manifestDigest: string;
+  manifestBytes: number;
+  mediaType: string;
+  /** A node that has it. */
+  fromNode: string;
+}
+
+/** How far a pull or push is: one for each change of a layer's state, and some in between. */
+export interface ImageProgress {
+  /** Digest of the blob; "": of the whole. */
+  id: string;
+  /** In docker's words: Pulling fs layer, Downloading, Extracting, Pull complete, Already exists, Pushing, Pushed, ... */
+  status: string;
+  currentBytes: number;
+  totalBytes: number;
+}
+
+export interface ImageReport {
+  images: ImageRecord[];
+  /** Of remove and prune. */
+  untagged: string[];
+  deleted: string[];
+  freedBytes: number;
+  usage:
+    | ImageUsage
+    | undefined;
+  /** Of inspect: the OCI image config, JSON. */
+  config: Buffer;
+}
+
+export interface ImageRecord {
+  id: string;
+  manifestDigest: string;
+  names: string[];
+  /** Of the blobs, as they are transferred. */
+  sizeBytes: number;
+  createdMs: number;
+  architecture: string;
+  labels: { [key: string]: string };
+  /** Containers of this node that use it: NAMESPACE/POD/CONTAINER. */
+  usedBy: string[];
+  layers: ImageLayerRecord[];
+  mediaType: string;
+  manifestBytes: number;
+}
+
+export interface ImageRecord_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+export interface ImageLayerRecord {
+  digest: string;
+  diffId: string;
+  sizeBytes: number;
+  /** Unpacked. */
+  diskBytes: number;
+}
+
+export interface ImageUsage {
+  images: number;
+  activeImages: number;
+  /** Blobs and unpacked layers, each once however many images share it. */
+  bytes: number;
+  reclaimableBytes: number;
+  containers: number;
+  activeContainers: number;
+  containerBytes: number;
+  reclaimableContainerBytes: number;
+  volumes: number;
+  activeVolumes: number;
+  volumeBytes: number;
+  buildCacheBytes: number;
 }
 
 /** One frame of a stream, either way. Frames of data are at most 64 KiB. */
@@ -632,7 +934,106 @@ export interface StreamFrame {
     | //
     /** The agent's first, instead of `accept`: it can't serve the stream, and says why. */
     { $case: "refuse"; value: StreamRefusal }
+    | { $case: "stats"; value: StatsSample }
+    | { $case: "imageProgress"; value: ImageProgress }
+    | { $case: "imageReport"; value: ImageReport }
     | undefined;
+}
+
+/** Counters since the start of what they belong to; those of a container start again with each of its instances. */
+export interface StatsSample {
+  atMs: number;
+  node: NodeUsage | undefined;
+  pods: PodUsage[];
+}
+
+export interface NodeUsage {
+  cpu: CpuUsage | undefined;
+  memory: MemoryUsage | undefined;
+  nodefs: Storage | undefined;
+  imagefs: Storage | undefined;
+  pids: number;
+  maxPids: number;
+}
+
+export interface CpuUsage {
+  totalNs: number;
+  /** Over the window before the sample, in nanoseconds of CPU per second; window 0: not known yet. */
+  nanoCores: number;
+  windowMs: number;
+  throttledNs: number;
+}
+
+export interface MemoryUsage {
+  usageBytes: number;
+  /** Without the page cache that can be dropped at once. */
+  workingSetBytes: number;
+  rssBytes: number;
+  /** 0: none. */
+  limitBytes: number;
+  availableBytes: number;
+}
+
+export interface Storage {
+  capacityBytes: number;
+  availableBytes: number;
+  usedBytes: number;
+}
+
+export interface PodUsage {
+  uid: string;
+  namespace: string;
+  name: string;
+  containers: ContainerUsage[];
+  /** Of the pod's control group: its containers, ended ones too. */
+  cpu: CpuUsage | undefined;
+  memory:
+    | MemoryUsage
+    | undefined;
+  /** Absent on the host's network. */
+  network: NetworkUsage | undefined;
+  pids: number;
+  /** Writable layers, logs and disk volumes; -1: not measured. */
+  storageBytes: number;
+}
+
+export interface ContainerUsage {
+  name: string;
+  id: string;
+  startedAtMs: number;
+  cpu: CpuUsage | undefined;
+  memory: MemoryUsage | undefined;
+  readBytes: number;
+  writeBytes: number;
+  pids: number;
+  oomKills: number;
+  /** Writable layer; -1: not measured. */
+  storageBytes: number;
+  /** By resource (cpu, memory, io): microseconds that some, or all, of its tasks were stalled. Version 2 only. */
+  pressure: { [key: string]: Pressure };
+  logBytes: number;
+  image: string;
+}
+
+export interface ContainerUsage_PressureEntry {
+  key: string;
+  value: Pressure | undefined;
+}
+
+export interface Pressure {
+  someUs: number;
+  fullUs: number;
+}
+
+export interface NetworkUsage {
+  rxBytes: number;
+  txBytes: number;
+  rxPackets: number;
+  txPackets: number;
+  rxErrors: number;
+  txErrors: number;
+  rxDropped: number;
+  txDropped: number;
 }
 
 export interface StreamRefusal {
@@ -931,6 +1332,7 @@ function createBaseNodeDescription(): NodeDescription {
     taints: [],
     cgroupNotes: [],
     images: [],
+    peerPort: 0,
   };
 }
 
@@ -980,6 +1382,9 @@ export const NodeDescription: MessageFns<NodeDescription> = {
     }
     for (const v of message.images) {
       NodeImage.encode(v!, writer.uint32(122).fork()).join();
+    }
+    if (message.peerPort !== 0) {
+      writer.uint32(240).int32(message.peerPort);
     }
     return writer;
   },
@@ -1120,6 +1525,14 @@ export const NodeDescription: MessageFns<NodeDescription> = {
             message.images.push(NodeImage.decode(reader, reader.uint32()));
             continue;
           }
+          case 30: {
+            if (tag !== 240) {
+              break;
+            }
+
+            message.peerPort = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1164,6 +1577,7 @@ export const NodeDescription: MessageFns<NodeDescription> = {
     message.taints = object.taints?.map((e) => Taint.fromPartial(e)) || [];
     message.cgroupNotes = object.cgroupNotes?.map((e) => e) || [];
     message.images = object.images?.map((e) => NodeImage.fromPartial(e)) || [];
+    message.peerPort = object.peerPort ?? 0;
     return message;
   },
 };
@@ -1965,7 +2379,7 @@ export const ClusterNetwork: MessageFns<ClusterNetwork> = {
 };
 
 function createBaseNodeRoute(): NodeRoute {
-  return { nodeName: "", podCidr: "", via: "" };
+  return { nodeName: "", podCidr: "", via: "", peerPort: 0 };
 }
 
 export const NodeRoute: MessageFns<NodeRoute> = {
@@ -1978,6 +2392,9 @@ export const NodeRoute: MessageFns<NodeRoute> = {
     }
     if (message.via !== "") {
       writer.uint32(26).string(message.via);
+    }
+    if (message.peerPort !== 0) {
+      writer.uint32(240).int32(message.peerPort);
     }
     return writer;
   },
@@ -2019,6 +2436,14 @@ export const NodeRoute: MessageFns<NodeRoute> = {
             message.via = reader.string();
             continue;
           }
+          case 30: {
+            if (tag !== 240) {
+              break;
+            }
+
+            message.peerPort = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2039,6 +2464,7 @@ export const NodeRoute: MessageFns<NodeRoute> = {
     message.nodeName = object.nodeName ?? "";
     message.podCidr = object.podCidr ?? "";
     message.via = object.via ?? "";
+    message.peerPort = object.peerPort ?? 0;
     return message;
   },
 };
@@ -2326,7 +2752,7 @@ export const AssignmentsRequest: MessageFns<AssignmentsRequest> = {
 };
 
 function createBaseAssignmentSet(): AssignmentSet {
-  return { kind: 0, appliesTo: "", resultsIn: "", upsert: [], remove: [], more: false };
+  return { kind: 0, appliesTo: "", resultsIn: "", upsert: [], remove: [], more: false, removeVolumes: [] };
 }
 
 export const AssignmentSet: MessageFns<AssignmentSet> = {
@@ -2348,6 +2774,9 @@ export const AssignmentSet: MessageFns<AssignmentSet> = {
     }
     if (message.more !== false) {
       writer.uint32(48).bool(message.more);
+    }
+    for (const v of message.removeVolumes) {
+      writer.uint32(402).string(v!);
     }
     return writer;
   },
@@ -2413,6 +2842,14 @@ export const AssignmentSet: MessageFns<AssignmentSet> = {
             message.more = reader.bool();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.removeVolumes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2436,6 +2873,7 @@ export const AssignmentSet: MessageFns<AssignmentSet> = {
     message.upsert = object.upsert?.map((e) => PodAssignment.fromPartial(e)) || [];
     message.remove = object.remove?.map((e) => e) || [];
     message.more = object.more ?? false;
+    message.removeVolumes = object.removeVolumes?.map((e) => e) || [];
     return message;
   },
 };
@@ -2469,6 +2907,14 @@ function createBasePodAssignment(): PodAssignment {
     unresolved: {},
     serviceAccount: "",
     shareProcessNamespace: false,
+    ephemeralContainers: [],
+    fqdn: "",
+    priority: 0,
+    desiredState: "",
+    stopGraceMs: undefined,
+    stopSignal: "",
+    restartRequest: "",
+    keepWritableLayer: false,
   };
 }
 
@@ -2554,6 +3000,30 @@ export const PodAssignment: MessageFns<PodAssignment> = {
     }
     if (message.shareProcessNamespace !== false) {
       writer.uint32(216).bool(message.shareProcessNamespace);
+    }
+    for (const v of message.ephemeralContainers) {
+      Container.encode(v!, writer.uint32(402).fork()).join();
+    }
+    if (message.fqdn !== "") {
+      writer.uint32(410).string(message.fqdn);
+    }
+    if (message.priority !== 0) {
+      writer.uint32(480).int32(message.priority);
+    }
+    if (message.desiredState !== "") {
+      writer.uint32(562).string(message.desiredState);
+    }
+    if (message.stopGraceMs !== undefined) {
+      writer.uint32(568).int64(message.stopGraceMs);
+    }
+    if (message.stopSignal !== "") {
+      writer.uint32(578).string(message.stopSignal);
+    }
+    if (message.restartRequest !== "") {
+      writer.uint32(586).string(message.restartRequest);
+    }
+    if (message.keepWritableLayer !== false) {
+      writer.uint32(592).bool(message.keepWritableLayer);
     }
     return writer;
   },
@@ -2796,6 +3266,70 @@ export const PodAssignment: MessageFns<PodAssignment> = {
             message.shareProcessNamespace = reader.bool();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.ephemeralContainers.push(Container.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.fqdn = reader.string();
+            continue;
+          }
+          case 60: {
+            if (tag !== 480) {
+              break;
+            }
+
+            message.priority = reader.int32();
+            continue;
+          }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.desiredState = reader.string();
+            continue;
+          }
+          case 71: {
+            if (tag !== 568) {
+              break;
+            }
+
+            message.stopGraceMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 72: {
+            if (tag !== 578) {
+              break;
+            }
+
+            message.stopSignal = reader.string();
+            continue;
+          }
+          case 73: {
+            if (tag !== 586) {
+              break;
+            }
+
+            message.restartRequest = reader.string();
+            continue;
+          }
+          case 74: {
+            if (tag !== 592) {
+              break;
+            }
+
+            message.keepWritableLayer = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2868,6 +3402,14 @@ export const PodAssignment: MessageFns<PodAssignment> = {
     );
     message.serviceAccount = object.serviceAccount ?? "";
     message.shareProcessNamespace = object.shareProcessNamespace ?? false;
+    message.ephemeralContainers = object.ephemeralContainers?.map((e) => Container.fromPartial(e)) || [];
+    message.fqdn = object.fqdn ?? "";
+    message.priority = object.priority ?? 0;
+    message.desiredState = object.desiredState ?? "";
+    message.stopGraceMs = object.stopGraceMs ?? undefined;
+    message.stopSignal = object.stopSignal ?? "";
+    message.restartRequest = object.restartRequest ?? "";
+    message.keepWritableLayer = object.keepWritableLayer ?? false;
     return message;
   },
 };
@@ -3170,6 +3712,8 @@ function createBaseContainer(): Container {
     terminationMessagePolicy: "",
     restartPolicy: "",
     pidsLimit: 0,
+    targetContainer: "",
+    restartOnResize: [],
   };
 }
 
@@ -3246,6 +3790,12 @@ export const Container: MessageFns<Container> = {
     }
     if (message.pidsLimit !== 0) {
       writer.uint32(192).int64(message.pidsLimit);
+    }
+    if (message.targetContainer !== "") {
+      writer.uint32(402).string(message.targetContainer);
+    }
+    for (const v of message.restartOnResize) {
+      writer.uint32(482).string(v!);
     }
     return writer;
   },
@@ -3455,6 +4005,22 @@ export const Container: MessageFns<Container> = {
             message.pidsLimit = longToNumber(reader.int64());
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.targetContainer = reader.string();
+            continue;
+          }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.restartOnResize.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3512,6 +4078,8 @@ export const Container: MessageFns<Container> = {
     message.terminationMessagePolicy = object.terminationMessagePolicy ?? "";
     message.restartPolicy = object.restartPolicy ?? "";
     message.pidsLimit = object.pidsLimit ?? 0;
+    message.targetContainer = object.targetContainer ?? "";
+    message.restartOnResize = object.restartOnResize?.map((e) => e) || [];
     return message;
   },
 };
@@ -3713,7 +4281,7 @@ export const Port: MessageFns<Port> = {
 };
 
 function createBaseMount(): Mount {
-  return { volume: "", path: "", readOnly: false, subPath: "", propagation: "" };
+  return { volume: "", path: "", readOnly: false, subPath: "", propagation: "", subPathExpr: "" };
 }
 
 export const Mount: MessageFns<Mount> = {
@@ -3732,6 +4300,9 @@ export const Mount: MessageFns<Mount> = {
     }
     if (message.propagation !== "") {
       writer.uint32(42).string(message.propagation);
+    }
+    if (message.subPathExpr !== "") {
+      writer.uint32(402).string(message.subPathExpr);
     }
     return writer;
   },
@@ -3789,6 +4360,14 @@ export const Mount: MessageFns<Mount> = {
             message.propagation = reader.string();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.subPathExpr = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3811,6 +4390,7 @@ export const Mount: MessageFns<Mount> = {
     message.readOnly = object.readOnly ?? false;
     message.subPath = object.subPath ?? "";
     message.propagation = object.propagation ?? "";
+    message.subPathExpr = object.subPathExpr ?? "";
     return message;
   },
 };
@@ -5662,7 +6242,7 @@ export const SleepAction: MessageFns<SleepAction> = {
 };
 
 function createBaseUpdateStatusRequest(): UpdateStatusRequest {
-  return { sessionId: "", pods: [] };
+  return { sessionId: "", pods: [], removedVolumes: [] };
 }
 
 export const UpdateStatusRequest: MessageFns<UpdateStatusRequest> = {
@@ -5672,6 +6252,9 @@ export const UpdateStatusRequest: MessageFns<UpdateStatusRequest> = {
     }
     for (const v of message.pods) {
       PodStatus.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.removedVolumes) {
+      writer.uint32(402).string(v!);
     }
     return writer;
   },
@@ -5705,6 +6288,14 @@ export const UpdateStatusRequest: MessageFns<UpdateStatusRequest> = {
             message.pods.push(PodStatus.decode(reader, reader.uint32()));
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.removedVolumes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5724,6 +6315,7 @@ export const UpdateStatusRequest: MessageFns<UpdateStatusRequest> = {
     const message = createBaseUpdateStatusRequest();
     message.sessionId = object.sessionId ?? "";
     message.pods = object.pods?.map((e) => PodStatus.fromPartial(e)) || [];
+    message.removedVolumes = object.removedVolumes?.map((e) => e) || [];
     return message;
   },
 };
@@ -5801,6 +6393,8 @@ function createBasePodStatus(): PodStatus {
     initialized: false,
     staged: false,
     stagesMs: {},
+    ephemeralContainers: [],
+    resize: undefined,
   };
 }
 
@@ -5854,6 +6448,12 @@ export const PodStatus: MessageFns<PodStatus> = {
     globalThis.Object.entries(message.stagesMs).forEach(([key, value]: [string, number]) => {
       PodStatus_StagesMsEntry.encode({ key: key as any, value }, writer.uint32(130).fork()).join();
     });
+    for (const v of message.ephemeralContainers) {
+      ContainerStatus.encode(v!, writer.uint32(402).fork()).join();
+    }
+    if (message.resize !== undefined) {
+      Resize.encode(message.resize, writer.uint32(482).fork()).join();
+    }
     return writer;
   },
 
@@ -6001,6 +6601,22 @@ export const PodStatus: MessageFns<PodStatus> = {
             }
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.ephemeralContainers.push(ContainerStatus.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.resize = Resize.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6042,6 +6658,10 @@ export const PodStatus: MessageFns<PodStatus> = {
       },
       {},
     );
+    message.ephemeralContainers = object.ephemeralContainers?.map((e) => ContainerStatus.fromPartial(e)) || [];
+    message.resize = (object.resize !== undefined && object.resize !== null)
+      ? Resize.fromPartial(object.resize)
+      : undefined;
     return message;
   },
 };
@@ -6113,6 +6733,85 @@ export const PodStatus_StagesMsEntry: MessageFns<PodStatus_StagesMsEntry> = {
   },
 };
 
+function createBaseResize(): Resize {
+  return { state: "", message: "", generation: 0 };
+}
+
+export const Resize: MessageFns<Resize> = {
+  encode(message: Resize, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.state !== "") {
+      writer.uint32(10).string(message.state);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(24).int64(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Resize {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResize();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Resize>, I>>(base?: I): Resize {
+    return Resize.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Resize>, I>>(object: I): Resize {
+    const message = createBaseResize();
+    message.state = object.state ?? "";
+    message.message = object.message ?? "";
+    message.generation = object.generation ?? 0;
+    return message;
+  },
+};
+
 function createBaseContainerStatus(): ContainerStatus {
   return {
     name: "",
@@ -6124,6 +6823,9 @@ function createBaseContainerStatus(): ContainerStatus {
     restartCount: 0,
     state: undefined,
     lastState: undefined,
+    allocated: undefined,
+    actualRequests: undefined,
+    actualLimits: undefined,
   };
 }
 
@@ -6155,6 +6857,15 @@ export const ContainerStatus: MessageFns<ContainerStatus> = {
     }
     if (message.lastState !== undefined) {
       ContainerState.encode(message.lastState, writer.uint32(74).fork()).join();
+    }
+    if (message.allocated !== undefined) {
+      Resources.encode(message.allocated, writer.uint32(482).fork()).join();
+    }
+    if (message.actualRequests !== undefined) {
+      Resources.encode(message.actualRequests, writer.uint32(490).fork()).join();
+    }
+    if (message.actualLimits !== undefined) {
+      Resources.encode(message.actualLimits, writer.uint32(498).fork()).join();
     }
     return writer;
   },
@@ -6244,6 +6955,30 @@ export const ContainerStatus: MessageFns<ContainerStatus> = {
             message.lastState = ContainerState.decode(reader, reader.uint32());
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.allocated = Resources.decode(reader, reader.uint32());
+            continue;
+          }
+          case 61: {
+            if (tag !== 490) {
+              break;
+            }
+
+            message.actualRequests = Resources.decode(reader, reader.uint32());
+            continue;
+          }
+          case 62: {
+            if (tag !== 498) {
+              break;
+            }
+
+            message.actualLimits = Resources.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6273,6 +7008,15 @@ export const ContainerStatus: MessageFns<ContainerStatus> = {
       : undefined;
     message.lastState = (object.lastState !== undefined && object.lastState !== null)
       ? ContainerState.fromPartial(object.lastState)
+      : undefined;
+    message.allocated = (object.allocated !== undefined && object.allocated !== null)
+      ? Resources.fromPartial(object.allocated)
+      : undefined;
+    message.actualRequests = (object.actualRequests !== undefined && object.actualRequests !== null)
+      ? Resources.fromPartial(object.actualRequests)
+      : undefined;
+    message.actualLimits = (object.actualLimits !== undefined && object.actualLimits !== null)
+      ? Resources.fromPartial(object.actualLimits)
       : undefined;
     return message;
   },
@@ -6650,6 +7394,33 @@ export const StreamRequest: MessageFns<StreamRequest> = {
       case "portForward":
         PortForwardRequest.encode(message.kind.value, writer.uint32(50).fork()).join();
         break;
+      case "stats":
+        StatsRequest.encode(message.kind.value, writer.uint32(482).fork()).join();
+        break;
+      case "image":
+        ImageRequest.encode(message.kind.value, writer.uint32(242).fork()).join();
+        break;
+      case "build":
+        BuildRequest.encode(message.kind.value, writer.uint32(322).fork()).join();
+        break;
+      case "kill":
+        KillRequest.encode(message.kind.value, writer.uint32(562).fork()).join();
+        break;
+      case "top":
+        TopRequest.encode(message.kind.value, writer.uint32(570).fork()).join();
+        break;
+      case "readArchive":
+        ReadArchiveRequest.encode(message.kind.value, writer.uint32(578).fork()).join();
+        break;
+      case "writeArchive":
+        WriteArchiveRequest.encode(message.kind.value, writer.uint32(586).fork()).join();
+        break;
+      case "diff":
+        DiffRequest.encode(message.kind.value, writer.uint32(594).fork()).join();
+        break;
+      case "commit":
+        CommitRequest.encode(message.kind.value, writer.uint32(602).fork()).join();
+        break;
     }
     return writer;
   },
@@ -6715,6 +7486,78 @@ export const StreamRequest: MessageFns<StreamRequest> = {
             message.kind = { $case: "portForward", value: PortForwardRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.kind = { $case: "stats", value: StatsRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.kind = { $case: "image", value: ImageRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 40: {
+            if (tag !== 322) {
+              break;
+            }
+
+            message.kind = { $case: "build", value: BuildRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.kind = { $case: "kill", value: KillRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 71: {
+            if (tag !== 570) {
+              break;
+            }
+
+            message.kind = { $case: "top", value: TopRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 72: {
+            if (tag !== 578) {
+              break;
+            }
+
+            message.kind = { $case: "readArchive", value: ReadArchiveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 73: {
+            if (tag !== 586) {
+              break;
+            }
+
+            message.kind = { $case: "writeArchive", value: WriteArchiveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 74: {
+            if (tag !== 594) {
+              break;
+            }
+
+            message.kind = { $case: "diff", value: DiffRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 75: {
+            if (tag !== 602) {
+              break;
+            }
+
+            message.kind = { $case: "commit", value: CommitRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6764,7 +7607,717 @@ export const StreamRequest: MessageFns<StreamRequest> = {
         }
         break;
       }
+      case "stats": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "stats", value: StatsRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "image": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "image", value: ImageRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "build": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "build", value: BuildRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "kill": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "kill", value: KillRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "top": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "top", value: TopRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "readArchive": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "readArchive", value: ReadArchiveRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "writeArchive": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "writeArchive", value: WriteArchiveRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "diff": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "diff", value: DiffRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "commit": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "commit", value: CommitRequest.fromPartial(object.kind.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseKillRequest(): KillRequest {
+  return { podUid: "", container: "", signal: 0 };
+}
+
+export const KillRequest: MessageFns<KillRequest> = {
+  encode(message: KillRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    if (message.signal !== 0) {
+      writer.uint32(24).int32(message.signal);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KillRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKillRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.signal = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<KillRequest>, I>>(base?: I): KillRequest {
+    return KillRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<KillRequest>, I>>(object: I): KillRequest {
+    const message = createBaseKillRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    message.signal = object.signal ?? 0;
+    return message;
+  },
+};
+
+function createBaseTopRequest(): TopRequest {
+  return { podUid: "", container: "" };
+}
+
+export const TopRequest: MessageFns<TopRequest> = {
+  encode(message: TopRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TopRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTopRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TopRequest>, I>>(base?: I): TopRequest {
+    return TopRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TopRequest>, I>>(object: I): TopRequest {
+    const message = createBaseTopRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    return message;
+  },
+};
+
+function createBaseReadArchiveRequest(): ReadArchiveRequest {
+  return { podUid: "", container: "", path: "", follow: false, statOnly: false };
+}
+
+export const ReadArchiveRequest: MessageFns<ReadArchiveRequest> = {
+  encode(message: ReadArchiveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    if (message.path !== "") {
+      writer.uint32(26).string(message.path);
+    }
+    if (message.follow !== false) {
+      writer.uint32(32).bool(message.follow);
+    }
+    if (message.statOnly !== false) {
+      writer.uint32(40).bool(message.statOnly);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadArchiveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadArchiveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.follow = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.statOnly = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ReadArchiveRequest>, I>>(base?: I): ReadArchiveRequest {
+    return ReadArchiveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ReadArchiveRequest>, I>>(object: I): ReadArchiveRequest {
+    const message = createBaseReadArchiveRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    message.path = object.path ?? "";
+    message.follow = object.follow ?? false;
+    message.statOnly = object.statOnly ?? false;
+    return message;
+  },
+};
+
+function createBaseWriteArchiveRequest(): WriteArchiveRequest {
+  return { podUid: "", container: "", path: "", keepOwners: false };
+}
+
+export const WriteArchiveRequest: MessageFns<WriteArchiveRequest> = {
+  encode(message: WriteArchiveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    if (message.path !== "") {
+      writer.uint32(26).string(message.path);
+    }
+    if (message.keepOwners !== false) {
+      writer.uint32(32).bool(message.keepOwners);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WriteArchiveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWriteArchiveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.keepOwners = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WriteArchiveRequest>, I>>(base?: I): WriteArchiveRequest {
+    return WriteArchiveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WriteArchiveRequest>, I>>(object: I): WriteArchiveRequest {
+    const message = createBaseWriteArchiveRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    message.path = object.path ?? "";
+    message.keepOwners = object.keepOwners ?? false;
+    return message;
+  },
+};
+
+function createBaseDiffRequest(): DiffRequest {
+  return { podUid: "", container: "" };
+}
+
+export const DiffRequest: MessageFns<DiffRequest> = {
+  encode(message: DiffRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DiffRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDiffRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<DiffRequest>, I>>(base?: I): DiffRequest {
+    return DiffRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DiffRequest>, I>>(object: I): DiffRequest {
+    const message = createBaseDiffRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    return message;
+  },
+};
+
+function createBaseCommitRequest(): CommitRequest {
+  return { podUid: "", container: "", reference: "", author: "", message: "", changes: [], pause: false };
+}
+
+export const CommitRequest: MessageFns<CommitRequest> = {
+  encode(message: CommitRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.podUid !== "") {
+      writer.uint32(10).string(message.podUid);
+    }
+    if (message.container !== "") {
+      writer.uint32(18).string(message.container);
+    }
+    if (message.reference !== "") {
+      writer.uint32(26).string(message.reference);
+    }
+    if (message.author !== "") {
+      writer.uint32(34).string(message.author);
+    }
+    if (message.message !== "") {
+      writer.uint32(42).string(message.message);
+    }
+    for (const v of message.changes) {
+      writer.uint32(50).string(v!);
+    }
+    if (message.pause !== false) {
+      writer.uint32(56).bool(message.pause);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CommitRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCommitRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reference = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.author = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.changes.push(reader.string());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.pause = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CommitRequest>, I>>(base?: I): CommitRequest {
+    return CommitRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CommitRequest>, I>>(object: I): CommitRequest {
+    const message = createBaseCommitRequest();
+    message.podUid = object.podUid ?? "";
+    message.container = object.container ?? "";
+    message.reference = object.reference ?? "";
+    message.author = object.author ?? "";
+    message.message = object.message ?? "";
+    message.changes = object.changes?.map((e) => e) || [];
+    message.pause = object.pause ?? false;
+    return message;
+  },
+};
+
+function createBaseBuildRequest(): BuildRequest {
+  return {};
+}
+
+export const BuildRequest: MessageFns<BuildRequest> = {
+  encode(_: BuildRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<BuildRequest>, I>>(base?: I): BuildRequest {
+    return BuildRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<BuildRequest>, I>>(_: I): BuildRequest {
+    const message = createBaseBuildRequest();
+    return message;
+  },
+};
+
+function createBaseStatsRequest(): StatsRequest {
+  return { podUids: [], periodMs: 0, storage: false };
+}
+
+export const StatsRequest: MessageFns<StatsRequest> = {
+  encode(message: StatsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.podUids) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.periodMs !== 0) {
+      writer.uint32(16).int64(message.periodMs);
+    }
+    if (message.storage !== false) {
+      writer.uint32(24).bool(message.storage);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.podUids.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.periodMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.storage = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<StatsRequest>, I>>(base?: I): StatsRequest {
+    return StatsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StatsRequest>, I>>(object: I): StatsRequest {
+    const message = createBaseStatsRequest();
+    message.podUids = object.podUids?.map((e) => e) || [];
+    message.periodMs = object.periodMs ?? 0;
+    message.storage = object.storage ?? false;
     return message;
   },
 };
@@ -6918,7 +8471,19 @@ export const LogsRequest: MessageFns<LogsRequest> = {
 };
 
 function createBaseExecRequest(): ExecRequest {
-  return { podUid: "", container: "", command: [], stdin: false, stdout: false, stderr: false, tty: false };
+  return {
+    podUid: "",
+    container: "",
+    command: [],
+    stdin: false,
+    stdout: false,
+    stderr: false,
+    tty: false,
+    env: [],
+    user: "",
+    workingDir: "",
+    detach: false,
+  };
 }
 
 export const ExecRequest: MessageFns<ExecRequest> = {
@@ -6943,6 +8508,18 @@ export const ExecRequest: MessageFns<ExecRequest> = {
     }
     if (message.tty !== false) {
       writer.uint32(56).bool(message.tty);
+    }
+    for (const v of message.env) {
+      writer.uint32(562).string(v!);
+    }
+    if (message.user !== "") {
+      writer.uint32(570).string(message.user);
+    }
+    if (message.workingDir !== "") {
+      writer.uint32(578).string(message.workingDir);
+    }
+    if (message.detach !== false) {
+      writer.uint32(584).bool(message.detach);
     }
     return writer;
   },
@@ -7016,6 +8593,38 @@ export const ExecRequest: MessageFns<ExecRequest> = {
             message.tty = reader.bool();
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.env.push(reader.string());
+            continue;
+          }
+          case 71: {
+            if (tag !== 570) {
+              break;
+            }
+
+            message.user = reader.string();
+            continue;
+          }
+          case 72: {
+            if (tag !== 578) {
+              break;
+            }
+
+            message.workingDir = reader.string();
+            continue;
+          }
+          case 73: {
+            if (tag !== 584) {
+              break;
+            }
+
+            message.detach = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7040,12 +8649,16 @@ export const ExecRequest: MessageFns<ExecRequest> = {
     message.stdout = object.stdout ?? false;
     message.stderr = object.stderr ?? false;
     message.tty = object.tty ?? false;
+    message.env = object.env?.map((e) => e) || [];
+    message.user = object.user ?? "";
+    message.workingDir = object.workingDir ?? "";
+    message.detach = object.detach ?? false;
     return message;
   },
 };
 
 function createBaseAttachRequest(): AttachRequest {
-  return { podUid: "", container: "", stdin: false, stdout: false, stderr: false, tty: false };
+  return { podUid: "", container: "", stdin: false, stdout: false, stderr: false, tty: false, fromStart: false };
 }
 
 export const AttachRequest: MessageFns<AttachRequest> = {
@@ -7067,6 +8680,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     }
     if (message.tty !== false) {
       writer.uint32(48).bool(message.tty);
+    }
+    if (message.fromStart !== false) {
+      writer.uint32(560).bool(message.fromStart);
     }
     return writer;
   },
@@ -7132,6 +8748,14 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.tty = reader.bool();
             continue;
           }
+          case 70: {
+            if (tag !== 560) {
+              break;
+            }
+
+            message.fromStart = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7155,6 +8779,7 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     message.stdout = object.stdout ?? false;
     message.stderr = object.stderr ?? false;
     message.tty = object.tty ?? false;
+    message.fromStart = object.fromStart ?? false;
     return message;
   },
 };
@@ -7281,6 +8906,1657 @@ export const LoadImageRequest: MessageFns<LoadImageRequest> = {
   },
 };
 
+function createBaseImageRequest(): ImageRequest {
+  return { action: undefined };
+}
+
+export const ImageRequest: MessageFns<ImageRequest> = {
+  encode(message: ImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.action?.$case) {
+      case "list":
+        ImageListRequest.encode(message.action.value, writer.uint32(10).fork()).join();
+        break;
+      case "pull":
+        ImagePullRequest.encode(message.action.value, writer.uint32(18).fork()).join();
+        break;
+      case "push":
+        ImagePushRequest.encode(message.action.value, writer.uint32(26).fork()).join();
+        break;
+      case "tag":
+        ImageTagRequest.encode(message.action.value, writer.uint32(34).fork()).join();
+        break;
+      case "remove":
+        ImageRemoveRequest.encode(message.action.value, writer.uint32(42).fork()).join();
+        break;
+      case "save":
+        ImageSaveRequest.encode(message.action.value, writer.uint32(50).fork()).join();
+        break;
+      case "inspect":
+        ImageInspectRequest.encode(message.action.value, writer.uint32(58).fork()).join();
+        break;
+      case "prune":
+        ImagePruneRequest.encode(message.action.value, writer.uint32(66).fork()).join();
+        break;
+      case "usage":
+        ImageUsageRequest.encode(message.action.value, writer.uint32(74).fork()).join();
+        break;
+      case "receive":
+        ImageReceiveRequest.encode(message.action.value, writer.uint32(82).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.action = { $case: "list", value: ImageListRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.action = { $case: "pull", value: ImagePullRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.action = { $case: "push", value: ImagePushRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.action = { $case: "tag", value: ImageTagRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.action = { $case: "remove", value: ImageRemoveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.action = { $case: "save", value: ImageSaveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.action = { $case: "inspect", value: ImageInspectRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.action = { $case: "prune", value: ImagePruneRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.action = { $case: "usage", value: ImageUsageRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.action = { $case: "receive", value: ImageReceiveRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageRequest>, I>>(base?: I): ImageRequest {
+    return ImageRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageRequest>, I>>(object: I): ImageRequest {
+    const message = createBaseImageRequest();
+    switch (object.action?.$case) {
+      case "list": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "list", value: ImageListRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "pull": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "pull", value: ImagePullRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "push": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "push", value: ImagePushRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "tag": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "tag", value: ImageTagRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "remove": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "remove", value: ImageRemoveRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "save": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "save", value: ImageSaveRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "inspect": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "inspect", value: ImageInspectRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "prune": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "prune", value: ImagePruneRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "usage": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "usage", value: ImageUsageRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+      case "receive": {
+        if (object.action?.value !== undefined && object.action?.value !== null) {
+          message.action = { $case: "receive", value: ImageReceiveRequest.fromPartial(object.action.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseImageListRequest(): ImageListRequest {
+  return {};
+}
+
+export const ImageListRequest: MessageFns<ImageListRequest> = {
+  encode(_: ImageListRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageListRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageListRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageListRequest>, I>>(base?: I): ImageListRequest {
+    return ImageListRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageListRequest>, I>>(_: I): ImageListRequest {
+    const message = createBaseImageListRequest();
+    return message;
+  },
+};
+
+function createBaseImagePullRequest(): ImagePullRequest {
+  return { reference: "", credentials: [] };
+}
+
+export const ImagePullRequest: MessageFns<ImagePullRequest> = {
+  encode(message: ImagePullRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reference !== "") {
+      writer.uint32(10).string(message.reference);
+    }
+    for (const v of message.credentials) {
+      RegistryCredential.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImagePullRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImagePullRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reference = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.credentials.push(RegistryCredential.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImagePullRequest>, I>>(base?: I): ImagePullRequest {
+    return ImagePullRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImagePullRequest>, I>>(object: I): ImagePullRequest {
+    const message = createBaseImagePullRequest();
+    message.reference = object.reference ?? "";
+    message.credentials = object.credentials?.map((e) => RegistryCredential.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseImagePushRequest(): ImagePushRequest {
+  return { reference: "", credentials: [], allTags: false };
+}
+
+export const ImagePushRequest: MessageFns<ImagePushRequest> = {
+  encode(message: ImagePushRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reference !== "") {
+      writer.uint32(10).string(message.reference);
+    }
+    for (const v of message.credentials) {
+      RegistryCredential.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.allTags !== false) {
+      writer.uint32(24).bool(message.allTags);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImagePushRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImagePushRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reference = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.credentials.push(RegistryCredential.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.allTags = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImagePushRequest>, I>>(base?: I): ImagePushRequest {
+    return ImagePushRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImagePushRequest>, I>>(object: I): ImagePushRequest {
+    const message = createBaseImagePushRequest();
+    message.reference = object.reference ?? "";
+    message.credentials = object.credentials?.map((e) => RegistryCredential.fromPartial(e)) || [];
+    message.allTags = object.allTags ?? false;
+    return message;
+  },
+};
+
+function createBaseImageTagRequest(): ImageTagRequest {
+  return { source: "", target: "" };
+}
+
+export const ImageTagRequest: MessageFns<ImageTagRequest> = {
+  encode(message: ImageTagRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.source !== "") {
+      writer.uint32(10).string(message.source);
+    }
+    if (message.target !== "") {
+      writer.uint32(18).string(message.target);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageTagRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageTagRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageTagRequest>, I>>(base?: I): ImageTagRequest {
+    return ImageTagRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageTagRequest>, I>>(object: I): ImageTagRequest {
+    const message = createBaseImageTagRequest();
+    message.source = object.source ?? "";
+    message.target = object.target ?? "";
+    return message;
+  },
+};
+
+function createBaseImageRemoveRequest(): ImageRemoveRequest {
+  return { references: [], force: false, noPrune: false };
+}
+
+export const ImageRemoveRequest: MessageFns<ImageRemoveRequest> = {
+  encode(message: ImageRemoveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.references) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.force !== false) {
+      writer.uint32(16).bool(message.force);
+    }
+    if (message.noPrune !== false) {
+      writer.uint32(24).bool(message.noPrune);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageRemoveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageRemoveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.references.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.force = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.noPrune = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageRemoveRequest>, I>>(base?: I): ImageRemoveRequest {
+    return ImageRemoveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageRemoveRequest>, I>>(object: I): ImageRemoveRequest {
+    const message = createBaseImageRemoveRequest();
+    message.references = object.references?.map((e) => e) || [];
+    message.force = object.force ?? false;
+    message.noPrune = object.noPrune ?? false;
+    return message;
+  },
+};
+
+function createBaseImageSaveRequest(): ImageSaveRequest {
+  return { references: [] };
+}
+
+export const ImageSaveRequest: MessageFns<ImageSaveRequest> = {
+  encode(message: ImageSaveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.references) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageSaveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageSaveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.references.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageSaveRequest>, I>>(base?: I): ImageSaveRequest {
+    return ImageSaveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageSaveRequest>, I>>(object: I): ImageSaveRequest {
+    const message = createBaseImageSaveRequest();
+    message.references = object.references?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseImageInspectRequest(): ImageInspectRequest {
+  return { reference: "" };
+}
+
+export const ImageInspectRequest: MessageFns<ImageInspectRequest> = {
+  encode(message: ImageInspectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reference !== "") {
+      writer.uint32(10).string(message.reference);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageInspectRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageInspectRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reference = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageInspectRequest>, I>>(base?: I): ImageInspectRequest {
+    return ImageInspectRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageInspectRequest>, I>>(object: I): ImageInspectRequest {
+    const message = createBaseImageInspectRequest();
+    message.reference = object.reference ?? "";
+    return message;
+  },
+};
+
+function createBaseImagePruneRequest(): ImagePruneRequest {
+  return { all: false, untilMs: 0, labels: [] };
+}
+
+export const ImagePruneRequest: MessageFns<ImagePruneRequest> = {
+  encode(message: ImagePruneRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.all !== false) {
+      writer.uint32(8).bool(message.all);
+    }
+    if (message.untilMs !== 0) {
+      writer.uint32(16).int64(message.untilMs);
+    }
+    for (const v of message.labels) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImagePruneRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImagePruneRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.all = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.untilMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.labels.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImagePruneRequest>, I>>(base?: I): ImagePruneRequest {
+    return ImagePruneRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImagePruneRequest>, I>>(object: I): ImagePruneRequest {
+    const message = createBaseImagePruneRequest();
+    message.all = object.all ?? false;
+    message.untilMs = object.untilMs ?? 0;
+    message.labels = object.labels?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseImageUsageRequest(): ImageUsageRequest {
+  return {};
+}
+
+export const ImageUsageRequest: MessageFns<ImageUsageRequest> = {
+  encode(_: ImageUsageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageUsageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageUsageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageUsageRequest>, I>>(base?: I): ImageUsageRequest {
+    return ImageUsageRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageUsageRequest>, I>>(_: I): ImageUsageRequest {
+    const message = createBaseImageUsageRequest();
+    return message;
+  },
+};
+
+function createBaseImageReceiveRequest(): ImageReceiveRequest {
+  return { names: [], manifestDigest: "", manifestBytes: 0, mediaType: "", fromNode: "" };
+}
+
+export const ImageReceiveRequest: MessageFns<ImageReceiveRequest> = {
+  encode(message: ImageReceiveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.names) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.manifestDigest !== "") {
+      writer.uint32(18).string(message.manifestDigest);
+    }
+    if (message.manifestBytes !== 0) {
+      writer.uint32(24).int64(message.manifestBytes);
+    }
+    if (message.mediaType !== "") {
+      writer.uint32(34).string(message.mediaType);
+    }
+    if (message.fromNode !== "") {
+      writer.uint32(42).string(message.fromNode);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageReceiveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageReceiveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.names.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.manifestDigest = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.manifestBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.mediaType = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.fromNode = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageReceiveRequest>, I>>(base?: I): ImageReceiveRequest {
+    return ImageReceiveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageReceiveRequest>, I>>(object: I): ImageReceiveRequest {
+    const message = createBaseImageReceiveRequest();
+    message.names = object.names?.map((e) => e) || [];
+    message.manifestDigest = object.manifestDigest ?? "";
+    message.manifestBytes = object.manifestBytes ?? 0;
+    message.mediaType = object.mediaType ?? "";
+    message.fromNode = object.fromNode ?? "";
+    return message;
+  },
+};
+
+function createBaseImageProgress(): ImageProgress {
+  return { id: "", status: "", currentBytes: 0, totalBytes: 0 };
+}
+
+export const ImageProgress: MessageFns<ImageProgress> = {
+  encode(message: ImageProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.status !== "") {
+      writer.uint32(18).string(message.status);
+    }
+    if (message.currentBytes !== 0) {
+      writer.uint32(24).int64(message.currentBytes);
+    }
+    if (message.totalBytes !== 0) {
+      writer.uint32(32).int64(message.totalBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.status = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.currentBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageProgress>, I>>(base?: I): ImageProgress {
+    return ImageProgress.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageProgress>, I>>(object: I): ImageProgress {
+    const message = createBaseImageProgress();
+    message.id = object.id ?? "";
+    message.status = object.status ?? "";
+    message.currentBytes = object.currentBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseImageReport(): ImageReport {
+  return { images: [], untagged: [], deleted: [], freedBytes: 0, usage: undefined, config: Buffer.alloc(0) };
+}
+
+export const ImageReport: MessageFns<ImageReport> = {
+  encode(message: ImageReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.images) {
+      ImageRecord.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.untagged) {
+      writer.uint32(18).string(v!);
+    }
+    for (const v of message.deleted) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.freedBytes !== 0) {
+      writer.uint32(32).int64(message.freedBytes);
+    }
+    if (message.usage !== undefined) {
+      ImageUsage.encode(message.usage, writer.uint32(42).fork()).join();
+    }
+    if (message.config.length !== 0) {
+      writer.uint32(50).bytes(message.config);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.images.push(ImageRecord.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.untagged.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.deleted.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.freedBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.usage = ImageUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.config = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageReport>, I>>(base?: I): ImageReport {
+    return ImageReport.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageReport>, I>>(object: I): ImageReport {
+    const message = createBaseImageReport();
+    message.images = object.images?.map((e) => ImageRecord.fromPartial(e)) || [];
+    message.untagged = object.untagged?.map((e) => e) || [];
+    message.deleted = object.deleted?.map((e) => e) || [];
+    message.freedBytes = object.freedBytes ?? 0;
+    message.usage = (object.usage !== undefined && object.usage !== null)
+      ? ImageUsage.fromPartial(object.usage)
+      : undefined;
+    message.config = object.config ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseImageRecord(): ImageRecord {
+  return {
+    id: "",
+    manifestDigest: "",
+    names: [],
+    sizeBytes: 0,
+    createdMs: 0,
+    architecture: "",
+    labels: {},
+    usedBy: [],
+    layers: [],
+    mediaType: "",
+    manifestBytes: 0,
+  };
+}
+
+export const ImageRecord: MessageFns<ImageRecord> = {
+  encode(message: ImageRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.manifestDigest !== "") {
+      writer.uint32(18).string(message.manifestDigest);
+    }
+    for (const v of message.names) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(32).int64(message.sizeBytes);
+    }
+    if (message.createdMs !== 0) {
+      writer.uint32(40).int64(message.createdMs);
+    }
+    if (message.architecture !== "") {
+      writer.uint32(50).string(message.architecture);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      ImageRecord_LabelsEntry.encode({ key: key as any, value }, writer.uint32(58).fork()).join();
+    });
+    for (const v of message.usedBy) {
+      writer.uint32(66).string(v!);
+    }
+    for (const v of message.layers) {
+      ImageLayerRecord.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.mediaType !== "") {
+      writer.uint32(82).string(message.mediaType);
+    }
+    if (message.manifestBytes !== 0) {
+      writer.uint32(88).int64(message.manifestBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.manifestDigest = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.names.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.createdMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.architecture = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            const entry7 = ImageRecord_LabelsEntry.decode(reader, reader.uint32());
+            if (entry7.value !== undefined) {
+              message.labels[entry7.key] = entry7.value;
+            }
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.usedBy.push(reader.string());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.layers.push(ImageLayerRecord.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.mediaType = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.manifestBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageRecord>, I>>(base?: I): ImageRecord {
+    return ImageRecord.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageRecord>, I>>(object: I): ImageRecord {
+    const message = createBaseImageRecord();
+    message.id = object.id ?? "";
+    message.manifestDigest = object.manifestDigest ?? "";
+    message.names = object.names?.map((e) => e) || [];
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.createdMs = object.createdMs ?? 0;
+    message.architecture = object.architecture ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.usedBy = object.usedBy?.map((e) => e) || [];
+    message.layers = object.layers?.map((e) => ImageLayerRecord.fromPartial(e)) || [];
+    message.mediaType = object.mediaType ?? "";
+    message.manifestBytes = object.manifestBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseImageRecord_LabelsEntry(): ImageRecord_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const ImageRecord_LabelsEntry: MessageFns<ImageRecord_LabelsEntry> = {
+  encode(message: ImageRecord_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageRecord_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageRecord_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageRecord_LabelsEntry>, I>>(base?: I): ImageRecord_LabelsEntry {
+    return ImageRecord_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageRecord_LabelsEntry>, I>>(object: I): ImageRecord_LabelsEntry {
+    const message = createBaseImageRecord_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseImageLayerRecord(): ImageLayerRecord {
+  return { digest: "", diffId: "", sizeBytes: 0, diskBytes: 0 };
+}
+
+export const ImageLayerRecord: MessageFns<ImageLayerRecord> = {
+  encode(message: ImageLayerRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    if (message.diffId !== "") {
+      writer.uint32(18).string(message.diffId);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(24).int64(message.sizeBytes);
+    }
+    if (message.diskBytes !== 0) {
+      writer.uint32(32).int64(message.diskBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageLayerRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageLayerRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.diffId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.diskBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageLayerRecord>, I>>(base?: I): ImageLayerRecord {
+    return ImageLayerRecord.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageLayerRecord>, I>>(object: I): ImageLayerRecord {
+    const message = createBaseImageLayerRecord();
+    message.digest = object.digest ?? "";
+    message.diffId = object.diffId ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.diskBytes = object.diskBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseImageUsage(): ImageUsage {
+  return {
+    images: 0,
+    activeImages: 0,
+    bytes: 0,
+    reclaimableBytes: 0,
+    containers: 0,
+    activeContainers: 0,
+    containerBytes: 0,
+    reclaimableContainerBytes: 0,
+    volumes: 0,
+    activeVolumes: 0,
+    volumeBytes: 0,
+    buildCacheBytes: 0,
+  };
+}
+
+export const ImageUsage: MessageFns<ImageUsage> = {
+  encode(message: ImageUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.images !== 0) {
+      writer.uint32(8).int64(message.images);
+    }
+    if (message.activeImages !== 0) {
+      writer.uint32(16).int64(message.activeImages);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(24).int64(message.bytes);
+    }
+    if (message.reclaimableBytes !== 0) {
+      writer.uint32(32).int64(message.reclaimableBytes);
+    }
+    if (message.containers !== 0) {
+      writer.uint32(40).int64(message.containers);
+    }
+    if (message.activeContainers !== 0) {
+      writer.uint32(48).int64(message.activeContainers);
+    }
+    if (message.containerBytes !== 0) {
+      writer.uint32(56).int64(message.containerBytes);
+    }
+    if (message.reclaimableContainerBytes !== 0) {
+      writer.uint32(64).int64(message.reclaimableContainerBytes);
+    }
+    if (message.volumes !== 0) {
+      writer.uint32(72).int64(message.volumes);
+    }
+    if (message.activeVolumes !== 0) {
+      writer.uint32(80).int64(message.activeVolumes);
+    }
+    if (message.volumeBytes !== 0) {
+      writer.uint32(88).int64(message.volumeBytes);
+    }
+    if (message.buildCacheBytes !== 0) {
+      writer.uint32(96).int64(message.buildCacheBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.images = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.activeImages = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.reclaimableBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.containers = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.activeContainers = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.containerBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.reclaimableContainerBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.volumes = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.activeVolumes = longToNumber(reader.int64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.volumeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.buildCacheBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ImageUsage>, I>>(base?: I): ImageUsage {
+    return ImageUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImageUsage>, I>>(object: I): ImageUsage {
+    const message = createBaseImageUsage();
+    message.images = object.images ?? 0;
+    message.activeImages = object.activeImages ?? 0;
+    message.bytes = object.bytes ?? 0;
+    message.reclaimableBytes = object.reclaimableBytes ?? 0;
+    message.containers = object.containers ?? 0;
+    message.activeContainers = object.activeContainers ?? 0;
+    message.containerBytes = object.containerBytes ?? 0;
+    message.reclaimableContainerBytes = object.reclaimableContainerBytes ?? 0;
+    message.volumes = object.volumes ?? 0;
+    message.activeVolumes = object.activeVolumes ?? 0;
+    message.volumeBytes = object.volumeBytes ?? 0;
+    message.buildCacheBytes = object.buildCacheBytes ?? 0;
+    return message;
+  },
+};
+
 function createBaseStreamFrame(): StreamFrame {
   return { frame: undefined };
 }
@@ -7311,6 +10587,15 @@ export const StreamFrame: MessageFns<StreamFrame> = {
         break;
       case "refuse":
         StreamRefusal.encode(message.frame.value, writer.uint32(66).fork()).join();
+        break;
+      case "stats":
+        StatsSample.encode(message.frame.value, writer.uint32(482).fork()).join();
+        break;
+      case "imageProgress":
+        ImageProgress.encode(message.frame.value, writer.uint32(242).fork()).join();
+        break;
+      case "imageReport":
+        ImageReport.encode(message.frame.value, writer.uint32(250).fork()).join();
         break;
     }
     return writer;
@@ -7393,6 +10678,30 @@ export const StreamFrame: MessageFns<StreamFrame> = {
             message.frame = { $case: "refuse", value: StreamRefusal.decode(reader, reader.uint32()) };
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.frame = { $case: "stats", value: StatsSample.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.frame = { $case: "imageProgress", value: ImageProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 31: {
+            if (tag !== 250) {
+              break;
+            }
+
+            message.frame = { $case: "imageReport", value: ImageReport.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7459,7 +10768,1164 @@ export const StreamFrame: MessageFns<StreamFrame> = {
         }
         break;
       }
+      case "stats": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "stats", value: StatsSample.fromPartial(object.frame.value) };
+        }
+        break;
+      }
+      case "imageProgress": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "imageProgress", value: ImageProgress.fromPartial(object.frame.value) };
+        }
+        break;
+      }
+      case "imageReport": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "imageReport", value: ImageReport.fromPartial(object.frame.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseStatsSample(): StatsSample {
+  return { atMs: 0, node: undefined, pods: [] };
+}
+
+export const StatsSample: MessageFns<StatsSample> = {
+  encode(message: StatsSample, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.atMs !== 0) {
+      writer.uint32(8).int64(message.atMs);
+    }
+    if (message.node !== undefined) {
+      NodeUsage.encode(message.node, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.pods) {
+      PodUsage.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatsSample {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatsSample();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.atMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.node = NodeUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pods.push(PodUsage.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<StatsSample>, I>>(base?: I): StatsSample {
+    return StatsSample.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StatsSample>, I>>(object: I): StatsSample {
+    const message = createBaseStatsSample();
+    message.atMs = object.atMs ?? 0;
+    message.node = (object.node !== undefined && object.node !== null) ? NodeUsage.fromPartial(object.node) : undefined;
+    message.pods = object.pods?.map((e) => PodUsage.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseNodeUsage(): NodeUsage {
+  return { cpu: undefined, memory: undefined, nodefs: undefined, imagefs: undefined, pids: 0, maxPids: 0 };
+}
+
+export const NodeUsage: MessageFns<NodeUsage> = {
+  encode(message: NodeUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cpu !== undefined) {
+      CpuUsage.encode(message.cpu, writer.uint32(10).fork()).join();
+    }
+    if (message.memory !== undefined) {
+      MemoryUsage.encode(message.memory, writer.uint32(18).fork()).join();
+    }
+    if (message.nodefs !== undefined) {
+      Storage.encode(message.nodefs, writer.uint32(26).fork()).join();
+    }
+    if (message.imagefs !== undefined) {
+      Storage.encode(message.imagefs, writer.uint32(34).fork()).join();
+    }
+    if (message.pids !== 0) {
+      writer.uint32(40).int64(message.pids);
+    }
+    if (message.maxPids !== 0) {
+      writer.uint32(48).int64(message.maxPids);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cpu = CpuUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.memory = MemoryUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.nodefs = Storage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.imagefs = Storage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.pids = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.maxPids = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<NodeUsage>, I>>(base?: I): NodeUsage {
+    return NodeUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NodeUsage>, I>>(object: I): NodeUsage {
+    const message = createBaseNodeUsage();
+    message.cpu = (object.cpu !== undefined && object.cpu !== null) ? CpuUsage.fromPartial(object.cpu) : undefined;
+    message.memory = (object.memory !== undefined && object.memory !== null)
+      ? MemoryUsage.fromPartial(object.memory)
+      : undefined;
+    message.nodefs = (object.nodefs !== undefined && object.nodefs !== null)
+      ? Storage.fromPartial(object.nodefs)
+      : undefined;
+    message.imagefs = (object.imagefs !== undefined && object.imagefs !== null)
+      ? Storage.fromPartial(object.imagefs)
+      : undefined;
+    message.pids = object.pids ?? 0;
+    message.maxPids = object.maxPids ?? 0;
+    return message;
+  },
+};
+
+function createBaseCpuUsage(): CpuUsage {
+  return { totalNs: 0, nanoCores: 0, windowMs: 0, throttledNs: 0 };
+}
+
+export const CpuUsage: MessageFns<CpuUsage> = {
+  encode(message: CpuUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.totalNs !== 0) {
+      writer.uint32(8).int64(message.totalNs);
+    }
+    if (message.nanoCores !== 0) {
+      writer.uint32(16).int64(message.nanoCores);
+    }
+    if (message.windowMs !== 0) {
+      writer.uint32(24).int64(message.windowMs);
+    }
+    if (message.throttledNs !== 0) {
+      writer.uint32(32).int64(message.throttledNs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CpuUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCpuUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.totalNs = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.nanoCores = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.windowMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.throttledNs = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CpuUsage>, I>>(base?: I): CpuUsage {
+    return CpuUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CpuUsage>, I>>(object: I): CpuUsage {
+    const message = createBaseCpuUsage();
+    message.totalNs = object.totalNs ?? 0;
+    message.nanoCores = object.nanoCores ?? 0;
+    message.windowMs = object.windowMs ?? 0;
+    message.throttledNs = object.throttledNs ?? 0;
+    return message;
+  },
+};
+
+function createBaseMemoryUsage(): MemoryUsage {
+  return { usageBytes: 0, workingSetBytes: 0, rssBytes: 0, limitBytes: 0, availableBytes: 0 };
+}
+
+export const MemoryUsage: MessageFns<MemoryUsage> = {
+  encode(message: MemoryUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.usageBytes !== 0) {
+      writer.uint32(8).int64(message.usageBytes);
+    }
+    if (message.workingSetBytes !== 0) {
+      writer.uint32(16).int64(message.workingSetBytes);
+    }
+    if (message.rssBytes !== 0) {
+      writer.uint32(24).int64(message.rssBytes);
+    }
+    if (message.limitBytes !== 0) {
+      writer.uint32(32).int64(message.limitBytes);
+    }
+    if (message.availableBytes !== 0) {
+      writer.uint32(40).int64(message.availableBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MemoryUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMemoryUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.usageBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.workingSetBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.rssBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.limitBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.availableBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MemoryUsage>, I>>(base?: I): MemoryUsage {
+    return MemoryUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MemoryUsage>, I>>(object: I): MemoryUsage {
+    const message = createBaseMemoryUsage();
+    message.usageBytes = object.usageBytes ?? 0;
+    message.workingSetBytes = object.workingSetBytes ?? 0;
+    message.rssBytes = object.rssBytes ?? 0;
+    message.limitBytes = object.limitBytes ?? 0;
+    message.availableBytes = object.availableBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseStorage(): Storage {
+  return { capacityBytes: 0, availableBytes: 0, usedBytes: 0 };
+}
+
+export const Storage: MessageFns<Storage> = {
+  encode(message: Storage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.capacityBytes !== 0) {
+      writer.uint32(8).int64(message.capacityBytes);
+    }
+    if (message.availableBytes !== 0) {
+      writer.uint32(16).int64(message.availableBytes);
+    }
+    if (message.usedBytes !== 0) {
+      writer.uint32(24).int64(message.usedBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Storage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStorage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.capacityBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.availableBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.usedBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Storage>, I>>(base?: I): Storage {
+    return Storage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Storage>, I>>(object: I): Storage {
+    const message = createBaseStorage();
+    message.capacityBytes = object.capacityBytes ?? 0;
+    message.availableBytes = object.availableBytes ?? 0;
+    message.usedBytes = object.usedBytes ?? 0;
+    return message;
+  },
+};
+
+function createBasePodUsage(): PodUsage {
+  return {
+    uid: "",
+    namespace: "",
+    name: "",
+    containers: [],
+    cpu: undefined,
+    memory: undefined,
+    network: undefined,
+    pids: 0,
+    storageBytes: 0,
+  };
+}
+
+export const PodUsage: MessageFns<PodUsage> = {
+  encode(message: PodUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uid !== "") {
+      writer.uint32(10).string(message.uid);
+    }
+    if (message.namespace !== "") {
+      writer.uint32(18).string(message.namespace);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    for (const v of message.containers) {
+      ContainerUsage.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.cpu !== undefined) {
+      CpuUsage.encode(message.cpu, writer.uint32(42).fork()).join();
+    }
+    if (message.memory !== undefined) {
+      MemoryUsage.encode(message.memory, writer.uint32(50).fork()).join();
+    }
+    if (message.network !== undefined) {
+      NetworkUsage.encode(message.network, writer.uint32(58).fork()).join();
+    }
+    if (message.pids !== 0) {
+      writer.uint32(64).int64(message.pids);
+    }
+    if (message.storageBytes !== 0) {
+      writer.uint32(72).int64(message.storageBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PodUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePodUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.containers.push(ContainerUsage.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.cpu = CpuUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.memory = MemoryUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.network = NetworkUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.pids = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.storageBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PodUsage>, I>>(base?: I): PodUsage {
+    return PodUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PodUsage>, I>>(object: I): PodUsage {
+    const message = createBasePodUsage();
+    message.uid = object.uid ?? "";
+    message.namespace = object.namespace ?? "";
+    message.name = object.name ?? "";
+    message.containers = object.containers?.map((e) => ContainerUsage.fromPartial(e)) || [];
+    message.cpu = (object.cpu !== undefined && object.cpu !== null) ? CpuUsage.fromPartial(object.cpu) : undefined;
+    message.memory = (object.memory !== undefined && object.memory !== null)
+      ? MemoryUsage.fromPartial(object.memory)
+      : undefined;
+    message.network = (object.network !== undefined && object.network !== null)
+      ? NetworkUsage.fromPartial(object.network)
+      : undefined;
+    message.pids = object.pids ?? 0;
+    message.storageBytes = object.storageBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseContainerUsage(): ContainerUsage {
+  return {
+    name: "",
+    id: "",
+    startedAtMs: 0,
+    cpu: undefined,
+    memory: undefined,
+    readBytes: 0,
+    writeBytes: 0,
+    pids: 0,
+    oomKills: 0,
+    storageBytes: 0,
+    pressure: {},
+    logBytes: 0,
+    image: "",
+  };
+}
+
+export const ContainerUsage: MessageFns<ContainerUsage> = {
+  encode(message: ContainerUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.startedAtMs !== 0) {
+      writer.uint32(24).int64(message.startedAtMs);
+    }
+    if (message.cpu !== undefined) {
+      CpuUsage.encode(message.cpu, writer.uint32(34).fork()).join();
+    }
+    if (message.memory !== undefined) {
+      MemoryUsage.encode(message.memory, writer.uint32(42).fork()).join();
+    }
+    if (message.readBytes !== 0) {
+      writer.uint32(48).int64(message.readBytes);
+    }
+    if (message.writeBytes !== 0) {
+      writer.uint32(56).int64(message.writeBytes);
+    }
+    if (message.pids !== 0) {
+      writer.uint32(64).int64(message.pids);
+    }
+    if (message.oomKills !== 0) {
+      writer.uint32(72).int64(message.oomKills);
+    }
+    if (message.storageBytes !== 0) {
+      writer.uint32(80).int64(message.storageBytes);
+    }
+    globalThis.Object.entries(message.pressure).forEach(([key, value]: [string, Pressure]) => {
+      ContainerUsage_PressureEntry.encode({ key: key as any, value }, writer.uint32(90).fork()).join();
+    });
+    if (message.logBytes !== 0) {
+      writer.uint32(96).int64(message.logBytes);
+    }
+    if (message.image !== "") {
+      writer.uint32(106).string(message.image);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ContainerUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseContainerUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.startedAtMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.cpu = CpuUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.memory = MemoryUsage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.readBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.writeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.pids = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.oomKills = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.storageBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            const entry11 = ContainerUsage_PressureEntry.decode(reader, reader.uint32());
+            if (entry11.value !== undefined) {
+              message.pressure[entry11.key] = entry11.value;
+            }
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.logBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ContainerUsage>, I>>(base?: I): ContainerUsage {
+    return ContainerUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ContainerUsage>, I>>(object: I): ContainerUsage {
+    const message = createBaseContainerUsage();
+    message.name = object.name ?? "";
+    message.id = object.id ?? "";
+    message.startedAtMs = object.startedAtMs ?? 0;
+    message.cpu = (object.cpu !== undefined && object.cpu !== null) ? CpuUsage.fromPartial(object.cpu) : undefined;
+    message.memory = (object.memory !== undefined && object.memory !== null)
+      ? MemoryUsage.fromPartial(object.memory)
+      : undefined;
+    message.readBytes = object.readBytes ?? 0;
+    message.writeBytes = object.writeBytes ?? 0;
+    message.pids = object.pids ?? 0;
+    message.oomKills = object.oomKills ?? 0;
+    message.storageBytes = object.storageBytes ?? 0;
+    message.pressure = (globalThis.Object.entries(object.pressure ?? {}) as [string, Pressure][]).reduce(
+      (acc: { [key: string]: Pressure }, [key, value]: [string, Pressure]) => {
+        if (value !== undefined) {
+          acc[key] = Pressure.fromPartial(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.logBytes = object.logBytes ?? 0;
+    message.image = object.image ?? "";
+    return message;
+  },
+};
+
+function createBaseContainerUsage_PressureEntry(): ContainerUsage_PressureEntry {
+  return { key: "", value: undefined };
+}
+
+export const ContainerUsage_PressureEntry: MessageFns<ContainerUsage_PressureEntry> = {
+  encode(message: ContainerUsage_PressureEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      Pressure.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ContainerUsage_PressureEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseContainerUsage_PressureEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = Pressure.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ContainerUsage_PressureEntry>, I>>(base?: I): ContainerUsage_PressureEntry {
+    return ContainerUsage_PressureEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ContainerUsage_PressureEntry>, I>>(object: I): ContainerUsage_PressureEntry {
+    const message = createBaseContainerUsage_PressureEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? Pressure.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePressure(): Pressure {
+  return { someUs: 0, fullUs: 0 };
+}
+
+export const Pressure: MessageFns<Pressure> = {
+  encode(message: Pressure, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.someUs !== 0) {
+      writer.uint32(8).int64(message.someUs);
+    }
+    if (message.fullUs !== 0) {
+      writer.uint32(16).int64(message.fullUs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Pressure {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePressure();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.someUs = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.fullUs = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Pressure>, I>>(base?: I): Pressure {
+    return Pressure.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Pressure>, I>>(object: I): Pressure {
+    const message = createBasePressure();
+    message.someUs = object.someUs ?? 0;
+    message.fullUs = object.fullUs ?? 0;
+    return message;
+  },
+};
+
+function createBaseNetworkUsage(): NetworkUsage {
+  return { rxBytes: 0, txBytes: 0, rxPackets: 0, txPackets: 0, rxErrors: 0, txErrors: 0, rxDropped: 0, txDropped: 0 };
+}
+
+export const NetworkUsage: MessageFns<NetworkUsage> = {
+  encode(message: NetworkUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rxBytes !== 0) {
+      writer.uint32(8).int64(message.rxBytes);
+    }
+    if (message.txBytes !== 0) {
+      writer.uint32(16).int64(message.txBytes);
+    }
+    if (message.rxPackets !== 0) {
+      writer.uint32(24).int64(message.rxPackets);
+    }
+    if (message.txPackets !== 0) {
+      writer.uint32(32).int64(message.txPackets);
+    }
+    if (message.rxErrors !== 0) {
+      writer.uint32(40).int64(message.rxErrors);
+    }
+    if (message.txErrors !== 0) {
+      writer.uint32(48).int64(message.txErrors);
+    }
+    if (message.rxDropped !== 0) {
+      writer.uint32(56).int64(message.rxDropped);
+    }
+    if (message.txDropped !== 0) {
+      writer.uint32(64).int64(message.txDropped);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NetworkUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNetworkUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.rxBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.txBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.rxPackets = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.txPackets = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.rxErrors = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.txErrors = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.rxDropped = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.txDropped = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<NetworkUsage>, I>>(base?: I): NetworkUsage {
+    return NetworkUsage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NetworkUsage>, I>>(object: I): NetworkUsage {
+    const message = createBaseNetworkUsage();
+    message.rxBytes = object.rxBytes ?? 0;
+    message.txBytes = object.txBytes ?? 0;
+    message.rxPackets = object.rxPackets ?? 0;
+    message.txPackets = object.txPackets ?? 0;
+    message.rxErrors = object.rxErrors ?? 0;
+    message.txErrors = object.txErrors ?? 0;
+    message.rxDropped = object.rxDropped ?? 0;
+    message.txDropped = object.txDropped ?? 0;
     return message;
   },
 };

@@ -1,0 +1,136 @@
+// bench/engine: how long one container takes from the request to its running process, beside the bare OCI runtime and other engines in
+// the same run; and whether a node with 500 containers starts them as fast as the first 100.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, copyFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type ApiClient } from "../../cli/api-client.ts";
+import { findOnPath } from "../../cli/cluster/prerequisites.ts";
+import { PODS } from "../../base/kube/resources.ts";
+import type { Pod } from "../../base/kube/types.gen.ts";
+import { IMAGE, row, withCluster } from "../cluster/bench-cluster.ts";
+import { measureFloor } from "../cluster/floor.ts";
+import { scaleRound } from "../cluster/scale.ts";
+import { median, percentile } from "../statistics.ts";
+
+const SINGLE = 40;
+const WARM_UP = 5;
+const MANY = 500;
+const FEW = 100;
+/** The kernel takes network namespaces down in the background. */
+const SETTLE_MS = 3000;
+
+const pod = (name: string): Pod => ({
+  apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "default", labels: { app: "single" } },
+  spec: {
+    restartPolicy: "Never", terminationGracePeriodSeconds: 0, nodeName: "node-1",
+    containers: [{ name: "main", image: IMAGE, imagePullPolicy: "IfNotPresent", command: ["/bin/sleep", "86400"] }],
+  },
+});
+
+/** One pod after another, as `docker run -d` in a loop; each from the POST to the watch's event that says Running, ms. */
+const startOneByOne = async (client: ApiClient, count: number): Promise<readonly number[]> => {
+  const abort = new AbortController();
+  const waiting = new Map<string, (ms: number) => void>();
+  const { metadata } = await client.list(PODS, "default");
+  const watching = (async () => {
+    for await (const { object } of client.watch<Pod>(client.pathOf(PODS, "default"), { resourceVersion: metadata.resourceVersion }, abort.signal)) {
+      if (object.status?.phase === "Running") waiting.get(object.metadata.name!)?.(performance.now());
+    }
+  })().catch((error: unknown) => {
+    if (!abort.signal.aborted) throw error;
+  });
+  try {
+    const taken: number[] = [];
+    for (let i = 0; i < count; i++) {
+      const name = `single-${i}`;
+      const running = new Promise<number>((resolve) => waiting.set(name, resolve));
+      const startedMs = performance.now();
+      await client.json("POST", client.pathOf(PODS, "default"), { body: pod(name) });
+      taken.push((await running) - startedMs);
+    }
+    return taken;
+  } finally {
+    abort.abort();
+    await watching;
+    await client.json("DELETE", `${client.pathOf(PODS, "default")}?labelSelector=app%3Dsingle&gracePeriodSeconds=0`);
+  }
+};
+
+/** `podman run -d` with its default network, one after another; undefined where there is no podman. Cleans up after itself. */
+const measurePodman = (count: number): number | undefined => {
+  const podman = findOnPath("podman");
+  if (podman === undefined) return undefined;
+  const dir = mkdtempSync(join(tmpdir(), "gantry-podman-"));
+  const run = (...args: string[]): string =>
+    execFileSync(podman, ["--root", join(dir, "root"), "--runroot", join(dir, "run"), "--tmpdir", join(dir, "tmp"), "--cgroup-manager", "cgroupfs", ...args], { encoding: "utf8", stdio: ["pipe", "pipe", "ignore"] });
+  try {
+    mkdirSync(join(dir, "rootfs/bin"), { recursive: true });
+    copyFileSync("/bin/busybox", join(dir, "rootfs/bin/busybox"));
+    copyFileSync("/bin/busybox", join(dir, "rootfs/bin/sleep"));
+    execFileSync("tar", ["-cf", join(dir, "image.tar"), "-C", join(dir, "rootfs"), "."]);
+    run("import", join(dir, "image.tar"), "localhost/bench:1");
+    // Its default limits are above what a machine without CAP_SYS_RESOURCE may set.
+    const start = (): string => run("run", "-d", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "localhost/bench:1", "/bin/sleep", "600");
+    start(); // the first one sets the network up
+    const startedMs = performance.now();
+    for (let i = 0; i < count; i++) start();
+    return (performance.now() - startedMs) / count;
+  } catch {
+    return undefined; // it can't run here
+  } finally {
+    try {
+      run("rm", "-f", "-t", "0", "-a");
+      run("system", "reset", "-f");
+    } catch {
+      // nothing of it ran
+    }
+    rmSync(dir, { recursive: true, force: true });
+  }
+};
+
+/** Samples of an agent's event loop that were late by more than `seconds`, and all samples, from its /metrics. */
+const lateSamples = async (address: string, seconds: number): Promise<{ readonly late: number; readonly all: number }> => {
+  const metrics = await (await fetch(`http://${address}:6445/metrics`)).text();
+  const value = (pattern: RegExp): number => Number(pattern.exec(metrics)?.[1] ?? Number.NaN);
+  const all = value(/^gantry_event_loop_lag_seconds_count (\S+)$/m);
+  return { all, late: all - value(new RegExp(`^gantry_event_loop_lag_seconds_bucket\\{le="${seconds}"\\} (\\S+)$`, "m")) };
+};
+
+export const benchStart = async (): Promise<void> => {
+  await withCluster(1, async ({ client, state }) => {
+    const floor = measureFloor("crun", SINGLE);
+    await startOneByOne(client, WARM_UP);
+    await delay(SETTLE_MS);
+    const singles = await startOneByOne(client, SINGLE);
+    const podmanMs = measurePodman(10);
+    const p50 = median(singles);
+    console.log(`\nOne container with its network, image local, ${SINGLE} one after another`);
+    row("POST -> Running seen by a watch", `p50 ${p50.toFixed(1)} ms, p99 ${percentile(singles, 99).toFixed(1)} ms`);
+    row("crun run -d alone, no network", `${floor.runMs.toFixed(1)} ms each`);
+    row("ratio to crun", (p50 / floor.runMs).toFixed(2), "at most 3");
+    row("podman run -d", podmanMs === undefined ? "not on this machine" : `${podmanMs.toFixed(0)} ms each`);
+    if (podmanMs !== undefined) row("podman / here", (podmanMs / p50).toFixed(1), "at least 5");
+
+    await delay(SETTLE_MS);
+    await scaleRound(client, FEW, IMAGE, async () => undefined); // warms up
+    await delay(SETTLE_MS);
+    const few = await scaleRound(client, FEW, IMAGE, async () => undefined);
+    await delay(SETTLE_MS);
+    const { address } = state.hosts[0]!;
+    const before = await lateSamples(address, 0.05);
+    let after = before;
+    const many = await scaleRound(client, MANY, IMAGE, async () => {
+      after = await lateSamples(address, 0.05);
+    });
+    const [fewRate, manyRate] = [(FEW / few.readyMs) * 1000, (MANY / many.readyMs) * 1000];
+    console.log(`\n${MANY} containers on one node`);
+    row(`0 -> ${FEW}`, `${(few.readyMs / 1000).toFixed(2)} s, ${fewRate.toFixed(0)} a second`);
+    row(`0 -> ${MANY}`, `${(many.readyMs / 1000).toFixed(2)} s, ${manyRate.toFixed(0)} a second`);
+    row(`rate of ${MANY} / rate of ${FEW}`, (manyRate / fewRate).toFixed(2), "1");
+    row("agent's event loop late by over 50 ms", `${after.late - before.late} of ${after.all - before.all} samples`, "0");
+  });
+};
+
+if (import.meta.main) await benchStart();

@@ -1,0 +1,114 @@
+// Removes images that nothing uses: when they are old, and when the disk is nearly full, the longest unused first. Never what a pod uses or is
+// about to. Owns when an image was last used; that is not kept over a restart, after which an image counts as unused since it came here.
+import type { Clock } from "../../base/clock.ts";
+import { describeError } from "../../base/errors.ts";
+import type { Logger } from "../../base/logger.ts";
+import type { Metrics } from "../../base/metrics.ts";
+import type { Image, ImageService } from "./image-service.ts";
+
+export interface CollectorOptions {
+  readonly images: Pick<ImageService, "list" | "untag" | "collectGarbage" | "arrivedMs">;
+  /** Image ids. */
+  readonly inUse: () => ReadonlySet<string>;
+  /** Of the file system that holds the images. */
+  readonly disk: () => Promise<{ readonly capacityBytes: number; readonly availableBytes: number }>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly periodMs: number;
+  /** What was used within this time stays, however full the disk is. */
+  readonly minAgeMs: number;
+  /** What was not used for this long goes; 0: never for its age alone. */
+  readonly maxAgeMs: number;
+  /** Of the disk: above `high` images go until it is below `low`. */
+  readonly highPercent: number;
+  readonly lowPercent: number;
+}
+
+export class ImageCollector {
+  readonly #options: CollectorOptions;
+  readonly #lastUsedMs = new Map<string, number>();
+  readonly #freed;
+  #timer: Disposable | undefined;
+  #running: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  constructor(options: CollectorOptions) {
+    this.#options = options;
+    this.#freed = options.metrics.counter("gantry_image_collected_bytes_total", "Bytes of images that were removed because nothing used them, by why.", ["reason"]);
+  }
+
+  start(): void {
+    this.#timer = this.#options.clock.setTimer(this.#options.periodMs, () => {
+      this.run().catch((error: unknown) => this.#options.logger.warn("images could not be collected", { err: describeError(error) })).finally(() => {
+        if (!this.#closed) this.start();
+      });
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#timer?.[Symbol.dispose]();
+  }
+
+  /** One round. Returns the bytes freed. */
+  run(): Promise<number> {
+    return this.#oneByOne(async () => {
+      const { maxAgeMs, minAgeMs, highPercent, lowPercent, disk, logger } = this.#options;
+      this.#note();
+      let freed = 0;
+      if (maxAgeMs > 0) freed += await this.#remove(Math.max(maxAgeMs, minAgeMs), Number.POSITIVE_INFINITY, "age");
+      const { capacityBytes, availableBytes } = await disk();
+      const usedPercent = capacityBytes === 0 ? 0 : 100 - (availableBytes / capacityBytes) * 100;
+      if (usedPercent < highPercent) return freed;
+      const wanted = Math.ceil(((usedPercent - lowPercent) / 100) * capacityBytes);
+      const relieved = await this.#remove(minAgeMs, wanted, "disk");
+      if (relieved < wanted) logger.warn("the disk is nearly full, and no more images can be removed: all others are in use or new", { usedPercent: Math.round(usedPercent), wantedBytes: wanted, freedBytes: relieved });
+      return freed + relieved;
+    });
+  }
+
+  /** For those who need space now: removes unused images, the longest unused first, until so many bytes are free. Returns the bytes freed. */
+  relieve(wantedBytes: number): Promise<number> {
+    return this.#oneByOne(async () => {
+      this.#note();
+      return this.#remove(this.#options.minAgeMs, wantedBytes, "disk");
+    });
+  }
+
+  #oneByOne<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#running.then(work);
+    this.#running = done.catch(() => undefined);
+    return done;
+  }
+
+  #note(): void {
+    const { images, inUse, clock } = this.#options;
+    const used = inUse();
+    const here = new Set(images.list().map((image) => image.id));
+    for (const id of used) this.#lastUsedMs.set(id, clock.nowMs());
+    for (const id of this.#lastUsedMs.keys()) if (!here.has(id)) this.#lastUsedMs.delete(id);
+  }
+
+  #unusedSinceMs(image: Image): number {
+    return this.#lastUsedMs.get(image.id) ?? this.#options.images.arrivedMs(image);
+  }
+
+  async #remove(olderThanMs: number, wantedBytes: number, reason: string): Promise<number> {
+    const { images, inUse, clock, logger } = this.#options;
+    const before = clock.nowMs() - olderThanMs;
+    const candidates = images.list().filter((image) => this.#unusedSinceMs(image) <= before).sort((a, b) => this.#unusedSinceMs(a) - this.#unusedSinceMs(b));
+    let freed = 0;
+    for (const image of candidates) {
+      if (freed >= wantedBytes) break;
+      // Asked anew each time: a pod may have come while the one before was deleted.
+      if (inUse().has(image.id)) continue;
+      await images.untag(image.names);
+      const bytes = await images.collectGarbage(inUse(), (other) => other.id !== image.id);
+      freed += bytes;
+      logger.info("image removed: nothing uses it", { image: image.names[0] ?? image.id, reason, freedBytes: bytes });
+    }
+    if (freed > 0) this.#freed.inc({ reason }, freed);
+    return freed;
+  }
+}

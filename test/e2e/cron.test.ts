@@ -1,0 +1,107 @@
+// Staged bursts on a real cluster, by the clock of the containers' own processes: on time, gone without a trace when the tick is not to come,
+// and on time whoever was killed meanwhile.
+import test, { type ExecutionContext } from "ava";
+import { CRON_JOBS, EVENTS, JOBS, PODS } from "../../base/kube/resources.ts";
+import type { CronJob, Event, Job, Pod } from "../../base/kube/types.gen.ts";
+import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
+import { until, useCluster } from "../helpers/cluster.ts";
+
+const cluster = useCluster(test, { nodes: 2 });
+const COUNT = 12;
+/** Time for a loaded machine to stage them in. */
+const LEAD_MS = 9000;
+/** Generous: other tests' clusters may run beside this one. What is reached on a quiet machine is bench/cron's to say. */
+const LATE_MS = 10_000;
+
+const burst = (name: string, tickMs: number, more: Partial<CronJob["spec"]> = {}): object => {
+  const at = new Date(tickMs);
+  return {
+    metadata: { name },
+    spec: {
+      schedule: `${at.getUTCSeconds()} ${at.getUTCMinutes()} ${at.getUTCHours()} ${at.getUTCDate()} ${at.getUTCMonth() + 1} *`, timeZone: "Etc/UTC",
+      jobTemplate: {
+        spec: {
+          parallelism: COUNT, completions: COUNT,
+          template: { spec: { restartPolicy: "Never", terminationGracePeriodSeconds: 1, containers: [{ name: "clock", image: EXAMPLE_IMAGE, imagePullPolicy: "IfNotPresent", command: ["/bin/sh", "-c", "adjtimex; exec sleep 1000"] }] } },
+        },
+      },
+      ...more,
+    },
+  };
+};
+
+const isStaged = (p: Pod): boolean => p.status?.reason === "Staged";
+
+/** A CronJob whose pods are all staged. */
+const staged = async (t: ExecutionContext, name: string, more: Partial<CronJob["spec"]> = {}): Promise<{ readonly ns: string; readonly tickMs: number }> => {
+  const ns = await cluster().namespace(t, name);
+  const tickMs = Math.ceil((Date.now() + LEAD_MS) / 1000) * 1000;
+  await cluster().create(CRON_JOBS, ns, burst(name, tickMs, more));
+  await cluster().until(PODS, ns, (pods) => pods.length === COUNT && pods.every(isStaged));
+  if (Date.now() > tickMs - 1000) throw new Error("this machine was too slow to stage them in time");
+  return { ns, tickMs };
+};
+
+/** When each container's process says that it ran, ms after the tick. */
+const starts = async (ns: string, tickMs: number): Promise<number[]> => {
+  const pods = await cluster().until(PODS, ns, (all) => all.filter((p) => p.status?.phase === "Running").length === COUNT);
+  return Promise.all(pods.map(async (p) => {
+    const [, seconds, micros] = /time\.tv_sec:\s+(\d+)\s+.*?time\.tv_usec:\s+(\d+)/s.exec(await cluster().ok(["logs", "-n", ns, p.metadata.name!])) ?? [];
+    return Number(seconds) * 1000 + Number(micros) / 1000 - tickMs;
+  }));
+};
+
+const onTime = (t: ExecutionContext, ms: readonly number[]): void => {
+  t.log(`from ${Math.min(...ms).toFixed(1)} to ${Math.max(...ms).toFixed(1)} ms after the tick`);
+  t.is(ms.length, COUNT);
+  t.true(ms.every((at) => at >= 0), "none before the tick");
+  t.true(ms.every((at) => at < LATE_MS), `all soon after it: ${Math.max(...ms)}`);
+};
+
+test.serial("a burst is staged, shown as Staged, and starts at its tick", async (t) => {
+  const { ns, tickMs } = await staged(t, "burst");
+  t.regex(await cluster().ok(["get", "pods", "-n", ns]), /burst-\S+ +0\/1 +Staged/);
+  t.regex(await cluster().ok(["get", "jobs", "-n", ns]), /Staged/);
+  t.is(cluster().containers().length, COUNT, "their processes are there, and wait");
+  const [before] = (await cluster().client.list<CronJob>(CRON_JOBS, ns, {})).items;
+  t.is(before!.status?.lastScheduleTime, undefined);
+  onTime(t, await starts(ns, tickMs));
+  const [cronJob] = await cluster().until(CRON_JOBS, ns, ([c]) => c?.status?.lastScheduleTime !== undefined);
+  t.is(Date.parse(cronJob!.status!.lastScheduleTime!), tickMs);
+  const [job] = await cluster().until<Job>(JOBS, ns, ([j]) => j?.status?.startTime !== undefined);
+  t.is(Date.parse(job!.status!.startTime!), tickMs, "the Job started at the tick");
+});
+
+test.serial("suspended before the tick: no container runs, and nothing tells of it", async (t) => {
+  const { ns, tickMs } = await staged(t, "off");
+  await cluster().ok(["patch", "cronjob", "off", "-n", ns, "-p", '{"spec":{"suspend":true}}']);
+  await cluster().until(PODS, ns, (pods) => pods.length === 0);
+  await cluster().until(JOBS, ns, (jobs) => jobs.length === 0);
+  t.true(Date.now() < tickMs, "all gone before the tick");
+  await until(() => cluster().conmons().length === 0 || Date.now() > tickMs, "no container is left");
+  const events = (await cluster().client.list<Event>(EVENTS, ns, {})).items;
+  t.deepEqual(events.filter((e) => e.type === "Warning").map((e) => e.message), []);
+});
+
+test.serial("the control plane is killed right before the tick: the nodes start by themselves, and the tick counts once", async (t) => {
+  const { ns, tickMs } = await staged(t, "headless");
+  await until(() => Date.now() > tickMs - 300, "the tick is near");
+  cluster().kill("control-plane", "SIGKILL");
+  await cluster().gone("control-plane");
+  await until(() => Date.now() > tickMs + 1000, "the tick has passed");
+  await cluster().up();
+  onTime(t, await starts(ns, tickMs));
+  const [cronJob] = await cluster().until(CRON_JOBS, ns, ([c]) => c?.status?.lastScheduleTime !== undefined);
+  t.is(Date.parse(cronJob!.status!.lastScheduleTime!), tickMs);
+  t.is((await cluster().client.list(JOBS, ns, {})).items.length, 1);
+});
+
+test.serial("an agent is killed while its pods are staged: it finds them again, and they start at the tick", async (t) => {
+  const { ns, tickMs } = await staged(t, "orphans");
+  const before = cluster().containers().map((c) => c.pid).sort();
+  cluster().kill("node-1", "SIGKILL");
+  await cluster().gone("node-1");
+  await cluster().up();
+  onTime(t, await starts(ns, tickMs));
+  t.deepEqual(cluster().containers().map((c) => c.pid).sort(), before, "the same processes that were staged");
+});
