@@ -82,7 +82,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   const volumes = new VolumeService({ root: join(options.dataDir, "pods"), localRoot: join(options.dataDir, "volumes") });
   const pods = createPodService({
     state, runtime, images, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
-    options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, allocatable: description.allocatable!, defaultPidsLimit: options.podPidsLimit, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
+    options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, allocatable: description.allocatable!, defaultPidsLimit: options.podPidsLimit, allowedSysctls: options.allowedUnsafeSysctls, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
   });
   stack.defer(() => pods.close());
   await pods.recover();

@@ -14,6 +14,7 @@ export const NODE_AGENT_OPTIONS = {
   runtimeHandlers: listOption("More OCI runtimes, for RuntimeClasses, handler=PATH (crun and runc are found by themselves)"),
   conmon: stringOption("Path of conmon (default: found on PATH)", "", { placeholder: "FILE" }),
   maxPods: numberOption("Most pods on this node", 500),
+  allowedUnsafeSysctls: listOption("Kernel settings that pods may change beyond the safe ones: NAME, or PREFIX*"),
   podPidsLimit: numberOption("Most processes in a container that sets no limit of its own; 0: no limit", 4096),
   reservedCpu: stringOption("CPU kept back for the system, as a quantity", "0"),
   reservedMemory: stringOption("Memory kept back for the system, as a quantity", "0"),

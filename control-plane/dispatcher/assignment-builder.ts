@@ -36,6 +36,10 @@ const toResources = (quantities: Readonly<Record<string, string>> | undefined): 
 // Environment names may be any printable ASCII but "=" (Kubernetes 1.30, RelaxedEnvironmentVariableValidation).
 const ENV_NAME = /^[ -<>-~]+$/;
 
+const CLUSTER_DOMAIN = "cluster.local";
+
+const hostLabel = (name: string): string => name.slice(0, 63).replace(/[-.]+$/, "");
+
 const plain = (name: string, value: string): EnvVar => ({ name, source: { $case: "value", value } });
 
 const toEnv = (pod: Pod, container: KubeContainer, context: AssignmentContext, fault: (message: string) => void): EnvVar[] => {
@@ -176,6 +180,9 @@ const toDeletion = (pod: Pod): Deletion | undefined => {
   return { requestedMs: Date.parse(pod.metadata.deletionTimestamp) - graceMs, graceMs };
 };
 
+/** Of a pod with a subdomain. There is no cluster DNS to answer for it yet, but the pod itself and its /etc/hosts know it. */
+const fqdnOf = ({ metadata, spec }: Pod): string => (spec?.subdomain ? `${spec.hostname ?? hostLabel(metadata.name ?? "")}.${spec.subdomain}.${metadata.namespace ?? ""}.svc.${CLUSTER_DOMAIN}` : "");
+
 /** What nodes call the OCI runtime of the pod's RuntimeClass; "" for their default. */
 const handlerOf = (spec: PodSpec, context: AssignmentContext, unresolved: Unresolved): string => {
   if (!spec.runtimeClassName) return "";
@@ -194,7 +201,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
     uid: pod.metadata.uid ?? "", namespace: pod.metadata.namespace ?? "", name: pod.metadata.name ?? "", generation: 0,
     labels: pod.metadata.labels ?? {}, annotations, deletion: toDeletion(pod),
     // Host names hold at most 63 characters (RFC 1123); upstream cuts the pod's name the same way.
-    hostname: spec.hostname ?? (pod.metadata.name ?? "").slice(0, 63).replace(/[-.]+$/, ""),
+    hostname: spec.setHostnameAsFQDN && spec.subdomain ? fqdnOf(pod) : spec.hostname ?? hostLabel(pod.metadata.name ?? ""),
     hostNetwork: spec.hostNetwork ?? false, hostPid: spec.hostPID ?? false, hostIpc: spec.hostIPC ?? false,
     restartPolicy: spec.restartPolicy ?? "Always", terminationGraceMs: (spec.terminationGracePeriodSeconds ?? 30) * 1000, activeDeadlineMs: (spec.activeDeadlineSeconds ?? 0) * 1000,
     initContainers: (spec.initContainers ?? []).map((c) => toContainer(pod, c, context, unresolved)),
@@ -212,7 +219,7 @@ export const toAssignment = (pod: Pod, context: AssignmentContext): PodAssignmen
       options: (spec.dnsConfig?.options ?? []).map((o) => (o.value === undefined ? (o.name ?? "") : `${o.name ?? ""}:${o.value}`)),
     },
     runtimeClass: handlerOf(spec, context, unresolved), qosClass: qosClassOf(spec), startAtMs: startAtMs(pod),
-    fqdn: "", unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
+    fqdn: fqdnOf(pod), unresolved, serviceAccount: spec.serviceAccountName ?? "", shareProcessNamespace: spec.shareProcessNamespace ?? false,
     priority: spec.priority ?? 0,
     desiredState, stopGraceMs: stopGraceSeconds === undefined ? undefined : stopGraceSeconds * 1000, stopSignal, restartRequest, keepWritableLayer,
   };

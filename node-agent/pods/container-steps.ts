@@ -16,10 +16,12 @@ import type { ContainerRuntime, RuntimeMount } from "../runtime/container-runtim
 import { withSubPath, type VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
 import { buildContainerSpec, limitsOf, nodeField } from "./container-spec.ts";
+import { buildEnvironment, expand } from "./environment.ts";
 import { INIT_NAME, buildInitSpec } from "./init-container.ts";
 import { allContainers, containerId, instanceIdOf, type ContainerRecord, type PodRecord } from "./pod-record.ts";
 import { withAllocation, type Allocation } from "./resize.ts";
 import type { Sandboxes } from "./sandbox.ts";
+import { checkSysctls } from "./sysctls.ts";
 
 export interface ContainerStepsOptions {
   readonly runtime: ContainerRuntime;
@@ -31,6 +33,8 @@ export interface ContainerStepsOptions {
   readonly logRoot: string;
   readonly nodeMemoryBytes: number;
   readonly defaultPidsLimit: number;
+  /** Beyond the safe ones. */
+  readonly allowedSysctls?: readonly string[] | undefined;
   /** A root filesystem that holds only /init (init-container.ts). */
   readonly initLayer: () => string;
 }
@@ -92,6 +96,7 @@ export class ContainerSteps {
   async makeSandbox(pod: Assignment): Promise<string> {
     if (!this.#options.runtime.hasHandler(pod.runtimeClass)) throw new GantryError("Invalid", `no runtime for ${JSON.stringify(pod.runtimeClass)} is configured on this node: --runtime-handlers ${pod.runtimeClass}=PATH names one`);
     if (pod.security?.userNamespace) throw new GantryError("Invalid", "hostUsers: false (a user namespace) is not supported by this agent: leave it out");
+    checkSysctls(pod.security?.sysctls ?? {}, this.#options.allowedSysctls ?? []);
     const ip = this.#options.sandboxes.make(pod);
     await this.#options.sandboxes.publish(pod, ip);
     return ip;
@@ -197,7 +202,7 @@ export class ContainerSteps {
       const options = [mount.readOnly ? "ro" : "rw", PROPAGATION[mount.propagation] ?? "rprivate"];
       const destination = mount.path.startsWith("/") ? mount.path : `/${mount.path}`;
       const add = (source: string): void => void mounts.push({ source, destination, type: "bind", options });
-      withSubPath(volume, mount.subPath, add);
+      withSubPath(volume, mount.subPathExpr === "" ? mount.subPath : subPathOf(mount.subPathExpr, container, facts), add);
     }
     // The container's own mounts win over what it would get without asking.
     const wanted = new Set(container.mounts.map((m) => (m.path.startsWith("/") ? m.path : `/${m.path}`)));
@@ -254,6 +259,14 @@ export class ContainerSteps {
     });
   }
 }
+
+/** A variable that is not there would mount another directory than meant: said instead. withSubPath confines what comes out. */
+const subPathOf = (expression: string, container: Container, facts: Parameters<typeof nodeField>[1]): string => {
+  const env = buildEnvironment(container.env, (path) => nodeField(path, facts));
+  const missing = [...expression.matchAll(/\$(?:\$|\(([^()]*)\))/g)].map(([, name]) => name).find((name) => name !== undefined && !env.has(name));
+  if (missing !== undefined) throw new ConfigError("Invalid", `subPathExpr ${JSON.stringify(expression)}: the container has no variable ${JSON.stringify(missing)}`);
+  return expand(expression, env);
+};
 
 class ImageError extends GantryError {
   readonly reason: string;

@@ -22,8 +22,8 @@ test("the pod's variables win over the image's, which win over the defaults", (t
 });
 
 test("the hosts file has the pod and its aliases", (t) => {
-  const text = hostsFile({ ip: "10.0.0.7", hostname: "web-0", aliases: [{ ip: "1.2.3.4", hostnames: ["a", "b"] }] });
-  t.regex(text, /^10\.0\.0\.7\tweb-0$/m);
+  const text = hostsFile({ ip: "10.0.0.7", hostname: "web-0", fqdn: "web-0.web.ns.svc.cluster.local", aliases: [{ ip: "1.2.3.4", hostnames: ["a", "b"] }] });
+  t.regex(text, /^10\.0\.0\.7\tweb-0\.web\.ns\.svc\.cluster\.local\tweb-0$/m);
   t.regex(text, /^1\.2\.3\.4\ta b$/m);
 });
 

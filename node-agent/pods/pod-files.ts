@@ -1,10 +1,10 @@
 // The files that every container of a pod finds in /etc: hosts, hostname, resolv.conf. Pure text building.
 import type { DnsConfig, HostAlias } from "../../proto/gen/gantry/v1/agent.ts";
 
-export const hostsFile = (pod: { readonly ip: string; readonly hostname: string; readonly aliases: readonly HostAlias[] }): string =>
+export const hostsFile = (pod: { readonly ip: string; readonly hostname: string; readonly fqdn: string; readonly aliases: readonly HostAlias[] }): string =>
   [
     "# Written by Gantry for this pod.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::0\tip6-localnet", "fe00::0\tip6-mcastprefix", "fe00::1\tip6-allnodes", "fe00::2\tip6-allrouters",
-    ...(pod.ip === "" ? [] : [`${pod.ip}\t${pod.hostname}`]),
+    ...(pod.ip === "" ? [] : [`${pod.ip}\t${pod.fqdn === "" || pod.hostname.split(" ").includes(pod.fqdn) ? "" : `${pod.fqdn}\t`}${pod.hostname}`]),
     ...pod.aliases.map((a) => `${a.ip}\t${a.hostnames.join(" ")}`), "",
   ].join("\n");
 

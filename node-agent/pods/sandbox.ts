@@ -3,6 +3,7 @@
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION, hostsNames } from "../../base/kube/pod-extras.ts";
+import { GantryError } from "../../base/errors.ts";
 import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
 import type * as Mounts from "../linux/mount.ts";
 import type * as Namespaces from "../linux/namespaces.ts";
@@ -38,8 +39,16 @@ const podLimits = (pod: Assignment): CgroupLimits | undefined => {
   return { cpuShares: cpuShares(sum(all.map((c) => c.requests?.milliCpu ?? c.limits?.milliCpu ?? 0))), cpuQuotaMilli: total((c) => c.limits?.milliCpu ?? 0), memoryBytes: total((c) => c.limits?.memoryBytes ?? 0), pids: 0 };
 };
 
+const MAX_HOSTNAME = 64;
+
 /** Linux takes at most 64 bytes, DNS 63 for one label; names of pods may be longer. Cut as kubelet does. */
-export const podHostname = (pod: Assignment): string => (pod.hostname || pod.name).slice(0, 63).replace(/[-.]+$/, "");
+export const podHostname = (pod: Assignment): string => {
+  if (pod.fqdn !== "" && pod.hostname === pod.fqdn) {
+    if (pod.fqdn.length > MAX_HOSTNAME) throw new GantryError("Invalid", `setHostnameAsFQDN: the name ${pod.fqdn} is too long (${MAX_HOSTNAME} characters is the max, ${pod.fqdn.length} characters requested)`);
+    return pod.fqdn;
+  }
+  return (pod.hostname || pod.name).slice(0, 63).replace(/[-.]+$/, "");
+};
 
 /** Ports of the node that lead to the pod; on the host's network its ports are the node's already. */
 const hostPortsOf = (pod: Assignment): readonly HostPort[] =>
@@ -104,7 +113,7 @@ export class Sandboxes {
   #hosts(pod: Assignment, ip: string): string {
     // In a group a pod knows itself by the names by which the others know it.
     const own = pod.labels[HOSTS_GROUP_LABEL] ? hostsNames(pod).filter((n) => n !== podHostname(pod)) : [];
-    return hostsFile({ ip, hostname: [podHostname(pod), ...own].join(" "), aliases: pod.hostAliases });
+    return hostsFile({ ip, hostname: [podHostname(pod), ...own].join(" "), fqdn: pod.fqdn, aliases: pod.hostAliases });
   }
 
   /**

@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
 import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -220,6 +220,30 @@ test.serial("RuntimeClass: another OCI runtime; one that nobody knows is said, a
   await c.create(RUNTIME_CLASSES, "", { metadata: { name: "lost" }, handler: "crun" });
   await c.until(PODS, ns, (pods) => isReady(named(pods, "lost")!));
   await c.ok(["delete", "runtimeclass", "slow", "odd", "lost"]);
+});
+
+test.serial("names by subdomain, paths by variables, kernel settings; what can't be is said", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "details");
+  const host = mkdtempSync(join(tmpdir(), "gantry-sub-"));
+  t.teardown(() => rmSync(host, { recursive: true, force: true }));
+  symlinkSync("/etc", join(host, "trap"));
+  const env = [{ name: "POD", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } }];
+  const mount = (expression: string): object => ({ env, volumeMounts: [{ name: "host", mountPath: "/own", subPathExpr: expression }] });
+  const volumes = [{ name: "host", hostPath: { path: host, type: "Directory" } }];
+  const create = (name: string, spec: object, container: object = {}): Promise<unknown> => c.create(PODS, ns, pod(name, { spec: { volumes, ...spec }, container }));
+  await create("one", { hostname: "first", subdomain: "group", setHostnameAsFQDN: true, securityContext: { sysctls: [{ name: "net.ipv4.ip_unprivileged_port_start", value: "80" }] } }, mount("logs/$(POD)"));
+  await create("trapped", {}, mount("trap/x"));
+  await create("nameless", {}, mount("$(NOBODY)"));
+  await create("greedy", { securityContext: { sysctls: [{ name: "net.core.somaxconn", value: "4000" }] } });
+  const message = (pods: readonly Pod[], name: string): string => named(pods, name)?.status?.containerStatuses?.[0]?.state?.waiting?.message ?? "";
+  const pods = await c.until(PODS, ns, (all) => all.length === 4 && isReady(named(all, "one")!) && ["trapped", "nameless", "greedy"].every((n) => message(all, n) !== ""));
+  t.regex(message(pods, "trapped"), /"trap" is a symlink to something that the volume doesn't hold/);
+  t.regex(message(pods, "nameless"), /subPathExpr "\$\(NOBODY\)": the container has no variable "NOBODY"/);
+  t.regex(message(pods, "greedy"), /forbidden sysctl: "net\.core\.somaxconn" not allowlisted/);
+  t.is(await sh(ns, "one", "echo x > /own/log; hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start"), "first.group.details.svc.cluster.local\n80\n");
+  t.true(existsSync(join(host, "logs/one/log")));
+  t.true((await sh(ns, "one", "cat /etc/hosts")).split("\n").includes(`${named(pods, "one")!.status!.podIP!}\tfirst.group.details.svc.cluster.local`));
 });
 
 test.serial("the nodes are as they were", async (t) => {

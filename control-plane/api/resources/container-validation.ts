@@ -102,7 +102,7 @@ const validateMounts = (path: string, mounts: readonly VolumeMount[], volumes: R
       ...(m.mountPath ? [] : [required(`${at}.mountPath`)]),
       ...(m.mountPath && climbs(m.mountPath) ? [invalid(`${at}.mountPath`, m.mountPath, "must not contain '..'")] : []),
       ...(m.subPath ? validateLocalPath(`${at}.subPath`, m.subPath) : []),
-      ...(m.subPathExpr ? [forbidden(`${at}.subPathExpr`, "is not supported by Gantry yet; use subPath")] : []),
+      ...(m.subPathExpr ? [...validateLocalPath(`${at}.subPathExpr`, m.subPathExpr), ...(m.subPath ? [invalid(`${at}.subPathExpr`, m.subPathExpr, "subPathExpr and subPath are mutually exclusive")] : [])] : []),
       ...oneOf(`${at}.mountPropagation`, m.mountPropagation, PROPAGATIONS),
       ...(m.mountPropagation === "Bidirectional" && !privileged ? [forbidden(`${at}.mountPropagation`, "Bidirectional mount propagation is available only to privileged containers")] : []),
       ...(m.recursiveReadOnly === "Enabled" ? [forbidden(`${at}.recursiveReadOnly`, "is not supported by Gantry yet; IfPossible and Disabled are")] : []),
