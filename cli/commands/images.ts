@@ -109,7 +109,7 @@ export const IMAGE_COMMANDS: readonly Command[] = [
     options: { ...NODE_OPTIONS, quiet: booleanOption("No progress", { short: "q" }) },
     run: async ({ values, positionals }) => {
       need(positionals, 1, 1, "pull NAME[:TAG|@DIGEST]");
-      const [{ parseReference, formatReference, familiarName }, { pullImage }, { LayerLines }] = await Promise.all([import("../../node-agent/images/reference.ts"), import("../images/operations.ts"), import("../images/layer-lines.ts")]);
+      const [{ parseReference, formatReference, familiarName }, { listImages, pullImage }, { LayerLines }] = await Promise.all([import("../../node-agent/images/reference.ts"), import("../images/operations.ts"), import("../images/layer-lines.ts")]);
       const reference = parseReference(positionals[0]!);
       const name = formatReference(reference);
       const credentials = await credentialsFor(positionals[0]!);
@@ -119,11 +119,11 @@ export const IMAGE_COMMANDS: readonly Command[] = [
         if (!/[:@][^/]*$/.test(positionals[0]!)) console.log("Using default tag: latest");
         console.log(`${reference.digest ?? reference.tag}: Pulling from ${reference.registry === "docker.io" ? reference.repository : `${reference.registry}/${reference.repository}`}`);
       }
-      let isNew = false;
+      const before = new Set((await listImages(client, values.node)).items.filter((image) => image.names.includes(name)).map((image) => `${image.node} ${image.digest}`));
       const images = await pullImage(client, name, credentials, values.node, (line) => {
-        if (line.status !== "Already exists") isNew = true;
         if (!values.quiet) lines.update(line);
       });
+      const isNew = images.some((image) => !before.has(`${image.node} ${image.digest}`));
       if (!values.quiet) {
         for (const digest of new Set(images.map((image) => image.digest))) console.log(`Digest: ${digest}`);
         console.log(`Status: ${isNew ? "Downloaded newer image for" : "Image is up to date for"} ${familiarName(name)}`);

@@ -399,7 +399,7 @@ export class LinuxImageService implements ImageService {
         throw new GantryError("ServiceUnavailable", `no other node gives the blob ${blob.digest}`);
       }));
     }
-    progress.at(blob.digest, "Downloading", blob.sizeBytes);
+    progress.here(blob.digest, blob.sizeBytes);
   }
 
   /** True when it is here and committed. What broke off half-way is gone on with by the caller. */
@@ -582,12 +582,15 @@ class Progress {
   }
 
   at(digest: Digest, status: LayerProgress["status"], bytes: number): void {
+    this.here(digest, bytes);
+    if (!this.#layers.has(digest)) return;
+    const layer = { digest, status, currentBytes: bytes, totalBytes: this.#sizes.get(digest) ?? 0 };
+    for (const watcher of this.#watchers) watcher.onLayer?.(layer);
+  }
+
+  here(digest: Digest, bytes: number): void {
     this.#done.set(digest, bytes);
     const all = { bytes: [...this.#done.values()].reduce((sum, n) => sum + n, 0), totalBytes: this.#total };
-    const layer = this.#layers.has(digest) ? { digest, status, currentBytes: bytes, totalBytes: this.#sizes.get(digest) ?? 0 } : undefined;
-    for (const watcher of this.#watchers) {
-      watcher.onProgress?.(all);
-      if (layer) watcher.onLayer?.(layer);
-    }
+    for (const watcher of this.#watchers) watcher.onProgress?.(all);
   }
 }

@@ -31,7 +31,7 @@ export const TEST_PASSWORD = "s3cret-for-tests";
 /** bcrypt of TEST_PASSWORD, cost 4: docker-registry takes no other hash. */
 const HTPASSWD = `${TEST_USER}:$2b$04$abcdefghijklmnopqrstuunB1GY0OQltJ/RnralrWsObxSKZ7z0ES\n`;
 
-export const startRegistry = async (t: Teardown, options: { readonly basicAuth?: boolean; readonly tls?: boolean } = {}): Promise<TestRegistry> => {
+export const startRegistry = async (t: Teardown, options: { readonly basicAuth?: boolean; readonly tls?: boolean; readonly everywhere?: boolean } = {}): Promise<TestRegistry> => {
   const directory = await mkdtemp(join(tmpdir(), "gantry-registry-"));
   const clock = new SystemClock();
   const authority = options.tls === true ? await createAuthority("test registry CA", clock) : undefined;
@@ -45,7 +45,7 @@ export const startRegistry = async (t: Teardown, options: { readonly basicAuth?:
   await writeFile(join(directory, "config.yml"), JSON.stringify({
     version: 0.1, log: { level: "info" },
     storage: { filesystem: { rootdirectory: join(directory, "data") }, delete: { enabled: true } },
-    http: { addr: "127.0.0.1:0", ...(certificate === undefined ? {} : { tls: { certificate: join(directory, "tls.crt"), key: join(directory, "tls.key") } }) },
+    http: { addr: `${options.everywhere === true ? "0.0.0.0" : "127.0.0.1"}:0`, ...(certificate === undefined ? {} : { tls: { certificate: join(directory, "tls.crt"), key: join(directory, "tls.key") } }) },
     ...(options.basicAuth === true ? { auth: { htpasswd: { realm: "test", path: join(directory, "htpasswd") } } } : {}),
   }));
   const child = spawn("docker-registry", ["serve", join(directory, "config.yml")], { stdio: ["ignore", "ignore", "pipe"] });
@@ -118,7 +118,7 @@ export interface RegistryProxy {
 }
 
 /** `interfere` is asked about each request; undefined passes it on untouched. */
-export const startProxy = async (t: Teardown, target: string, interfere: (request: ProxiedRequest, nth: number) => Interference | undefined): Promise<RegistryProxy> => {
+export const startProxy = async (t: Teardown, target: string, interfere: (request: ProxiedRequest, nth: number) => Interference | undefined, address = "127.0.0.1"): Promise<RegistryProxy> => {
   const requests: ProxiedRequest[] = [];
   const server = http.createServer((incoming, outgoing) => void (async () => {
     const request = { method: incoming.method ?? "GET", path: incoming.url ?? "", headers: incoming.headers };
@@ -147,7 +147,7 @@ export const startProxy = async (t: Teardown, target: string, interfere: (reques
     }
     outgoing.write(body.subarray(0, interference.cutAfterBytes), () => setTimeout(() => outgoing.destroy(), 20));
   })().catch(() => outgoing.destroy()));
-  server.listen(0, "127.0.0.1");
+  server.listen(0, address);
   await once(server, "listening");
   const close = async (): Promise<void> => {
     server.closeAllConnections();
