@@ -15,8 +15,10 @@ export interface ExtractLimits {
   readonly maxEntries: number;
   /** Of file contents, unpacked. */
   readonly maxBytes: number;
-  /** Bytes that one byte of the compressed layer may unpack to, once it is more than a GiB; 0: any. */
+  /** Bytes that one byte of the compressed layer may unpack to; 0: any. */
   readonly maxRatio: number;
+  /** Layers that unpack to less may do so from as few bytes as they like; default: 1 GiB. */
+  readonly ratioFromBytes?: number;
 }
 
 /** The calls that node:fs lacks; replaceable for tests without root. */
@@ -221,8 +223,8 @@ class LayerWriter {
       try {
         this.#calls.setXattr(path, name, value);
       } catch (error) {
-        // Some file systems have none; programs that need their capability then say so when they start.
-        if (!isErrno(error, "ENOTSUP", "EOPNOTSUPP")) throw error;
+        // Some file systems have none; programs that need their capability then say so when they start. Links and devices can't have users' own (xattr(7)).
+        if (!isErrno(error, "ENOTSUP", "EOPNOTSUPP") && !(isErrno(error, "EPERM") && name.startsWith("user."))) throw error;
         this.skipped.push(`${entry.path} (attribute ${name})`);
       }
     }

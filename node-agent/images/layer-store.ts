@@ -91,7 +91,7 @@ export class LayerStore {
     await mkdir(join(temporary, "fs"), { recursive: true, mode: 0o700 });
     const hash = hashFor(diffId);
     const freeBytes = await content.freeBytes();
-    const ratioBytes = limits.maxRatio === 0 ? Number.POSITIVE_INFINITY : Math.max(RATIO_FROM_BYTES, limits.maxRatio * content.sizeBytes(blob));
+    const ratioBytes = limits.maxRatio === 0 ? Number.POSITIVE_INFINITY : Math.max(limits.ratioFromBytes ?? RATIO_FROM_BYTES, limits.maxRatio * content.sizeBytes(blob));
     let unpackedBytes = 0;
     const hashed = async function* (): AsyncGenerator<Uint8Array, void> {
       for await (const chunk of decompressed(content.stream(blob), what)) {

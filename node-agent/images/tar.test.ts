@@ -103,6 +103,7 @@ test("damaged, cut and unsupported archives are refused by name", async (t) => {
   await invalid(t, Buffer.from("x".repeat(2000)), /not a tar archive/);
   await invalid(t, Buffer.concat([header({ path: "s" }, "S", 0), END]), /"s" is a sparse file/);
   await invalid(t, Buffer.concat([pax("22 GNU.sparse.major=1\n"), header({ path: "s" }, "0", 0), END]), /sparse/);
+  await invalid(t, Buffer.concat([...Array.from({ length: 20 }, () => pax(record("mtime", "1"))), header({ path: "m" }, "0", 0), END]), /more than 8 extended headers in a row/);
   await invalid(t, Buffer.concat([header({ path: "m" }, "M", 0), END]), /unknown type "M"/);
   await invalid(t, Buffer.concat([header({ path: "pax" }, "x", 2 ** 31), END]), /extended header of 2147483648 bytes/);
   await invalid(t, Buffer.concat([header({ path: "l" }, "L", 2 ** 40), END]), /extended header/);

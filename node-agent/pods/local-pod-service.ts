@@ -275,9 +275,12 @@ class LocalPodService implements PodService {
     return new Set(this.imageUsers().map((user) => user.imageId));
   }
 
-  /** Of pods that are over, nothing uses an image any more. What a container names counts before it is there: it may be created in the next moment. */
+  /**
+   * Of pods that are over, nothing uses an image any more; but one that keeps its files can be started again, and they mean nothing without the image below them.
+   * What a container names counts before it is there: it may be created in the next moment.
+   */
   imageUsers(): readonly ImageUser[] {
-    return [...this.#workers.values()].filter(({ record }) => !record.released).flatMap(({ assignment, record }) => allContainers(assignment).flatMap((container): ImageUser[] => {
+    return [...this.#workers.values()].filter(({ assignment, record }) => !record.released || assignment.keepWritableLayer).flatMap(({ assignment, record }) => allContainers(assignment).flatMap((container): ImageUser[] => {
       const { name } = container;
       const ids = new Set([record.containers[name]?.imageId ?? "", this.#options.images.resolve(container.image)?.id ?? ""]);
       return [...ids].filter((id) => id !== "").map((imageId) => ({ imageId, container: `${assignment.namespace}/${assignment.name}/${name}` }));

@@ -91,6 +91,15 @@ export const maliciousLayers = (outside: string): Readonly<Record<string, { read
     ],
     error: /"(?:a\/escape|link)".*(?:outside the image|does not exist)/,
   },
+  // The classes of node-tar's CVE-2026-23745 (absolute link targets), -24842 (a target that is checked from one directory and made from another)
+  // and -26960 (a target reached through a chain of links).
+  "a hard link whose target is checked from its own directory but made from the root": {
+    files: [{ path: "a/", type: "directory" }, { path: "a/b/", type: "directory" }, { path: "a/b/link", type: "hardlink", linkPath: "../../../secret" }], error: /"a\/b\/link".*"\.\."/,
+  },
+  "a hard link through two absolute symbolic links": {
+    files: [{ path: "one", type: "symlink", linkPath: "/two" }, { path: "two", type: "symlink", linkPath: outside }, { path: "link", type: "hardlink", linkPath: "one/secret" }], error: /"link".*does not exist/,
+  },
+  "a hard link to a directory": { files: [{ path: "d/", type: "directory" }, { path: "link", type: "hardlink", linkPath: "d" }], error: /which is a directory/ },
   "a whiteout of ..": { files: [{ path: "a/", type: "directory" }, { path: "a/.wh...", content: "" }], error: /whiteout of "\.\."/ },
   "symbolic links in a circle": {
     files: [{ path: "a", type: "symlink", linkPath: "b" }, { path: "b", type: "symlink", linkPath: "a" }, { path: "a/evil", content: "x" }], error: /symbolic links/,

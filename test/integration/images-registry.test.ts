@@ -1,5 +1,6 @@
 // Pulls against a real docker-registry, partly through a proxy that misbehaves.
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
@@ -413,4 +414,43 @@ test("a layer that was damaged on disk is fetched anew", async (t) => {
   t.is(second.resolve(`${registry.host}/app:v1`), undefined);
   const pulled = await second.pull(`${registry.host}/app:v1`, options());
   t.is(await readFile(join(pulled.layerDirs[0]!, "a"), "utf8"), "right");
+});
+
+test("a process killed at any moment of a pull leaves a store that verifies, and the next pull succeeds", async (t) => {
+  const registry = await startRegistry(t);
+  const image = await testImage({ layers: [1, 2, 3].map((seed) => [{ path: `f${seed}`, content: bulk(400_000, seed) }, ...Array.from({ length: 60 }, (_, i) => ({ path: `d${seed}/f${i}`, content: `${seed}.${i}` }))]) });
+  await pushImage(registry.origin, "app", "v1", image);
+  const work = await directory(t);
+  const [root, script] = [join(work, "store"), join(work, "pull.ts")];
+  const base = new URL("../../", import.meta.url).pathname;
+  const reference = `${registry.host}/app:v1`;
+  await writeFile(script, `
+    import { LinuxImageService } from "${base}node-agent/images/linux-image-service.ts";
+    import { SystemClock } from "${base}base/clock.ts";
+    import { silentLogger } from "${base}base/logger.ts";
+    import { Metrics } from "${base}base/metrics.ts";
+    const service = await LinuxImageService.open({ root: "${root}", clock: new SystemClock(), random: Math.random, logger: silentLogger, metrics: new Metrics() });
+    process.stdout.write("ready\\n");
+    for (;;) { await service.pull("${reference}", { credentials: [], signal: new AbortController().signal }); await service.remove("${reference}"); await service.collectGarbage(new Set()); }
+  `);
+  // Seeded: the same moments in each run, as far as a clock can say so.
+  let seed = 20260131;
+  const random = (): number => (seed = (Math.imul(seed, 1103515245) + 12345) >>> 0) / 2 ** 32;
+  for (let round = 0; round < 8; round++) {
+    const delayMs = Math.floor(random() * 150);
+    const child = spawn(process.execPath, [script], { stdio: ["ignore", "pipe", "inherit"] });
+    await once(child.stdout, "data");
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    const service = await openService(t, { root });
+    for (const hex of await readdir(join(root, "blobs/sha256"))) t.is(hexOf(digestOf(await readFile(join(root, "blobs/sha256", hex)))), hex, `round ${round}`);
+    const pulled = await service.pull(reference, options());
+    for (const [i, dir] of pulled.layerDirs.entries()) {
+      t.deepEqual(await readFile(join(dir, `f${i + 1}`)), bulk(400_000, i + 1), `round ${round}`);
+      t.is((await readdir(join(dir, `d${i + 1}`))).length, 60, `round ${round}`);
+    }
+    t.deepEqual(await readdir(join(root, "ingest")), []);
+    service.close();
+  }
 });

@@ -175,6 +175,41 @@ test("layers that would fill the disk are stopped before they do", async (t) => 
   nothingLeft(t, root);
 });
 
+test("a layer that unpacks to far more than it is, in files, headers or behind its end, is stopped", async (t) => {
+  const { service, root } = await open(t, { limits: { maxRatio: 20, ratioFromBytes: 1_000_000 } });
+  const load = async (tar: Buffer): Promise<unknown> => service.load(inPieces(ociArchive([{ name: "bomb", image: buildImage({ architecture: process.arch === "x64" ? "amd64" : process.arch, layers: [tar] }) }])));
+  await fails(t, load(writeTar([{ path: "zeros", content: Buffer.alloc(8_000_000) }])), "RequestEntityTooLarge", /more than 20 times its \d+ bytes.*--image-max-ratio/);
+  await fails(t, load(Buffer.concat([writeTar([{ path: "a", content: "x" }]), Buffer.alloc(8_000_000)])), "RequestEntityTooLarge", /more than 20 times/);
+  await fails(t, load(writeTar(Array.from({ length: 3000 }, (_, i): TarInput => ({ path: `d${i}/`, type: "directory", xattrs: { "user.x": Buffer.alloc(3000) } })))), "RequestEntityTooLarge", /more than 20 times/);
+  nothingLeft(t, root);
+  await load(writeTar([{ path: "zeros", content: Buffer.alloc(900_000) }]));
+  t.truthy(service.resolve("bomb"), "small ones may");
+});
+
+test("what links point to outside is never written, and links to links stay links", async (t) => {
+  const outside = await directory(t);
+  writeFileSync(join(outside, "secret"), "secret");
+  const [dir] = await unpacked(t, [
+    // A link to the outside under the name of a later file: the file replaces it.
+    { path: "soft", type: "symlink", linkPath: join(outside, "secret") }, { path: "soft", content: "mine", mode: 0o777 },
+    // A hard link to such a link, then a file: neither opens what the link points to.
+    { path: "link", type: "symlink", linkPath: join(outside, "secret") }, { path: "hard", type: "hardlink", linkPath: "link" }, { path: "hard", content: "mine" },
+    // Attributes of a link are the link's own.
+    { path: "owned", type: "symlink", linkPath: join(outside, "secret"), uid: 12, gid: 34, mode: 0o777, xattrs: { "user.note": Buffer.from("n") } },
+    // A directory of the same name as a link to the outside, and a file below it.
+    { path: "dir", type: "symlink", linkPath: outside }, { path: "dir/", type: "directory" }, { path: "dir/secret", content: "mine" },
+    // A whiteout below a link lands where the container would see it.
+    { path: "w", type: "symlink", linkPath: outside }, { path: "w/.wh.secret" },
+  ]);
+  t.is(readFileSync(join(outside, "secret"), "utf8"), "secret");
+  const { mode, uid, gid, nlink } = statSync(join(outside, "secret"));
+  t.deepEqual([mode & 0o777, uid, gid, nlink], [0o644, 0, 0, 1]);
+  t.deepEqual(readdirSync(outside), ["secret"]);
+  for (const path of ["soft", "hard", "dir/secret"]) t.is(readFileSync(join(dir!, path), "utf8"), "mine", path);
+  t.true(lstatSync(join(dir!, "link")).isSymbolicLink());
+  t.is(statSync(join(dir!, "../..")).mode & 0o777, 0o700, "nobody else gets at a tree that is being written");
+});
+
 test("damaged archives: cut off, tampered with, incomplete, no archive at all", async (t) => {
   const { service, root } = await open(t);
   const image = await testImage({ layers: [[{ path: "a", content: Buffer.alloc(100_000, "abc") }]], compression: "none" });
