@@ -659,3 +659,18 @@ test("host ports come with the sandbox, survive the agent, and go with the pod",
   await b.run(deleted(p));
   t.deepEqual([...b.published], []);
 });
+
+test("a pod that is over needs its image no more, unless it keeps its files and may be started again", async (t) => {
+  for (const keepWritableLayer of [false, true]) {
+    const b = await open(t);
+    const p = pod({ restartPolicy: "Never", keepWritableLayer, containers: [{ command: ["sh", "-c", "trap"] }] });
+    await b.run(p);
+    const users = b.service.imageUsers();
+    t.like(users[0], { imageId: "sha256:aa" });
+    t.regex(users[0]!.container, /^[^/]+\/[^/]+\/[^/]+$/);
+    b.runtime.end(b.id(), 0);
+    await b.rest();
+    t.is(b.reports.at(-1)?.phase, "Succeeded");
+    t.deepEqual([...b.service.imagesInUse()], keepWritableLayer ? ["sha256:aa"] : [], String(keepWritableLayer));
+  }
+});

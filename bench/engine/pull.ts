@@ -1,0 +1,136 @@
+// bench/engine, part "pull": a 200 MB image of 8 layers from a local docker-registry into the store, unpacked; beside `skopeo copy` to a directory
+// plus unpacking each layer with tar, in the same run. Runs alone: node bench/engine/pull.ts. To reach: a ratio of 1 or less.
+import { execFile, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { SystemClock } from "../../base/clock.ts";
+import { silentLogger } from "../../base/logger.ts";
+import { Metrics } from "../../base/metrics.ts";
+import { hexOf } from "../../node-agent/images/digest.ts";
+import { buildImage, ociArchive, type Compression } from "../../node-agent/images/image-builder.ts";
+import { LinuxImageService } from "../../node-agent/images/linux-image-service.ts";
+import { detectPlatform } from "../../node-agent/images/platform.ts";
+import { writeTar, type TarInput } from "../../node-agent/images/tar-writer.ts";
+import { median } from "../statistics.ts";
+
+const run = promisify(execFile);
+const LAYERS = 8;
+const LAYER_BYTES = 25 * 1000 * 1000;
+const ROUNDS = Number(process.env["ROUNDS"] ?? 5);
+
+/** Files as root file systems have them: many small, some large, about half compressible. Always the same. */
+const layer = (number: number): Buffer => {
+  const files: TarInput[] = [];
+  let seed = number * 7919 + 1;
+  const random = (): number => (seed = (Math.imul(seed, 1103515245) + 12345) >>> 0) / 2 ** 32;
+  for (let bytes = 0, i = 0; bytes < LAYER_BYTES; i++) {
+    const size = Math.min(LAYER_BYTES - bytes, Math.ceil(2000 * Math.exp(random() * 6)));
+    const noise = Buffer.concat(Array.from({ length: Math.ceil(size / 2 / 64) }, (_, n) => createHash("sha512").update(`${number}/${i}/${n}`).digest()));
+    files.push({ path: `usr/share/l${number}/d${i % 40}/f${i}`, content: Buffer.concat([noise, Buffer.alloc(size, "some text that compresses ")]).subarray(0, size) });
+    bytes += size;
+  }
+  return writeTar(files);
+};
+
+const startRegistry = async (directory: string): Promise<{ readonly host: string; stop(): Promise<void> }> => {
+  writeFileSync(join(directory, "config.yml"), JSON.stringify({ version: 0.1, log: { level: "info" }, storage: { filesystem: { rootdirectory: join(directory, "data") } }, http: { addr: "127.0.0.1:0" } }));
+  const child = spawn("docker-registry", ["serve", join(directory, "config.yml")], { stdio: ["ignore", "ignore", "pipe"] });
+  const exited = once(child, "exit");
+  const port = await new Promise<string>((resolve, reject) => {
+    child.once("error", reject);
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      const found = /listening on [^ ]*?:(\d+)/.exec(line)?.[1];
+      if (found !== undefined) resolve(found);
+    });
+  });
+  return {
+    host: `127.0.0.1:${port}`,
+    stop: async () => {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+};
+
+const open = (root: string): Promise<LinuxImageService> => LinuxImageService.open({ root, clock: new SystemClock(), random: Math.random, logger: silentLogger, metrics: new Metrics() });
+
+const bySkopeo = async (reference: string, directory: string): Promise<number> => {
+  const startedMs = performance.now();
+  await run("skopeo", ["copy", "--quiet", "--src-tls-verify=false", `docker://${reference}`, `dir:${join(directory, "copy")}`]);
+  const { layers } = JSON.parse(readFileSync(join(directory, "copy/manifest.json"), "utf8")) as { layers: { digest: string }[] };
+  // As two processes at once: what this machine's processors allow, and what our own unpacking does.
+  const todo = layers.map((l, i) => [join(directory, "copy", hexOf(l.digest as `sha256:${string}`)), join(directory, `layer-${i}`)] as const);
+  const worker = async (): Promise<void> => {
+    for (let next = todo.shift(); next !== undefined; next = todo.shift()) {
+      mkdirSync(next[1]);
+      await run("tar", ["-xf", next[0], "-C", next[1]]);
+    }
+  };
+  await Promise.all([worker(), worker()]);
+  return performance.now() - startedMs;
+};
+
+const byUs = async (reference: string, directory: string): Promise<{ readonly ms: number; readonly stallMs: number }> => {
+  const service = await open(join(directory, "store"));
+  const delay = monitorEventLoopDelay({ resolution: 5 });
+  delay.enable();
+  const startedMs = performance.now();
+  await service.pull(reference, { credentials: [], signal: new AbortController().signal });
+  const ms = performance.now() - startedMs;
+  delay.disable();
+  service.close();
+  return { ms, stallMs: delay.max / 1e6 };
+};
+
+export const benchPull = async (compression: Compression): Promise<void> => {
+  const work = mkdtempSync(join(tmpdir(), "gantry-bench-pull-"));
+  const registry = await startRegistry(work);
+  try {
+    const image = buildImage({ architecture: detectPlatform().architecture, compression, layers: Array.from({ length: LAYERS }, (_, i) => layer(i)) });
+    const reference = `${registry.host}/bench/pull:v1`;
+    const seed = await open(join(work, "seed"));
+    await seed.load((async function* () {
+      yield ociArchive([{ name: reference, image }]);
+    })());
+    await seed.push(reference, { credentials: [], signal: new AbortController().signal });
+    seed.close();
+    rmSync(join(work, "seed"), { recursive: true });
+    const [ours, theirs, stalls]: [number[], number[], number[]] = [[], [], []];
+    for (let round = 0; round <= ROUNDS; round++) {
+      const directory = join(work, "round");
+      // In turns, each from a clean slate: what the page cache and the disk do to one they do to the other.
+      for (const who of round % 2 === 0 ? ["us", "them"] : ["them", "us"]) {
+        mkdirSync(directory);
+        await run("sync");
+        if (who === "us") {
+          const { ms, stallMs } = await byUs(reference, directory);
+          if (round > 0) {
+            ours.push(ms);
+            stalls.push(stallMs);
+          }
+        } else {
+          const ms = await bySkopeo(reference, directory);
+          if (round > 0) theirs.push(ms);
+        }
+        rmSync(directory, { recursive: true });
+      }
+    }
+    const megabytes = image.layers.reduce((sum, l) => sum + l.length, 0) / 1e6;
+    console.log(`pull, ${compression}: ${LAYERS} layers, ${((LAYERS * LAYER_BYTES) / 1e6).toFixed(0)} MB unpacked, ${megabytes.toFixed(0)} MB transferred, ${ROUNDS} rounds`);
+    console.log(`  gantry                  median ${median(ours).toFixed(0)} ms  (${ours.map((ms) => ms.toFixed(0)).join(", ")}); longest pause of the event loop ${Math.max(...stalls).toFixed(0)} ms`);
+    console.log(`  skopeo copy, then tar   median ${median(theirs).toFixed(0)} ms  (${theirs.map((ms) => ms.toFixed(0)).join(", ")})`);
+    console.log(`  ratio                   ${(median(ours) / median(theirs)).toFixed(2)}`);
+  } finally {
+    await registry.stop();
+    rmSync(work, { recursive: true, force: true });
+  }
+};
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) for (const compression of ["gzip", "zstd"] as const) await benchPull(compression);
