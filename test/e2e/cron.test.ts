@@ -1,10 +1,11 @@
 // Staged bursts on a real cluster, by the clock of the containers' own processes: on time, gone without a trace when the tick is not to come,
 // and on time whoever was killed meanwhile.
 import test, { type ExecutionContext } from "ava";
-import { CRON_JOBS, EVENTS, JOBS, PODS } from "../../base/kube/resources.ts";
-import type { CronJob, Event, Job, Pod } from "../../base/kube/types.gen.ts";
+import { CRON_JOBS, DEPLOYMENTS, EVENTS, JOBS, PODS, SCHEDULED_SCALERS } from "../../base/kube/resources.ts";
+import type { CronJob, Event, Job, Pod, ScheduledScaler } from "../../base/kube/types.gen.ts";
 import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
 import { until, useCluster } from "../helpers/cluster.ts";
+import { deployment, isRolledOut } from "../helpers/workloads.ts";
 
 const cluster = useCluster(test, { nodes: 2 });
 const COUNT = 12;
@@ -70,6 +71,24 @@ test.serial("a burst is staged, shown as Staged, and starts at its tick", async 
   t.is(Date.parse(cronJob!.status!.lastScheduleTime!), tickMs);
   const [job] = await cluster().until<Job>(JOBS, ns, ([j]) => j?.status?.startTime !== undefined);
   t.is(Date.parse(job!.status!.startTime!), tickMs, "the Job started at the tick");
+});
+
+test.serial("gantry cron says what is next, and how punctual the last run was", async (t) => {
+  const ran = await cluster().gantry(["cron", "report", "burst", "-n", "burst"]);
+  t.regex(ran.out, new RegExp(`${COUNT}/${COUNT} +\\d+ ms `), ran.err);
+  t.regex((await cluster().gantry(["cron", "ls", "-n", "burst"])).out, /burst +\d+ .* Etc\/UTC +30s +20\d\d-/);
+});
+
+test.serial("a ScheduledScaler scales at its instants", async (t) => {
+  const ns = await cluster().namespace(t, "scaler");
+  await cluster().create(DEPLOYMENTS, ns, deployment("web", 0));
+  // Every ten seconds another size: whichever holds, the other comes.
+  await cluster().create(SCHEDULED_SCALERS, ns, { metadata: { name: "tides" }, spec: { scaleTargetRef: { kind: "Deployment", name: "web" }, timeZone: "Etc/UTC", entries: [{ schedule: "0,20,40 * * * * *", replicas: 2 }, { schedule: "10,30,50 * * * * *", replicas: 1 }] } });
+  for (const size of [1, 2]) await cluster().until(DEPLOYMENTS, ns, ([d]) => d !== undefined && isRolledOut(d, size));
+  const [scaler] = (await cluster().client.list<ScheduledScaler>(SCHEDULED_SCALERS, ns, {})).items;
+  t.like(scaler!.status, { lastReplicas: 2, nextReplicas: 1 });
+  t.is((Date.parse(scaler!.status!.lastChangeTime!) / 1000) % 20, 0);
+  t.regex(await cluster().ok(["get", "scheduledscalers", "-n", ns]), /tides +Deployment\/web +False +2 at \S+Z +1 at \S+Z/);
 });
 
 test.serial("suspended before the tick: no container runs, and nothing tells of it", async (t) => {
