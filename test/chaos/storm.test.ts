@@ -3,25 +3,18 @@
 import test from "ava";
 import { DEPLOYMENTS, NODES, PODS } from "../../base/kube/resources.ts";
 import { until, useCluster } from "../helpers/cluster.ts";
+import { pickFrom, randomFrom } from "../helpers/random.ts";
 import { deployment, isReady, isRolledOut } from "../helpers/workloads.ts";
 
 const SEED = Number(process.env["GANTRY_STORM_SEED"] ?? 20_261_121);
 const FAULTS = 24;
 const cluster = useCluster(test, { env: { GANTRY_HEARTBEAT_PERIOD: "1s", GANTRY_NODE_LEASE: "4s", GANTRY_POD_EVICTION_DELAY: "1s" } });
 
-/** mulberry32: a seed, and the same numbers every time. */
-const randomFrom = (seed: number) => (): number => {
-  seed = (seed + 0x6d2b79f5) | 0;
-  let x = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-  x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-  return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-};
-
 test.serial(`a storm of ${FAULTS} faults (seed ${SEED}): afterwards exactly what was asked for runs, once`, async (t) => {
   t.timeout(240_000);
   const c = cluster();
   const random = randomFrom(SEED);
-  const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)]!;
+  const pick = pickFrom(random);
   const ns = await c.namespace(t, "storm");
   const sizes = new Map<string, number>([["a", 20], ["b", 15], ["c", 5]]);
   for (const [name, replicas] of sizes) await c.create(DEPLOYMENTS, ns, deployment(name, replicas));
