@@ -77,9 +77,17 @@ test.serial(`${OPERATIONS} commands in a seeded order (seed ${SEED}), agents kil
   {
     using commands = new InProcessCommands(c.layout.kubeconfig);
     let begun = 0;
+    let killing = Promise.resolve();
+    const kill = async (): Promise<void> => {
+      const node = pick(c.nodes);
+      c.kill(node, "SIGKILL");
+      await c.gone(node);
+      await c.up();
+    };
     const walk = async (): Promise<void> => {
       while (begun < OPERATIONS) {
         begun++;
+        if (begun % KILL_EVERY === 0 && begun < OPERATIONS) killing = killing.then(kill);
         const name = next();
         const argv = walks[name]!();
         const { code, err } = await commands.call(argv);
@@ -90,18 +98,8 @@ test.serial(`${OPERATIONS} commands in a seeded order (seed ${SEED}), agents kil
         if (FAULT.test(err) || (code !== 0 && name !== "exec" && !EXPECTED.test(err))) faults.push(`${argv.join(" ")}: ${code}: ${err.trim()}`);
       }
     };
-    const killing = (async () => {
-      for (let killed = 0; begun < OPERATIONS;) {
-        await new Promise((wake) => setTimeout(wake, 100));
-        if (begun < (killed + 1) * KILL_EVERY || begun >= OPERATIONS) continue;
-        killed++;
-        const node = pick(c.nodes);
-        c.kill(node, "SIGKILL");
-        await c.gone(node);
-        await c.up();
-      }
-    })();
-    await Promise.all([...Array.from({ length: WALKERS }, walk), killing]);
+    await Promise.all(Array.from({ length: WALKERS }, walk));
+    await killing;
     t.log([...done].map(([name, { ok, refused }]) => `${name} ${ok}+${refused}`).join(", "));
     t.deepEqual(faults, []);
     await c.until(NODES, undefined, (nodes) => nodes.every((n) => n.status?.conditions?.find((x) => x.type === "Ready")?.status === "True"));

@@ -34,7 +34,7 @@ export class InProcessCommands implements Disposable {
         into[key] += typeof chunk === "string" ? chunk : Buffer.from(chunk).toString();
         for (const done of rest as unknown[]) if (typeof done === "function") (done as () => void)();
         return true;
-      }) as typeof stream.write;
+      });
       this.#undo.push(() => void (stream.write = write));
     }
     for (const [name, key] of [["log", "out"], ["error", "err"]] as const) {
