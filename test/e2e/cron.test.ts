@@ -35,6 +35,7 @@ const isStaged = (p: Pod): boolean => p.status?.reason === "Staged";
 
 /** A CronJob whose pods are all staged. */
 const staged = async (t: ExecutionContext, name: string, more: Partial<CronJob["spec"]> = {}): Promise<{ readonly ns: string; readonly tickMs: number }> => {
+  await until(() => cluster().conmons().length === 0, "what the test before left is gone");
   const ns = await cluster().namespace(t, name);
   const tickMs = Math.ceil((Date.now() + LEAD_MS) / 1000) * 1000;
   await cluster().create(CRON_JOBS, ns, burst(name, tickMs, more));
@@ -59,7 +60,7 @@ const onTime = (t: ExecutionContext, ms: readonly number[]): void => {
   t.true(ms.every((at) => at < LATE_MS), `all soon after it: ${Math.max(...ms)}`);
 };
 
-test.serial("a burst is staged, shown as Staged, and starts at its tick", async (t) => {
+test.serial("a burst is staged, shown as Staged, and starts at its tick; gantry cron says how punctual it was, and what is next", async (t) => {
   const { ns, tickMs } = await staged(t, "burst");
   t.regex(await cluster().ok(["get", "pods", "-n", ns]), /burst-\S+ +0\/1 +Staged/);
   t.regex(await cluster().ok(["get", "jobs", "-n", ns]), /Staged/);
@@ -71,12 +72,9 @@ test.serial("a burst is staged, shown as Staged, and starts at its tick", async 
   t.is(Date.parse(cronJob!.status!.lastScheduleTime!), tickMs);
   const [job] = await cluster().until<Job>(JOBS, ns, ([j]) => j?.status?.startTime !== undefined);
   t.is(Date.parse(job!.status!.startTime!), tickMs, "the Job started at the tick");
-});
-
-test.serial("gantry cron says what is next, and how punctual the last run was", async (t) => {
-  const ran = await cluster().gantry(["cron", "report", "burst", "-n", "burst"]);
+  const ran = await cluster().gantry(["cron", "report", "burst", "-n", ns]);
   t.regex(ran.out, new RegExp(`${COUNT}/${COUNT} +\\d+ ms `), ran.err);
-  t.regex((await cluster().gantry(["cron", "ls", "-n", "burst"])).out, /burst +\d+ .* Etc\/UTC +30s +20\d\d-/);
+  t.regex((await cluster().gantry(["cron", "ls", "-n", ns])).out, /burst +\d+ .* Etc\/UTC +30s +20\d\d-/);
 });
 
 test.serial("a ScheduledScaler scales at its instants", async (t) => {

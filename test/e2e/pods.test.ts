@@ -193,7 +193,7 @@ test.serial("volumes of the administrator: bound by class and size, the pod goes
   await c.create(PERSISTENT_VOLUME_CLAIMS, ns, { metadata: { name: "data" }, spec: { storageClassName: "disks", accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } } });
   const p = await started(ns, pod("user", { run: "echo here > /data/x; exec sleep 1000", spec: { volumes: [{ name: "data", persistentVolumeClaim: { claimName: "data" } }] }, container: { volumeMounts: [{ name: "data", mountPath: "/data" }] } }));
   t.is(p.spec!.nodeName, "node-2");
-  t.is(readFileSync(join(path, "x"), "utf8"), "here\n");
+  await until(() => existsSync(join(path, "x")) && readFileSync(join(path, "x"), "utf8") === "here\n", "it writes on its node");
   t.regex(await c.ok(["get", "pv"]), /small +2Gi +RWO +Retain +Bound +disks\/data +disks/);
   t.regex(await c.fails(["patch", "pvc", "-n", ns, "data", "--type=merge", "-p", '{"spec":{"accessModes":["ReadWriteMany"]}}']), /spec: Forbidden: spec is immutable after creation/);
   await c.ok(["delete", "pod,pvc", "-n", ns, "--all", "--now"]);
