@@ -4,9 +4,9 @@ import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { join } from "node:path";
-import type { Readable } from "node:stream";
-import { describeError, GantryError } from "../../base/errors.ts";
+import { GantryError } from "../../base/errors.ts";
 import * as libc from "../linux/libc.ts";
+import { OutputReader } from "../linux/output-reader.ts";
 import { makePipe } from "../linux/spawn.ts";
 import { buildConfig, type Host } from "../runtime/bundle.ts";
 import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
@@ -39,8 +39,6 @@ export interface RunParts {
 }
 
 const HOSTNAME = "buildsandbox";
-/** Silence after the end of the command after which nothing more is expected of what it left in the background. */
-const OUTPUT_GRACE_MS = 200;
 
 const specOf = (options: RunOptions): ContainerSpec => ({
   id: options.id, name: "build", layerDirs: [], args: options.args, env: options.env, cwd: options.cwd, user: options.user, supplementalGroups: [], hostname: HOSTNAME,
@@ -86,10 +84,11 @@ export const runContainer = async (options: RunOptions, parts: RunParts): Promis
     };
     signal.addEventListener("abort", stop, { once: true });
     try {
-      const reading = forward(output, options.onOutput);
+      const decoder = new TextDecoder();
+      const reader = new OutputReader(output, (chunk) => options.onOutput(decoder.decode(chunk, { stream: true })));
       const exitCode = await ended;
-      output.setTimeout(OUTPUT_GRACE_MS, () => output.destroy());
-      await reading;
+      reader.endAfterSilence();
+      await reader.done;
       signal.throwIfAborted();
       const said = readIfThere(logPath);
       if (exitCode !== 0 && said !== "") throw asError(ociMessage(said), options.args[0] ?? "");
@@ -116,14 +115,5 @@ const readIfThere = (path: string): string => {
     return readFileSync(path, "utf8").trim();
   } catch {
     return "";
-  }
-};
-
-const forward = async (from: Readable, to: (text: string) => Promise<void>): Promise<void> => {
-  const decoder = new TextDecoder();
-  try {
-    for await (const chunk of from) await to(decoder.decode(chunk as Buffer, { stream: true }));
-  } catch (error) {
-    if (!["ERR_STREAM_PREMATURE_CLOSE", "ABORT_ERR"].includes((error as NodeJS.ErrnoException).code ?? "") && !(error instanceof GantryError)) throw new GantryError("InternalError", `output of a build step: ${describeError(error)}`, { cause: error });
   }
 };

@@ -4,11 +4,12 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { closeSync, constants, mkdirSync, openSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { join } from "node:path";
-import type { Readable, Writable } from "node:stream";
+import type { Writable } from "node:stream";
 import { ReadStream } from "node:tty";
 import { GantryError } from "../../base/errors.ts";
 import { makeNode } from "../linux/files.ts";
 import * as libc from "../linux/libc.ts";
+import { OutputReader } from "../linux/output-reader.ts";
 import type { OciProcess } from "./bundle.ts";
 import type { ExecOptions } from "./container-runtime.ts";
 import { ociMessage, startFailure, type OciRuntime } from "./oci-runtime.ts";
@@ -16,8 +17,6 @@ import { ociMessage, startFailure, type OciRuntime } from "./oci-runtime.ts";
 /** asm-generic/ioctls.h, the same on every architecture that Node runs on but PowerPC and MIPS. */
 const Ioctl = { unlockPty: 0x40045431, ptyNumber: 0x80045430, setWindowSize: 0x5414 } as const;
 const O_NOCTTY = 0o400;
-/** Silence after the end of a command after which nothing more is expected of its output. */
-const OUTPUT_GRACE_MS = 500;
 
 interface Streams {
   /** What the command gets as 0, 1, 2; closed here after the spawn. */
@@ -110,27 +109,16 @@ const pump = async (child: ChildProcess, streams: Streams, options: ExecOptions,
   })().catch(() => undefined);
   void resizing;
   try {
-    const reading = Promise.all(streams.outputs.map(({ from, to }) => forward(from, to)));
+    const readers = streams.outputs.map(({ from, to }) => new OutputReader(from, to));
     const exitCode = await ended;
-    // What the command left in the background may hold the pipes open for ever: take what is there, then stop.
-    for (const { from } of streams.outputs) from.setTimeout(OUTPUT_GRACE_MS, () => from.destroy());
-    await reading;
+    for (const reader of readers) reader.endAfterSilence();
+    await Promise.all(readers.map((reader) => reader.done));
     return exitCode;
   } finally {
     stopInput.abort();
     options.signal.removeEventListener("abort", abort);
     streams.stdin?.destroy();
     for (const { from } of streams.outputs) from.destroy();
-  }
-};
-
-/** One chunk after another: a slow reader at the far end slows the command down instead of filling our memory. */
-const forward = async (from: Readable, to: (data: Uint8Array) => Promise<void>): Promise<void> => {
-  try {
-    for await (const chunk of from) await to(chunk as Uint8Array);
-  } catch (error) {
-    // EIO: the last process with the terminal has ended. Closing early: nobody wants the rest.
-    if (!["EIO", "ERR_STREAM_PREMATURE_CLOSE", "ABORT_ERR"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
   }
 };
 
