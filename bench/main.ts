@@ -14,6 +14,9 @@ const apart = (script: string): Promise<void> => new Promise((resolve, reject) =
 const HARNESSES: Readonly<Record<string, () => Promise<void>>> = {
   cluster: () => benchCluster({ nodes: Number(process.env["NODES"] ?? 3), replicas: Number(process.env["REPLICAS"] ?? 100), rounds: Number(process.env["ROUNDS"] ?? 5), idleSeconds: Number(process.env["IDLE_SECONDS"] ?? 30) }),
   rollout: () => benchRollout({ nodes: Number(process.env["NODES"] ?? 3), replicas: Number(process.env["REPLICAS"] ?? 100), rounds: Number(process.env["ROUNDS"] ?? 5) }),
+  engine: async () => {
+    for (const part of ["start", "pull", "build"]) await apart(`engine/${part}.ts`);
+  },
   cron: () => apart("cron/main.ts"),
   store: () => apart("store/main.ts"),
 };

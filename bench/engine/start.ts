@@ -1,7 +1,7 @@
 // bench/engine: how long one container takes from the request to its running process, beside the bare OCI runtime and other engines in
 // the same run; and whether a node with 500 containers starts them as fast as the first 100.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, copyFileSync, rmSync } from "node:fs";
+import { globSync, mkdirSync, mkdtempSync, copyFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -77,7 +77,7 @@ const measurePodman = (count: number): number | undefined => {
     execFileSync("tar", ["-cf", join(dir, "image.tar"), "-C", join(dir, "rootfs"), "."]);
     run("import", join(dir, "image.tar"), "localhost/bench:1");
     // Its default limits are above what a machine without CAP_SYS_RESOURCE may set.
-    const start = (): string => run("run", "-d", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "localhost/bench:1", "/bin/sleep", "600");
+    const start = (): string => run("run", "-d", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--cgroup-parent", `/${namespace}`, "localhost/bench:1", "/bin/sleep", "600");
     start(); // the first one sets the network up
     const startedMs = performance.now();
     for (let i = 0; i < count; i++) start();
@@ -92,6 +92,8 @@ const measurePodman = (count: number): number | undefined => {
       // nothing of it ran
     }
     execFileSync("ip", ["netns", "delete", namespace]);
+    // Podman leaves its parent cgroup and one for its conmons in every hierarchy.
+    for (const left of globSync([`/sys/fs/cgroup/{*/,}${namespace}`])) execFileSync("find", [left, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
     rmSync(dir, { recursive: true, force: true });
   }
 };
