@@ -18,6 +18,9 @@ export const MAX_STAGE_AHEAD_MS = 3_600_000;
 /** Epoch ms; 0 when there is no such instant. */
 export const startAtMs = ({ metadata }: Pick<KubeObject, "metadata">): number => Date.parse(metadata.annotations?.[START_AT] ?? "") || 0;
 
+export const startingAt = <T extends Pick<KubeObject, "metadata">>(object: T, atMs: number): T =>
+  ({ ...object, metadata: { ...object.metadata, annotations: { ...object.metadata.annotations, [START_AT]: new Date(atMs).toISOString() } } });
+
 /** It waits for its instant. */
 export const isAhead = (object: Pick<KubeObject, "metadata">, nowMs: number): boolean => startAtMs(object) > nowMs;
 
@@ -61,3 +64,30 @@ export const startedAfterMs = (pod: Pod): number | undefined => {
 };
 
 export const startedAfterText = (afterMs: number, dueMs: number): string => `${afterMs} ms after ${new Date(dueMs).toISOString()}`;
+
+/** On what a ScheduledScaler scales, while a scale-up is ahead: how many pods are made ready beyond `spec.replicas`, for when, and by whom. Its ReplicaSet makes them. */
+export const STAGED_REPLICAS = "gantry.io/staged-replicas";
+
+export interface StagedReplicas {
+  readonly more: number;
+  readonly atMs: number;
+  /** The name of the ScheduledScaler, which takes the annotation away in the write that scales. */
+  readonly by: string;
+}
+
+const STAGED = /^(\d+) more at (\S+) by (\S+)$/;
+
+export const stagedReplicasText = ({ more, atMs, by }: StagedReplicas): string => `${more} more at ${new Date(atMs).toISOString()} by ${by}`;
+
+export const stagedReplicasOf = ({ metadata }: Pick<KubeObject, "metadata">): StagedReplicas | undefined => {
+  const [, more, at, by] = STAGED.exec(metadata.annotations?.[STAGED_REPLICAS] ?? "") ?? [];
+  const atMs = Date.parse(at ?? "");
+  return by === undefined || Number.isNaN(atMs) ? undefined : { more: Number(more), atMs, by };
+};
+
+/** The object with this text as its annotation; undefined takes it away. */
+export const withStagedReplicas = <T extends Pick<KubeObject, "metadata">>(object: T, text: string | undefined): T => {
+  const { [STAGED_REPLICAS]: before, ...others } = object.metadata.annotations ?? {};
+  if (before === text) return object;
+  return { ...object, metadata: { ...object.metadata, annotations: text === undefined ? others : { ...others, [STAGED_REPLICAS]: text } } };
+};

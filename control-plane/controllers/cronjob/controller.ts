@@ -4,35 +4,17 @@ import { newUid } from "../../../base/ids.ts";
 import { CRON_JOBS, JOBS, PODS } from "../../../base/kube/resources.ts";
 import { STAGE_AHEAD, startAtMs } from "../../../base/kube/staging.ts";
 import type { CronJob, CronJobStatus, Job, ObjectReference, Pod } from "../../../base/kube/types.gen.ts";
-import type { Metrics } from "../../../base/metrics.ts";
 import { takesNewObjects } from "../claim.ts";
+import { countNotStaged, notStagedText, TELL_AHEAD_MS } from "../not-staged.ts";
 import { FOREGROUND } from "../garbage-collector/reconcile.ts";
-import { controllerOf, isTerminal, objectKey, sameJson, specChanged, splitKey, timestamp } from "../objects.ts";
+import { controllerOf, isTerminal, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
 import { reconcile, started, tickOf } from "./reconcile.ts";
 
 /** The timer runs on the monotonic clock; re-read at least this often, a step of the wall clock can't make it miss its instant by more. */
 const LONGEST_SLEEP_MS = 60_000;
 
-/** What is not staged this long before its tick is told: time enough to look, and for the last ones to get ready without a word. */
-const TELL_AHEAD_MS = 5000;
-
-/** Why the pods of a Job are not staged; undefined when they are. */
-const lacking = (job: Job, all: readonly Pod[]): string | undefined => {
-  const wanted = Math.min(job.spec?.parallelism ?? 1, job.spec?.completions ?? Infinity);
-  const staged = all.filter((pod) => pod.status?.reason === "Staged").length;
-  if (staged >= wanted) return undefined;
-  const roomless = all.map((pod) => pod.status?.conditions?.find((c) => c.type === "PodScheduled" && c.status === "False")).filter((c) => c !== undefined);
-  const room = roomless.length === 0 ? "" : `, ${roomless.length} of them for want of room: ${roomless[0]!.message ?? ""}`;
-  return `${wanted - staged} of ${wanted} pods are not staged ${TELL_AHEAD_MS / 1000} s before ${timestamp(tickOf(job))}${room}`;
-};
-
-const instruments = new WeakMap<Metrics, ReturnType<Metrics["counter"]>>();
-const notStagedOf = (metrics: Metrics): ReturnType<Metrics["counter"]> => {
-  let made = instruments.get(metrics);
-  if (!made) instruments.set(metrics, (made = metrics.counter("gantry_cron_ticks_not_staged_total", "Ticks of CronJobs for which not all pods were staged five seconds ahead.", [])));
-  return made;
-};
+const lacking = (job: Job, all: readonly Pod[]): string | undefined => notStagedText(all, Math.min(job.spec?.parallelism ?? 1, job.spec?.completions ?? Infinity), tickOf(job));
 
 export const cronJobController = (context: ControllerContext): Controller => {
   const { cache, clock, store } = context;
@@ -117,7 +99,7 @@ export const cronJobController = (context: ControllerContext): Controller => {
           const message = lacking(job, Array.from(pods.byIndex("owner", job.metadata.uid!), (s) => s.object));
           if (message === undefined) continue;
           pass.announce({ regarding: cronJob, type: "Warning", reason: "NotStaged", message });
-          if (context.metrics) notStagedOf(context.metrics).inc();
+          countNotStaged(context.metrics);
         }
       }
       for (const said of plan.say) pass.announce({ regarding: cronJob, ...said });

@@ -2,6 +2,7 @@
 import { isCode } from "../../../base/errors.ts";
 import { newUid } from "../../../base/ids.ts";
 import { DEPLOYMENTS, PODS, REPLICA_SETS } from "../../../base/kube/resources.ts";
+import { STAGED_REPLICAS, withStagedReplicas } from "../../../base/kube/staging.ts";
 import type { Deployment, ReplicaSet } from "../../../base/kube/types.gen.ts";
 import { adoptersOf, applyClaim, candidatesOf, claim, selectorOf, takesNewObjects } from "../claim.ts";
 import { controllerOf, isTerminal, objectKey, sameJson, specChanged, splitKey, withSpec } from "../objects.ts";
@@ -42,7 +43,8 @@ export const deploymentController = (context: ControllerContext): Controller => 
       message: `Scaled ${to > from ? "up" : "down"} replica set ${name} from ${from} to ${to}`,
     });
     await Promise.all(plan.update.map(({ before, after }) => writes.update(REPLICA_SETS, before, (current) => {
-      const annotated = { ...current, metadata: { ...current.metadata, annotations: { ...current.metadata.annotations, ...after.metadata.annotations } } };
+      const merged = { ...current, metadata: { ...current.metadata, annotations: { ...current.metadata.annotations, ...after.metadata.annotations } } };
+      const annotated = withStagedReplicas(merged, after.metadata.annotations?.[STAGED_REPLICAS]);
       return after.spec === before.spec ? annotated : withSpec(annotated, { ...current.spec!, ...pick(after.spec!) });
     })));
     for (const { replicaSet, from, to } of plan.resizes) scaled(replicaSet.metadata.name!, from, to);

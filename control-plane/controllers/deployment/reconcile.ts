@@ -1,4 +1,5 @@
 // What a Deployment's ReplicaSets need now. Pure: (deployment, its ReplicaSets, whether old pods still run, now) -> plan.
+import { STAGED_REPLICAS } from "../../../base/kube/staging.ts";
 import type { Deployment, DeploymentStatus, ReplicaSet } from "../../../base/kube/types.gen.ts";
 import { sameJson, withSpec } from "../objects.ts";
 import { annotationsAt, DESIRED_REPLICAS, MAX_REPLICAS, newReplicaSet, REVISION, revisionOf, sameTemplate } from "./revisions.ts";
@@ -75,15 +76,16 @@ export const reconcile = ({ deployment, replicaSets, oldPodsRun, nowMs, uid }: I
   const resizes: Resize[] = [];
   if (!deleting) {
     for (const rs of replicaSets) {
+      const { [STAGED_REPLICAS]: _, ...others } = rs.metadata.annotations ?? {};
       const to = wanted.get(rs.metadata.uid!) ?? sizeOf(rs);
       const isCurrent = rs === current && !spec.paused;
       const annotations = isCurrent
         ? annotationsAt(deployment, rs, Math.max(revision, revisionOf(rs)), maxReplicas)
         // Also those that keep their size: else the change of spec.replicas would look unhandled for ever.
-        : to > 0 || sizeOf(rs) > 0 ? { ...rs.metadata.annotations, [DESIRED_REPLICAS]: String(bounds.replicas), [MAX_REPLICAS]: String(maxReplicas) } : rs.metadata.annotations;
+        : to > 0 || sizeOf(rs) > 0 ? { ...others, [DESIRED_REPLICAS]: String(bounds.replicas), [MAX_REPLICAS]: String(maxReplicas) } : others;
       const minReady = isCurrent ? (spec.minReadySeconds ?? 0) : (rs.spec?.minReadySeconds ?? 0);
       const resized = to !== sizeOf(rs) || minReady !== (rs.spec?.minReadySeconds ?? 0);
-      if (!resized && sameJson(annotations, rs.metadata.annotations)) continue;
+      if (!resized && sameJson(annotations, rs.metadata.annotations ?? {})) continue;
       const annotated: ReplicaSet = { ...rs, metadata: { ...rs.metadata, annotations } };
       update.push({ before: rs, after: resized ? withSpec(annotated, { ...rs.spec!, replicas: to, ...(minReady > 0 || rs.spec?.minReadySeconds ? { minReadySeconds: minReady } : {}) }) : annotated });
       if (to !== sizeOf(rs)) resizes.push({ replicaSet: rs, from: sizeOf(rs), to });

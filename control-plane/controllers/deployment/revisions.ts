@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { SUFFIX_ALPHABET } from "../../../base/ids.ts";
 import { REPLICA_SETS } from "../../../base/kube/resources.ts";
 import { DEPLOYMENTS } from "../../../base/kube/resources.ts";
+import { STAGED_REPLICAS } from "../../../base/kube/staging.ts";
 import type { Deployment, PodTemplateSpec, ReplicaSet } from "../../../base/kube/types.gen.ts";
 import { canonicalJson, controllerReference, timestamp } from "../objects.ts";
 
@@ -45,8 +46,10 @@ export const annotationsAt = (deployment: Deployment, current: ReplicaSet | unde
   const inherited = Object.entries(deployment.metadata.annotations ?? {}).filter(([key]) => !OWN_ANNOTATIONS.has(key));
   const old = before[REVISION];
   const history = old !== undefined && old !== String(revision) ? [before[REVISION_HISTORY], old].filter((part) => part).join(",") : before[REVISION_HISTORY];
+  // Unlike the others this one goes, too, when the Deployment's goes.
+  const { [STAGED_REPLICAS]: _, ...kept } = before;
   return {
-    ...before, ...Object.fromEntries(inherited), [REVISION]: String(revision), ...(history && { [REVISION_HISTORY]: history }),
+    ...kept, ...Object.fromEntries(inherited), [REVISION]: String(revision), ...(history && { [REVISION_HISTORY]: history }),
     [DESIRED_REPLICAS]: String(deployment.spec?.replicas ?? 1), [MAX_REPLICAS]: String(maxReplicas),
   };
 };

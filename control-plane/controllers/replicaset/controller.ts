@@ -4,6 +4,7 @@ import { describeError } from "../../../base/errors.ts";
 import { nameSuffix, newUid } from "../../../base/ids.ts";
 import { PODS, REPLICA_SETS, REPLICATION_CONTROLLERS } from "../../../base/kube/resources.ts";
 import type { KubeObject, ResourceType } from "../../../base/kube/resources.ts";
+import { STAGED_REPLICAS, startingAt } from "../../../base/kube/staging.ts";
 import type { Pod, ReplicaSet, ReplicaSetStatus, ReplicationController } from "../../../base/kube/types.gen.ts";
 import type { CacheEvent } from "../../state/cache.ts";
 import { inBatches } from "../batch.ts";
@@ -13,6 +14,7 @@ import type { PodIds } from "../new-pod.ts";
 import { controllerOf, isActive, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass, Requeue } from "../reconcile-loop.ts";
 import { reconcile } from "./reconcile.ts";
+import type { Plan } from "./reconcile.ts";
 
 const IDS: PodIds = { uid: newUid, suffix: nameSuffix };
 
@@ -77,8 +79,9 @@ const keeping = <T extends KubeObject>(context: ControllerContext, { name, type:
   };
 
   /** Throws what the first failing create threw, after the others were counted. */
-  const create = async (key: string, replicaSet: ReplicaSet, count: number, { writes, announce }: Pass): Promise<void> => {
-    const made = Array.from({ length: count }, () => newPod(replicaSet.spec!.template!, { type: kind, object: replicaSet }, clock.nowMs(), IDS));
+  const create = async (key: string, replicaSet: ReplicaSet, { create: count, stage }: Plan, { writes, announce }: Pass): Promise<void> => {
+    const one = (): Pod => newPod(replicaSet.spec!.template!, { type: kind, object: replicaSet }, clock.nowMs(), IDS);
+    const made = [...Array.from({ length: count }, one), ...Array.from({ length: stage?.count ?? 0 }, () => startingAt(one(), stage!.atMs))];
     const { done, error, failed } = await inBatches(made, failures.has(key), (pod) => writes.create(PODS, pod));
     for (const pod of done) announce({ regarding: replicaSet, type: "Normal", reason: "SuccessfulCreate", message: `Created pod: ${pod.metadata.name!}` });
     if (failed === 0) {
@@ -96,7 +99,7 @@ const keeping = <T extends KubeObject>(context: ControllerContext, { name, type:
     *watch(queue) {
       yield owners.subscribe(({ stored, previous }) => {
         // Its own status writes come back as events and ask for nothing.
-        if (!previous || specChanged(previous.object, stored.object)) queue.add(objectKey(stored.object));
+        if (!previous || specChanged(previous.object, stored.object) || previous.object.metadata.annotations?.[STAGED_REPLICAS] !== stored.object.metadata.annotations?.[STAGED_REPLICAS]) queue.add(objectKey(stored.object));
       });
       yield pods.subscribe((event) => podChanged(queue, event));
       for (const { object } of owners.list()) queue.add(objectKey(object));
@@ -115,12 +118,12 @@ const keeping = <T extends KubeObject>(context: ControllerContext, { name, type:
       let failure: unknown;
       try {
         if (plan.remove.length > 0) await remove(replicaSet, plan.remove, pass);
-        if (plan.create > 0 && takesNewObjects(cache, replicaSet.metadata.namespace!)) await create(key, replicaSet, plan.create, pass);
+        if ((plan.create > 0 || plan.stage) && takesNewObjects(cache, replicaSet.metadata.namespace!)) await create(key, replicaSet, plan, pass);
       } catch (error) {
         failure = error;
       }
       // After creating or deleting, the pods' own events bring the next pass, whose counts are true.
-      const acted = failure === undefined && plan.create + plan.remove.length > 0;
+      const acted = failure === undefined && plan.create + (plan.stage?.count ?? 0) + plan.remove.length > 0;
       const status = statusOf((failure === undefined ? plan : reconcile(replicaSet, owned, clock.nowMs(), describeError(failure))).status);
       if (!acted && !sameJson(status, replicaSet.status)) await pass.writes.update(kind, object, (current) => ({ ...current, status }));
       if (failure !== undefined) throw failure;

@@ -1,4 +1,5 @@
 import test from "ava";
+import { stagedReplicasText, startingAt, withStagedReplicas } from "../../../base/kube/staging.ts";
 import type { Pod, ReplicaSet } from "../../../base/kube/types.gen.ts";
 import { isActive } from "../objects.ts";
 import { reconcile, victimsFirst } from "./reconcile.ts";
@@ -90,4 +91,19 @@ test("whatever there is, the plan ends at the wanted number and never deletes an
     t.true(plan.remove.every(isActive));
     t.true((plan.status.availableReplicas ?? 0) <= (plan.status.readyReplicas ?? 0) && (plan.status.readyReplicas ?? 0) <= plan.status.replicas);
   }
+});
+
+test("ahead of a scale-up it makes pods that wait, which count from their instant on, whoever writes spec.replicas when", (t) => {
+  const tick = NOW + 30_000;
+  const staging = (set: ReplicaSet, text: string | undefined): ReplicaSet => withStagedReplicas(set, text);
+  const set = staging(replicaSet(1), stagedReplicasText({ more: 2, atMs: tick, by: "tides" }));
+  const one = pod("a", { ready: 100 });
+  const [b, c, other] = [startingAt(pod("b", { phase: "Pending" }), tick), startingAt(pod("c", { phase: "Pending" }), tick), startingAt(pod("d", { phase: "Pending" }), tick + 1000)];
+  t.like(reconcile(set, [one], NOW), { create: 0, stage: { count: 2, atMs: tick }, remove: [], againMs: 30_000 });
+  t.like(reconcile(set, [one, b, other], NOW), { create: 0, stage: { count: 1, atMs: tick }, remove: [other], status: { replicas: 1 } });
+  t.like(reconcile(set, [one, b, c], NOW), { create: 0, stage: undefined, remove: [] });
+  t.like(reconcile(set, [one, b, c], tick), { create: 0, stage: undefined, remove: [], status: { replicas: 3 } });
+  t.like(reconcile(staging(replicaSet(3), undefined), [one, b, c], tick), { create: 0, remove: [], status: { replicas: 3 } });
+  t.like(reconcile(replicaSet(1), [one, b, c], NOW), { create: 0, remove: [b, c] }, "it was called off");
+  t.like(reconcile(set, [b, c], NOW), { create: 1, stage: undefined }, "a staged one is no stand-in for one that is missing now");
 });

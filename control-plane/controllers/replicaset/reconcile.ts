@@ -1,13 +1,16 @@
 // What a ReplicaSet lacks or has too much of, and its status. Pure. Order of victims and status rules: upstream's
 // pkg/controller/controller_utils.go (ActivePodsWithRanks) and pkg/controller/replicaset/replica_set_utils.go.
+import { isAhead, stagedReplicasOf, startAtMs } from "../../../base/kube/staging.ts";
 import type { Pod, ReplicaSet, ReplicaSetCondition, ReplicaSetStatus } from "../../../base/kube/types.gen.ts";
 import { isActive, isReady, readySinceMs, restartsOf, timeMs, timestamp, withCondition } from "../objects.ts";
 
 export interface Plan {
   readonly create: number;
+  /** Pods to make ahead of an instant at which a ScheduledScaler scales up. */
+  readonly stage: { readonly count: number; readonly atMs: number } | undefined;
   readonly remove: readonly Pod[];
   readonly status: ReplicaSetStatus;
-  /** Until a ready pod counts as available (minReadySeconds); undefined when none is waiting for that. */
+  /** Until a ready pod counts as available (minReadySeconds) or staged ones count as replicas; undefined when none is waiting for that. */
   readonly againMs: number | undefined;
 }
 
@@ -42,6 +45,8 @@ export const victimsFirst = (pods: readonly Pod[], related: readonly Pod[] = pod
   return ranks.map(({ pod }) => pod);
 };
 
+const soonest = (waitsMs: readonly number[]): number | undefined => (waitsMs.length === 0 ? undefined : Math.min(...waitsMs));
+
 const failureCondition = (before: readonly ReplicaSetCondition[], failure: string | undefined, nowMs: number): readonly ReplicaSetCondition[] =>
   failure === undefined
     ? before.filter((c) => c.type !== "ReplicaFailure")
@@ -50,8 +55,16 @@ const failureCondition = (before: readonly ReplicaSetCondition[], failure: strin
 /** `pods` are all that the ReplicaSet owns; `failure` is why its last creates failed, if they did; `related` gives all pods of its owner's ReplicaSets. */
 export const reconcile = (replicaSet: ReplicaSet, pods: readonly Pod[], nowMs: number, failure?: string, related: () => readonly Pod[] = () => pods): Plan => {
   const { metadata, spec, status } = replicaSet;
-  const wanted = spec?.replicas ?? 1;
-  const active = pods.filter(isActive);
+  // Pods that wait for their instant are no replicas yet. Past it they are, also before the write that raises spec.replicas.
+  const staged = stagedReplicasOf(replicaSet);
+  const isDue = staged !== undefined && staged.atMs <= nowMs;
+  const wanted = (spec?.replicas ?? 1) + (isDue ? staged.more : 0);
+  const alive = pods.filter(isActive);
+  const ahead = alive.filter((pod) => isAhead(pod, nowMs));
+  const active = ahead.length === 0 ? alive : alive.filter((pod) => !isAhead(pod, nowMs));
+  const awaited = staged && !isDue ? ahead.filter((pod) => startAtMs(pod) === staged.atMs).slice(0, staged.more) : [];
+  const lacking = staged && !isDue ? staged.more - awaited.length : 0;
+  const unawaited = ahead.filter((pod) => !awaited.includes(pod));
   const deleting = metadata.deletionTimestamp !== undefined;
   const templateLabels = Object.entries(spec?.template?.metadata?.labels ?? {});
   const minReadyMs = (spec?.minReadySeconds ?? 0) * 1000;
@@ -61,7 +74,8 @@ export const reconcile = (replicaSet: ReplicaSet, pods: readonly Pod[], nowMs: n
   const pending = waitsMs.filter((ms) => ms > 0);
   return {
     create: deleting ? 0 : Math.min(MAX_CREATES, Math.max(0, wanted - active.length)),
-    remove: deleting || active.length <= wanted ? [] : victimsFirst(active, related().filter(isActive)).slice(0, active.length - wanted),
+    stage: deleting || lacking === 0 ? undefined : { count: Math.min(MAX_CREATES, lacking), atMs: staged!.atMs },
+    remove: deleting ? [] : [...unawaited, ...(active.length <= wanted ? [] : victimsFirst(active, related().filter(isActive)).slice(0, active.length - wanted))],
     status: {
       replicas: active.length,
       fullyLabeledReplicas: active.filter((pod) => templateLabels.every(([k, v]) => pod.metadata.labels?.[k] === v)).length,
@@ -71,6 +85,6 @@ export const reconcile = (replicaSet: ReplicaSet, pods: readonly Pod[], nowMs: n
       observedGeneration: metadata.generation ?? 0,
       ...(conditions.length > 0 && { conditions: [...conditions] }),
     },
-    againMs: pending.length > 0 ? Math.min(...pending) : undefined,
+    againMs: soonest([...pending, ...(staged && !isDue ? [staged.atMs - nowMs] : [])]),
   };
 };

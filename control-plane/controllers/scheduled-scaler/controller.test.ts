@@ -1,7 +1,10 @@
 import test from "ava";
-import { DEPLOYMENTS, SCHEDULED_SCALERS } from "../../../base/kube/resources.ts";
+import { DEPLOYMENTS, PODS, REPLICA_SETS, SCHEDULED_SCALERS } from "../../../base/kube/resources.ts";
 import type { ScheduledScaler, ScheduledScalerEntry } from "../../../base/kube/types.gen.ts";
 import { createBench, deployment, NS, type Bench } from "../testing.ts";
+import { isAhead, STAGED_REPLICAS } from "../../../base/kube/staging.ts";
+import { deploymentController } from "../deployment/controller.ts";
+import { replicaSetController } from "../replicaset/controller.ts";
 import { scheduledScalerController } from "./controller.ts";
 import { coming, holding } from "./reconcile.ts";
 
@@ -71,4 +74,53 @@ test("overlaps: at one instant the last in the list wins; zones are each entry's
   t.is(holding(both, midnight)!.entry.replicas, 2);
   t.is(coming(both, midnight - 1)!.entry.replicas, 2);
   t.is(holding(both, midnight - 1)!.entry.replicas, 3, "23:30 UTC the day before");
+});
+
+test("the pods of a scale-up are made ahead and wait; they become replicas in the write that scales", async (t) => {
+  const bench = await createBench(t, [scheduledScalerController, deploymentController, replicaSetController]);
+  await bench.put(DEPLOYMENTS, deployment("web", 2));
+  await bench.put(SCHEDULED_SCALERS, scaler([{ schedule: "0 6 * * *", replicas: 5 }, { schedule: "0 22 * * *", replicas: 2 }]));
+  await bench.run();
+  await bench.startPods();
+  await bench.run(6 * HOUR - 31_000);
+  t.is(bench.list(PODS).length, 2);
+  await bench.run(1000);
+  const ahead = (): string[] => bench.list(PODS).filter((p) => isAhead(p, bench.clock.nowMs())).map((p) => p.metadata.name!).sort();
+  const staged = ahead();
+  t.is(staged.length, 3);
+  t.is(size(bench), 2);
+  await bench.changeSpec(DEPLOYMENTS, "web", { replicas: 3 });
+  await bench.run(1000);
+  t.is(ahead().length, 2, "one less is missing then");
+  await bench.changeSpec(SCHEDULED_SCALERS, "night", { suspend: true });
+  await bench.run(1000);
+  await bench.endMarkedPods();
+  await bench.run(1000);
+  t.deepEqual(ahead(), [], "called off");
+  t.is(bench.list(PODS).length, 3);
+  await bench.changeSpec(SCHEDULED_SCALERS, "night", { suspend: false });
+  await bench.run(24_000);
+  t.is(ahead().length, 3, "the change of the spec applied what holds: 2");
+  t.regex(bench.events.find((e) => e.reason === "NotStaged")?.message ?? "", /^3 of 3 pods are not staged 5 s before 2026-01-01T06:00:00Z/);
+  const waiting = ahead();
+  await bench.run(5000);
+  t.is(size(bench), 5);
+  t.is(bench.get(DEPLOYMENTS, "web")!.metadata.annotations?.[STAGED_REPLICAS], undefined);
+  t.is(bench.list(REPLICA_SETS)[0]!.metadata.annotations?.[STAGED_REPLICAS], undefined);
+  const alive = bench.list(PODS).filter((p) => !p.metadata.deletionTimestamp).map((p) => p.metadata.name!);
+  t.is(alive.length, 5);
+  t.true(waiting.every((name) => alive.includes(name)), "none was made anew");
+});
+
+test("what a scaler staged goes with it", async (t) => {
+  const bench = await createBench(t, [scheduledScalerController, deploymentController, replicaSetController]);
+  await bench.put(DEPLOYMENTS, deployment("web", 1));
+  await bench.put(SCHEDULED_SCALERS, scaler([{ schedule: "0 6 * * *", replicas: 4 }, { schedule: "0 22 * * *", replicas: 1 }]));
+  await bench.run(6 * HOUR - 10_000);
+  t.is(bench.list(PODS).length, 4);
+  await bench.remove(SCHEDULED_SCALERS, "night");
+  await bench.run(1000);
+  await bench.endMarkedPods();
+  await bench.run(30_000);
+  t.is(bench.list(PODS).length, 1);
 });

@@ -2,6 +2,7 @@
 import { latestAt, nextAfter, parseCron } from "../../../base/cron.ts";
 import { describeError } from "../../../base/errors.ts";
 import type { Condition, ScheduledScaler, ScheduledScalerEntry, ScheduledScalerStatus } from "../../../base/kube/types.gen.ts";
+import { stageAheadMs, type StagedReplicas } from "../../../base/kube/staging.ts";
 import { timeMs, timestamp, withCondition } from "../objects.ts";
 
 export interface Say {
@@ -13,6 +14,8 @@ export interface Say {
 export interface Plan {
   /** The target's new size; undefined: it stays. */
   readonly replicas: number | undefined;
+  /** What is to be made ready beyond that size for the next change. */
+  readonly staged: StagedReplicas | undefined;
   readonly status: ScheduledScalerStatus;
   readonly say: readonly Say[];
   readonly againMs: number | undefined;
@@ -50,7 +53,7 @@ export const reconcile = (scaler: ScheduledScaler, size: number | undefined, now
   const before = scaler.status ?? {};
   const condition = (status: "True" | "False", reason: string, message: string): Condition[] =>
     [...withCondition(before.conditions ?? [], { type: "Scheduled", status, reason, message, observedGeneration: metadata.generation, lastTransitionTime: timestamp(nowMs) })] as Condition[];
-  const rest = { replicas: undefined, say: [], againMs: undefined };
+  const rest = { replicas: undefined, staged: undefined, say: [], againMs: undefined };
   let now: Due | undefined;
   let next: Due | undefined;
   try {
@@ -58,7 +61,13 @@ export const reconcile = (scaler: ScheduledScaler, size: number | undefined, now
   } catch (error) {
     return { ...rest, status: { ...before, conditions: condition("False", "UnparseableSchedule", describeError(error)) } };
   }
-  const againMs = next === undefined ? undefined : next.atMs - nowMs;
+  const aheadMs = stageAheadMs(scaler);
+  // Whichever comes next: the time to stage, or the instant.
+  const againMs = next === undefined ? undefined : next.atMs - aheadMs > nowMs ? next.atMs - aheadMs - nowMs : next.atMs - nowMs;
+  /** Beyond the size that the target has then; nothing for a change to a smaller one. */
+  const staged = (sizeThen: number): StagedReplicas | undefined =>
+    next !== undefined && next.atMs - nowMs <= aheadMs && (next.entry.replicas ?? 0) > sizeThen
+      ? { more: (next.entry.replicas ?? 0) - sizeThen, atMs: next.atMs, by: metadata.name! } : undefined;
   const outlook: ScheduledScalerStatus = {
     ...(before.lastChangeTime !== undefined && { lastChangeTime: before.lastChangeTime, lastReplicas: before.lastReplicas }),
     ...(next && !spec?.suspend && { nextChangeTime: timestamp(next.atMs), nextReplicas: next.entry.replicas ?? 0 }),
@@ -69,14 +78,14 @@ export const reconcile = (scaler: ScheduledScaler, size: number | undefined, now
     const { kind = "", name = "" } = spec?.scaleTargetRef ?? {};
     return { ...rest, againMs, status: { ...outlook, conditions: condition("False", "TargetNotFound", `there is no ${kind} ${JSON.stringify(name)} in namespace ${metadata.namespace ?? ""}`) } };
   }
-  if (!now) return { ...rest, againMs, status: { ...outlook, observedGeneration: metadata.generation, conditions: condition("True", "Waiting", "no entry has been due yet: the target keeps its size") } };
+  if (!now) return { ...rest, againMs, staged: staged(size), status: { ...outlook, observedGeneration: metadata.generation, conditions: condition("True", "Waiting", "no entry has been due yet: the target keeps its size") } };
   // Each change is made once: who scales by hand afterwards keeps that until the next. A clock that was set back repeats nothing.
   const isMade = before.observedGeneration === metadata.generation && timeMs(before.lastChangeTime) >= now.atMs;
-  if (isMade) return { ...rest, againMs, status: { ...outlook, conditions: condition("True", "Holding", `${before.lastReplicas ?? 0} replicas since ${before.lastChangeTime ?? ""}`) } };
+  if (isMade) return { ...rest, againMs, staged: staged(size), status: { ...outlook, conditions: condition("True", "Holding", `${before.lastReplicas ?? 0} replicas since ${before.lastChangeTime ?? ""}`) } };
   const wanted = now.entry.replicas ?? 0;
   const since = timestamp(now.atMs);
   return {
-    againMs, replicas: wanted === size ? undefined : wanted,
+    againMs, replicas: wanted === size ? undefined : wanted, staged: staged(wanted),
     status: { ...outlook, lastChangeTime: since, lastReplicas: wanted, observedGeneration: metadata.generation, conditions: condition("True", "Holding", `${wanted} replicas since ${since}`) },
     say: wanted === size ? [] : [{ type: "Normal", reason: "Rescaled", message: `Scaled ${spec?.scaleTargetRef?.kind ?? ""} ${spec?.scaleTargetRef?.name ?? ""} from ${size} to ${wanted} (${now.entry.schedule ?? ""}, ${zoneOf(scaler, now.entry) ?? "the control plane's time zone"})` }],
   };
