@@ -189,7 +189,7 @@ test("an image goes to every node, chunk by chunk, and each answers for itself",
   t.like(lines.find((l) => l["node"] === "n3"), { error: "not a tar archive" });
   t.deepEqual(lines.at(-1), { summary: { loaded: 2, failed: 1 } });
   t.is((await api.call("POST", "/apis/gantry.io/v1/images?node=n9", { body: "x" })).status, 404);
-  t.is((await api.call("GET", "/apis/gantry.io/v1/images")).status, 405);
+  t.is((await api.call("PUT", "/apis/gantry.io/v1/images", { body: "x" })).status, 405);
 });
 
 test("why a pod runs where it runs", async (t) => {

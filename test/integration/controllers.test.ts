@@ -151,6 +151,7 @@ test.serial("leadership may come back to the same process: its metrics and recor
   const again = unique("again", 5);
   await plane.store.create(keyOf(DEPLOYMENTS, again), again, { writer: "api" });
   await plane.until("5 pods", () => plane.cache.resource(PODS).size === 5);
-  t.regex(await plane.metrics.text(), /gantry_work_queue_sync_seconds_count\{queue="replicaset"\} [1-9]/);
+  // The pods are there before the pass that made them ends.
+  while (!/gantry_work_queue_sync_seconds_count\{queue="replicaset"\} [1-9]/.test(await plane.metrics.text())) await clock.sleep(50);
   t.is(plane.cache.resource(NAMESPACES).size, 4);
 });
