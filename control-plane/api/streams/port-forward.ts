@@ -62,9 +62,6 @@ const forward = async (streams: NodeStreams, { node, podUid }: ForwardTarget, po
   }
 };
 
-const drained = (socket: WebSocket): Promise<void> =>
-  new Promise((resolve, reject) => socket.send(Buffer.alloc(0), { binary: true }, (error) => (error ? reject(error) : resolve())));
-
 /** In the order of calls; resolves at once while not much is unsent. */
 const sent = (socket: WebSocket, message: Buffer): Promise<void> => {
   if (socket.readyState !== socket.OPEN) return Promise.reject(new GantryError("Cancelled", "the client closed the connection"));
@@ -198,10 +195,8 @@ const forwardChannels = async (request: ResourceRequest, streams: NodeStreams, t
     for (const input of inputs) input.end();
   };
   await Promise.race([reading(), Promise.allSettled(connections)]);
-  if (socket.readyState === socket.OPEN) {
-    await drained(socket).catch(() => undefined);
-    socket.close(1000);
-  }
+  // After what is unsent. Never an empty message: client-node reads the channel's number from its first byte.
+  if (socket.readyState === socket.OPEN) socket.close(1000);
 };
 
 export const servePortForward = async (request: ResourceRequest, streams: NodeStreams, upgrade: Upgrade): Promise<void> => {
