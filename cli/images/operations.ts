@@ -28,7 +28,7 @@ export const imagesPath = (below: string, nodes: readonly string[], query: reado
 export const failureText = (failed: readonly Failure[]): string => {
   const byError = new Map<string, string[]>();
   for (const { node, error } of failed) byError.set(error, [...(byError.get(error) ?? []), node]);
-  const texts = [...byError].map(([error, nodes]) => `${nodes.join(", ")}: ${error}`);
+  const texts = [...byError].map(([error, nodes]) => `${nodes.sort().join(", ")}: ${error}`);
   return texts.length === 1 ? texts[0]! : `\n  ${texts.join("\n  ")}`;
 };
 

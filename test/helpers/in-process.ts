@@ -21,11 +21,16 @@ const printed = new AsyncLocalStorage<Printed>();
 
 /** Takes over this process's output until disposed; what is printed outside of calls goes its usual way. */
 export class InProcessCommands implements Disposable {
-  readonly #kubeconfig: string;
   readonly #undo: (() => void)[] = [];
 
   constructor(kubeconfig: string) {
-    this.#kubeconfig = kubeconfig;
+    // The flag's place differs between commands and families of them.
+    const before = process.env["KUBECONFIG"];
+    process.env["KUBECONFIG"] = kubeconfig;
+    this.#undo.push(() => {
+      if (before === undefined) delete process.env["KUBECONFIG"];
+      else process.env["KUBECONFIG"] = before;
+    });
     for (const [stream, key] of [[process.stdout, "out"], [process.stderr, "err"]] as const) {
       const write = stream.write.bind(stream);
       stream.write = ((chunk: string | Uint8Array, ...rest: never[]): boolean => {
@@ -56,7 +61,7 @@ export class InProcessCommands implements Disposable {
         const found = findCommand(COMMANDS, FAMILIES, argv);
         if ("familyName" in found) throw new Error(`${argv.join(" ")} is no command`);
         const { command, args, family } = found;
-        const parsed = parseOptions(command.options, { argv: [`--kubeconfig=${this.#kubeconfig}`, ...args], ...(command.stopAtPositional === undefined ? {} : { stopAtPositional: command.stopAtPositional }) });
+        const parsed = parseOptions(command.options, { argv: args, ...(command.stopAtPositional === undefined ? {} : { stopAtPositional: command.stopAtPositional }) });
         return { code: await command.run({ ...parsed, family }), ...into };
       } catch (error) {
         into.err += `gantry: ${describeError(error)}${error instanceof TypeError || error instanceof RangeError ? `\n${error.stack ?? ""}` : ""}\n`;
