@@ -22,11 +22,12 @@ import { isErrno } from "../linux/libc.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
-import { buildConfig, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
+import { buildConfig, MASKED_PATHS, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
 import type { ContainerExit, ContainerPhase, ContainerRoot, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
+import { checkCage, checkExecDirectory } from "./check-cage.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
 import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
@@ -163,7 +164,10 @@ export class ConmonRuntime implements ContainerRuntime {
     try {
       const config = this.#makeBundle(spec);
       const bundle = this.#bundle(spec.id);
-      const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, this.#ociOf(spec.handler));
+      const oci = this.#ociOf(spec.handler);
+      const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, oci);
+      // Others may be virtual machines, whose process here shows nothing of what is inside.
+      if (oci.name === "crun" || oci.name === "runc") checkCage(pid, spec.privileged ? [] : MASKED_PATHS);
       this.#keepFilter(spec);
       const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}), ...(spec.handler ? { handler: spec.handler } : {}) };
       writeFileSync(join(bundle, "container.json"), JSON.stringify(saved));
@@ -257,6 +261,7 @@ export class ConmonRuntime implements ContainerRuntime {
       ...container.process, env: [...container.process.env.filter((e) => !replaced.has(e.split("=")[0])), ...env],
       ...(user === "" ? {} : { user: resolveUserIn(join(this.#bundle(id), "rootfs"), user, []) }), ...(cwd === "" ? {} : { cwd }),
     };
+    checkExecDirectory(container.pid, process.cwd);
     return execInContainer(this.#ociOf(container.handler), { id, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
   }
 
