@@ -13,7 +13,7 @@ import { LineSplitter, parseLine, renderLine } from "../logs/cri-line.ts";
 import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
 import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { ContainerRuntime, RuntimeMount } from "../runtime/container-runtime.ts";
-import { withSubPath, type VolumeService } from "../volumes/volume-service.ts";
+import type { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
 import { buildContainerSpec, limitsOf, nodeField } from "./container-spec.ts";
 import { buildEnvironment, expand } from "./environment.ts";
@@ -196,13 +196,13 @@ export class ContainerSteps {
     if (container.mounts.length === 0) return mounts;
     const facts = sandboxes.facts(pod, ip);
     const paths = volumes.prepare(pod, (path) => nodeField(path, facts));
-    for (const mount of container.mounts) {
+    for (const [i, mount] of container.mounts.entries()) {
       const volume = paths.get(mount.volume);
       if (volume === undefined) throw new GantryError("Invalid", `volumeMounts: the pod has no volume ${JSON.stringify(mount.volume)}`);
       const options = [mount.readOnly ? "ro" : "rw", PROPAGATION[mount.propagation] ?? "rprivate"];
       const destination = mount.path.startsWith("/") ? mount.path : `/${mount.path}`;
-      const add = (source: string): void => void mounts.push({ source, destination, type: "bind", options });
-      withSubPath(volume, mount.subPathExpr === "" ? mount.subPath : subPathOf(mount.subPathExpr, container, facts), add);
+      const subPath = mount.subPathExpr === "" ? mount.subPath : subPathOf(mount.subPathExpr, container, facts);
+      mounts.push({ source: subPath === "" ? volume : volumes.pinSubPath(pod.uid, `${container.name}-${i}`, volume, subPath), destination, type: "bind", options });
     }
     // The container's own mounts win over what it would get without asking.
     const wanted = new Set(container.mounts.map((m) => (m.path.startsWith("/") ? m.path : `/${m.path}`)));
@@ -260,7 +260,7 @@ export class ContainerSteps {
   }
 }
 
-/** A variable that is not there would mount another directory than meant: said instead. withSubPath confines what comes out. */
+/** A variable that is not there would mount another directory than meant: said instead. What comes out is confined. */
 const subPathOf = (expression: string, container: Container, facts: Parameters<typeof nodeField>[1]): string => {
   const env = buildEnvironment(container.env, (path) => nodeField(path, facts));
   const missing = [...expression.matchAll(/\$(?:\$|\(([^()]*)\))/g)].map(([, name]) => name).find((name) => name !== undefined && !env.has(name));

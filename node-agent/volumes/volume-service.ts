@@ -1,14 +1,14 @@
 // A pod's volumes on the node: folders, tmpfs mounts, host paths and sets of files, below ROOT/<pod uid>/volumes/<name>. Owns that
 // folder and LOCAL/<id> of named local volumes, which outlive pods. Every operation is idempotent: it is called again after a crash.
-import { chmodSync, chownSync, closeSync, constants, existsSync, mkdirSync, openSync, readlinkSync, statSync } from "node:fs";
+import { chmodSync, chownSync, closeSync, constants, existsSync, mkdirSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
 import type { Assignment } from "../pods/assignment.ts";
 import type { HostPath, Volume } from "../../proto/gen/gantry/v1/agent.ts";
 import { O_PATH, Resolve, openConfined } from "../linux/files.ts";
 import { close, isErrno } from "../linux/libc.ts";
-import { ensureTmpfs, mountTmpfs, readMounts, unmountAllBelow } from "../linux/mount.ts";
+import { bindMount, ensureTmpfs, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { writeAtomically } from "./atomic-files.ts";
 
 export interface VolumeServiceOptions {
@@ -77,6 +77,25 @@ export class VolumeService {
     }
   }
 
+  /**
+   * What to mount for a subPath: a bind mount of the agent's own, made from the descriptor. Were it the path, who can write to the volume could put a link to
+   * the host's root in its place before the runtime mounts it (CVE-2021-25741). `name` is the mount's within the pod; it replaces an earlier one.
+   */
+  pinSubPath(podUid: string, name: string, volume: string, subPath: string): string {
+    const pin = join(this.#podDir(podUid), ".subpaths", name);
+    return withSubPath(volume, subPath, (path) => {
+      unmount(pin, { detach: true });
+      rmSync(pin, { recursive: true, force: true });
+      if (statSync(path).isDirectory()) mkdirSync(pin, { recursive: true, mode: 0o755 });
+      else {
+        mkdirSync(dirname(pin), { recursive: true, mode: 0o755 });
+        writeFileSync(pin, "");
+      }
+      bindMount(path, pin, { recursive: true, propagation: "private" });
+      return pin;
+    });
+  }
+
   /** Unmounts and deletes what belongs to the pod; host paths and named volumes stay. Idempotent. */
   async remove(podUid: string): Promise<void> {
     const dir = this.#podDir(podUid);
@@ -128,17 +147,16 @@ const prepareHostPath = (name: string, { path, type }: HostPath): string => {
 };
 
 /**
- * The path of a subPath inside a volume, made if it is missing. No symlink in the volume can lead out: the kernel resolves it confined
- * (openat2, RESOLVE_IN_ROOT), the class of CVE-2021-30465. The caller mounts the returned /proc/self/fd path before it closes the descriptor.
+ * A subPath inside a volume, made if it is missing. No symlink in the volume can lead out: the kernel resolves it confined (openat2, RESOLVE_IN_ROOT).
+ * `path` (/proc/self/fd/N) names what was found, whatever becomes of its name meanwhile; it holds until `use` returns.
  */
 export const withSubPath = <T>(volume: string, subPath: string, use: (path: string) => T): T => {
-  if (subPath === "") return use(volume);
   if (subPath.startsWith("/") || subPath.split("/").includes("..")) throw new GantryError("Invalid", `subPath ${JSON.stringify(subPath)}: a relative path without ".." is needed`);
   const root = openSync(volume, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const fd = openOrMake(root, subPath);
     try {
-      return use(readlinkSync(`/proc/self/fd/${fd}`));
+      return use(`/proc/self/fd/${fd}`);
     } finally {
       close(fd);
     }

@@ -1,12 +1,14 @@
 // The known ways out of a container, tried through this engine on both runtimes: whatever a runtime of this machine's age lets through, the
 // engine has to catch. Each attack is as its advisory describes it, on a stand-in for the host's file.
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
-import { readMounts } from "../../node-agent/linux/mount.ts";
+import { readMounts, unmountAllBelow } from "../../node-agent/linux/mount.ts";
 import type { ContainerSpec, RuntimeMount } from "../../node-agent/runtime/container-runtime.ts";
 import { findCommand } from "../../node-agent/runtime/oci-runtime.ts";
+import { VolumeService } from "../../node-agent/volumes/volume-service.ts";
 import { execute, exitOf, FOR_EVER } from "../../node-agent/runtime/runtime-contract.ts";
 import { makeRootfs, openMachine, start, type Machine } from "../helpers/runtime-machine.ts";
 
@@ -146,3 +148,25 @@ const withApplet = (machine: Machine, applet: string): string => {
   if (!statSync(join(own, "bin", applet)).isFile()) throw new Error(`busybox has no ${applet}`);
   return own;
 };
+
+// A subPath of a shared volume becomes a link between the look and the mount. What is mounted is what was found, by its descriptor.
+test.serial("CVE-2021-25741: a subPath that is swapped for a link after it was found", (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "gantry-subpath-"));
+  t.teardown(() => {
+    unmountAllBelow(directory);
+    rmSync(directory, { recursive: true, force: true });
+  });
+  const [volume, host] = [join(directory, "volume"), join(directory, "host")];
+  for (const path of [join(volume, "sub"), host]) mkdirSync(path, { recursive: true });
+  writeFileSync(join(host, "secret"), "secret\n");
+  writeFileSync(join(volume, "sub/own"), "own\n");
+  writeFileSync(join(volume, "file"), "own\n");
+  const volumes = new VolumeService({ root: join(directory, "pods"), localRoot: join(directory, "local") });
+  const [folder, file] = [volumes.pinSubPath("pod", "main-0", volume, "sub"), volumes.pinSubPath("pod", "main-1", volume, "file")];
+  renameSync(join(volume, "sub"), join(volume, "was"));
+  symlinkSync(host, join(volume, "sub"));
+  rmSync(join(volume, "file"));
+  symlinkSync(join(host, "secret"), join(volume, "file"));
+  t.deepEqual([readdirSync(folder), readFileSync(file, "utf8")], [["own"], "own\n"]);
+  t.throws(() => volumes.pinSubPath("pod", "main-0", volume, "sub/own"), { message: /is a symlink to something that the volume doesn't hold/ });
+});
