@@ -18,6 +18,7 @@ const HARNESSES: Readonly<Record<string, () => Promise<void>>> = {
     for (const part of ["start", "pull", "build"]) await apart(`engine/${part}.ts`);
   },
   cron: () => apart("cron/main.ts"),
+  scheduler: () => apart("scheduler/main.ts"),
   store: () => apart("store/main.ts"),
 };
 

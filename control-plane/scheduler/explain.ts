@@ -1,20 +1,27 @@
 // Says why a pod can or can't be placed, with the very filters that decide. Pure over a node table; createExplainer builds one from
 // the cache on demand, so that a replica that doesn't lead can answer too.
 import { GantryError } from "../../base/errors.ts";
-import { NODES, PODS } from "../../base/kube/resources.ts";
+import { fromLabelSelector, selectorMatches } from "../../base/kube/labels.ts";
+import { NAMESPACES, NODES, PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { WatchCache } from "../state/cache.ts";
 import type { Explanation, NodeGroup, PodExplainer } from "../state/explain.ts";
-import { failures, type Failure } from "./filters.ts";
+import { failures, isDomain, type Failure } from "./filters.ts";
 import { NodeTable } from "./node-table.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
+import { topologyCheck, type NamespaceLookup } from "./topology.ts";
 import { volumeNeeds } from "./volume-needs.ts";
 
 export const isTerminal = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 
+export const namespaceLookup = (cache: WatchCache): NamespaceLookup => (selector) => {
+  const requirements = fromLabelSelector(selector);
+  return Array.from(cache.resource(NAMESPACES).list(), (s) => s.object).filter((n) => selectorMatches(requirements, n.metadata.labels)).map((n) => n.metadata.name!);
+};
+
 /** A table of everything that the cache shows. */
 export const buildNodeTable = (cache: WatchCache): NodeTable => {
-  const table = new NodeTable();
+  const table = new NodeTable(namespaceLookup(cache));
   for (const { object } of cache.resource(NODES).list()) table.setNode(object);
   for (const { object } of cache.resource(PODS).list()) if (object.spec?.nodeName && !isTerminal(object)) table.place(object, object.spec.nodeName);
   return table;
@@ -27,13 +34,16 @@ export interface ClassExplanation {
   readonly suggestion: string | undefined;
 }
 
-export const explainClass = (pod: PodClass, table: NodeTable): ClassExplanation => {
+/** For `pod`, which is of the class. */
+export const explainClass = (pod: Pod, podClass: PodClass, table: NodeTable): ClassExplanation => {
+  const topology = topologyCheck(pod, podClass, table, isDomain(podClass, table));
   const fitting: string[] = [];
   const groups = new Map<string, { nodes: string[]; failed: readonly Failure[] }>();
   const counts = new Map<string, number>();
   let nearest: { node: string; failed: readonly Failure[]; distance: number } | undefined;
   for (const row of table.rows()) {
-    const failed = failures(pod, table, row);
+    const broken = topology?.failure(row);
+    const failed = [...failures(podClass, table, row), ...(broken ? [broken] : [])];
     const name = table.nodeName(row);
     if (failed.length === 0) {
       fitting.push(name);
@@ -65,7 +75,7 @@ export const createExplainer = (cache: WatchCache): PodExplainer => ({
     // For a pod that is placed the question is where else it would fit: its own room must not count against it.
     table.remove(pod.metadata.uid!);
     const { nodeName: bound, ...spec } = pod.spec!;
-    return { pod: `${namespace}/${name}`, nodeName: bound, ...explainClass(classOf({ ...pod, spec: bound && isScheduled(pod) ? spec : pod.spec! }, volumeNeeds(pod, cache)), table) };
+    return { pod: `${namespace}/${name}`, nodeName: bound, ...explainClass(pod, classOf({ ...pod, spec: bound && isScheduled(pod) ? spec : pod.spec! }, volumeNeeds(pod, cache), namespaceLookup(cache)), table) };
   },
 });
 

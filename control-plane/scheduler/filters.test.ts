@@ -65,7 +65,7 @@ test("a host port is taken once, per protocol and address", (t) => {
 
 test("an explanation groups nodes that fail alike and names the smallest change", (t) => {
   const table = tableOf(aNode("a", { cpu: "2" }), aNode("b", { cpu: "2" }), aNode("c", { cpu: "3" }), aNode("d", { cpu: "8", unschedulable: true }));
-  const explained = explainClass(classOf(aPod("p", { cpu: "4" })), table);
+  const explained = explainClass(aPod("p", { cpu: "4" }), classOf(aPod("p", { cpu: "4" })), table);
   t.is(explained.summary, "0/4 nodes are available: 1 node(s) were unschedulable, 3 Insufficient cpu.");
   t.deepEqual(explained.groups[0]!.nodes, ["a", "b"]);
   t.is(explained.suggestion, "to fit on node c: request at most 3 of cpu (now 4)");

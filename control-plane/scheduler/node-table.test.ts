@@ -28,7 +28,8 @@ for (const seed of [1, 2, 3, 4, 5]) {
     const table = new NodeTable();
     const nodes = new Map<string, Node>();
     const pods = new Map<string, { pod: Pod; node: string }>();
-    const probe = classOf(aPod("probe", { cpu: "500m", owner: "o0" }));
+    const probePod = aPod("probe", { cpu: "500m", owner: "o0" });
+    const probe = classOf(probePod);
     const placer = new ClassPlacer(probe, table);
     for (let step = 0; step < 400; step++) {
       const name = `n${Math.floor(random() * 6)}`;
@@ -54,7 +55,7 @@ for (const seed of [1, 2, 3, 4, 5]) {
       }
       if (step % 7 === 0) {
         const best = Math.max(...[...table.rows()].filter((r) => fits(probe, table, r)).map((r) => score(probe, table, r)), -Infinity);
-        const chosen = placer.choose();
+        const chosen = placer.choose(probePod);
         t.is(chosen === undefined ? -Infinity : score(probe, table, chosen), best);
       }
     }
@@ -76,7 +77,7 @@ test("replicas of one owner are spread evenly over equal nodes", (t) => {
   const table = new NodeTable();
   for (const name of ["a", "b", "c"]) table.setNode(aNode(name, { cpu: "32", memory: "64Gi", pods: "200" }));
   const placer = new ClassPlacer(classOf(aPod("x", { cpu: "10m", owner: "o" })), table);
-  for (let i = 0; i < 99; i++) table.place(aPod(`p${i}`, { cpu: "10m", owner: "o" }), table.nodeName(placer.choose()!));
+  for (let i = 0; i < 99; i++) table.place(aPod(`p${i}`, { cpu: "10m", owner: "o" }), table.nodeName(placer.choose(aPod("x"))!));
   t.deepEqual(["a", "b", "c"].map((n) => table.ownerCount(table.rowOf(n)!, "o")), [33, 33, 33]);
 });
 
@@ -84,5 +85,5 @@ test("a node that has the image is preferred among equals", (t) => {
   const table = new NodeTable();
   table.setNode(aNode("a"));
   table.setNode(aNode("b", { images: [{ names: ["i"], sizeBytes: 2 ** 30 }] }));
-  t.is(table.nodeName(new ClassPlacer(classOf(aPod("p")), table).choose()!), "b");
+  t.is(table.nodeName(new ClassPlacer(classOf(aPod("p")), table).choose(aPod("p"))!), "b");
 });

@@ -4,6 +4,7 @@
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { parseAmounts, placedRequests, type Amounts } from "../../base/kube/pod-requests.ts";
 import { controllerOf, hostPortsOf, type HostPort } from "./pod-class.ts";
+import { isInGroup, repelsOf, type NamespaceLookup, type PodGroup, type TopologyTerm } from "./topology.ts";
 
 /** A growing column of numbers, 0 where never set. */
 class Column {
@@ -27,7 +28,19 @@ class Column {
   }
 }
 
+/** How many pods of something the rows have; rows without are absent. */
+type RowCounts = Map<number, number>;
+
+const addTo = (counts: RowCounts, row: number, delta: number): void => {
+  const count = (counts.get(row) ?? 0) + delta;
+  if (count > 0) counts.set(row, count);
+  else counts.delete(row);
+};
+
 interface Placement {
+  readonly pod: Pod;
+  /** Its required anti-affinity, which holds for pods that come later too. */
+  readonly repels: readonly TopologyTerm[];
   readonly row: number;
   /** Of all that its requests depend on. */
   readonly version: string;
@@ -36,10 +49,10 @@ interface Placement {
   readonly owner: string;
 }
 
-/** Requests change only by a resize: in the spec, or in what the node says that it has set aside. */
+/** Requests change only by a resize: in the spec, or in what the node says that it has set aside. Labels decide whose rules it falls under. */
 const versionOf = ({ metadata, status }: Pod): string => {
   const resized = status?.containerStatuses?.some((c) => c.allocatedResources) ? JSON.stringify([...(status.containerStatuses ?? []), ...(status.initContainerStatuses ?? [])].map((c) => [c.allocatedResources, c.resources?.requests])) : "";
-  return `${metadata.generation ?? 0} ${resized}`;
+  return `${metadata.generation ?? 0} ${metadata.deletionTimestamp === undefined ? "" : "ends"} ${metadata.labels ? JSON.stringify(metadata.labels) : ""} ${resized}`;
 };
 
 export class NodeTable {
@@ -58,6 +71,44 @@ export class NodeTable {
   /** Rows in the order of their changes; a reader remembers how far it has read. See changesSince. */
   #changes: number[] = [];
   #changesBase = 0;
+  #shape = 0;
+  readonly #groups = new Map<string, { readonly group: PodGroup; readonly rows: RowCounts }>();
+  readonly #repellers = new Map<string, { readonly term: TopologyTerm; readonly rows: RowCounts }>();
+  readonly #namespaces: NamespaceLookup;
+
+  constructor(namespaces: NamespaceLookup = () => []) {
+    this.#namespaces = namespaces;
+  }
+
+  /** Changes when nodes come or go, or their labels, taints or readiness do. */
+  get shape(): number {
+    return this.#shape;
+  }
+
+  /** Pods of the group by row. Counted once, then kept up to date until it is dropped. */
+  countsOf(group: PodGroup): ReadonlyMap<number, number> {
+    let counted = this.#groups.get(group.key);
+    if (!counted) {
+      counted = { group, rows: new Map() };
+      for (const { pod, row } of this.#placements.values()) if (isInGroup(group, pod)) addTo(counted.rows, row, 1);
+      this.#groups.set(group.key, counted);
+    }
+    return counted.rows;
+  }
+
+  /** Stops counting groups that nobody waits to ask about. */
+  dropGroups(isWanted: (key: string) => boolean): void {
+    for (const key of this.#groups.keys()) if (!isWanted(key)) this.#groups.delete(key);
+  }
+
+  /** Distinct terms of required anti-affinity of the pods that are placed, with the rows that have such pods. */
+  repellers(): Iterable<{ readonly term: TopologyTerm; readonly rows: ReadonlyMap<number, number> }> {
+    return this.#repellers.values();
+  }
+
+  get repellerCount(): number {
+    return this.#repellers.size;
+  }
 
   /** Rows that hold a node, in no particular order. */
   *rows(): Iterable<number> {
@@ -127,6 +178,7 @@ export class NodeTable {
     const previous = this.#nodes[row];
     this.#nodes[row] = node;
     this.#fill(row, previous, node);
+    if (!previous || shapeOf(previous) !== shapeOf(node)) this.#shape++;
     this.#touch(row);
     const waiting = this.#homeless.get(name);
     this.#homeless.delete(name);
@@ -147,6 +199,7 @@ export class NodeTable {
     if (row === undefined) return;
     this.#rows.delete(name);
     this.#nodes[row] = undefined;
+    this.#shape++;
     for (const [uid, placement] of this.#placements) if (placement.row === row) this.remove(uid);
     for (const column of this.#allocatable.values()) column.set(row, 0);
     this.#free.push(row);
@@ -171,7 +224,7 @@ export class NodeTable {
     const version = versionOf(pod);
     if (before?.row === row && before.version === version) return;
     if (before) this.remove(uid);
-    const placement: Placement = { row, version, requests: { ...placedRequests(pod), pods: 1 }, hostPorts: hostPortsOf(pod), owner: controllerOf(pod)?.uid ?? "" };
+    const placement: Placement = { pod, repels: repelsOf(pod, this.#namespaces), row, version, requests: { ...placedRequests(pod), pods: 1 }, hostPorts: hostPortsOf(pod), owner: controllerOf(pod)?.uid ?? "" };
     this.#placements.set(uid, placement);
     this.#count(placement, 1);
   }
@@ -184,7 +237,9 @@ export class NodeTable {
     this.#count(placement, -1);
   }
 
-  #count({ row, requests, hostPorts, owner }: Placement, sign: 1 | -1): void {
+  #count({ pod, repels, row, requests, hostPorts, owner }: Placement, sign: 1 | -1): void {
+    for (const { group, rows } of this.#groups.values()) if (isInGroup(group, pod)) addTo(rows, row, sign);
+    for (const term of repels) this.#repel(term, row, sign);
     for (const [resource, amount] of Object.entries(requests)) column(this.#requested, resource).add(row, sign * amount);
     for (const port of hostPorts) {
       if (sign === 1) this.#hostPorts[row]!.push(port);
@@ -192,13 +247,19 @@ export class NodeTable {
     }
     if (owner !== "") {
       const counts = this.#owners.get(owner) ?? new Map<number, number>();
-      const count = (counts.get(row) ?? 0) + sign;
-      if (count > 0) counts.set(row, count);
-      else counts.delete(row);
+      addTo(counts, row, sign);
       if (counts.size > 0) this.#owners.set(owner, counts);
       else this.#owners.delete(owner);
     }
     this.#touch(row);
+  }
+
+  #repel(term: TopologyTerm, row: number, sign: 1 | -1): void {
+    const key = `${term.topologyKey} ${term.group.key}`;
+    const repeller = this.#repellers.get(key) ?? { term, rows: new Map<number, number>() };
+    addTo(repeller.rows, row, sign);
+    if (repeller.rows.size > 0) this.#repellers.set(key, repeller);
+    else this.#repellers.delete(key);
   }
 
   #touch(row: number): void {
@@ -211,6 +272,10 @@ export class NodeTable {
     }
   }
 }
+
+/** What decides whether a node is a place for a pod at all. */
+const shapeOf = ({ metadata, spec, status }: Node): string =>
+  JSON.stringify([metadata.labels, spec?.taints, spec?.unschedulable, status?.conditions?.find((c) => c.type === "Ready")?.status]);
 
 const column = (columns: Map<string, Column>, resource: string): Column => {
   const found = columns.get(resource);

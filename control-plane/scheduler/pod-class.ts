@@ -2,6 +2,7 @@
 // computed once for all of them. Pure.
 import type { ResourceName } from "../../base/kube/resources.ts";
 import type { NodeAffinity, NodeSelectorTerm, Pod, PreferredSchedulingTerm, Toleration } from "../../base/kube/types.gen.ts";
+import { topologyNeeds, type NamespaceLookup, type TopologyNeeds } from "./topology.ts";
 import type { VolumeNeeds } from "./volume-needs.ts";
 import { qosClassOf } from "../../base/kube/qos-class.ts";
 import { podRequests, type Amounts } from "../../base/kube/pod-requests.ts";
@@ -30,6 +31,8 @@ export interface PodClass {
   readonly priority: number;
   /** Absent: it has no claims. */
   readonly volumes: VolumeNeeds | undefined;
+  /** Absent: where other pods are doesn't matter to it. */
+  readonly topology: TopologyNeeds | undefined;
   /** Of the QoS class BestEffort. */
   readonly bestEffort: boolean;
 }
@@ -44,7 +47,7 @@ export const hostPortsOf = (pod: Pod): readonly HostPort[] =>
   (pod.spec?.containers ?? []).flatMap((c) => (c.ports ?? []).flatMap((p) =>
     p.hostPort ? [{ port: p.hostPort, protocol: p.protocol ?? "TCP", ip: p.hostIP ?? "" }] : []));
 
-export const classOf = (pod: Pod, volumes?: VolumeNeeds): PodClass => {
+export const classOf = (pod: Pod, volumes?: VolumeNeeds, namespaces: NamespaceLookup = () => []): PodClass => {
   const spec = pod.spec!;
   const requests = podRequests(spec);
   const affinity: NodeAffinity | undefined = spec.affinity?.nodeAffinity;
@@ -62,6 +65,7 @@ export const classOf = (pod: Pod, volumes?: VolumeNeeds): PodClass => {
     owner: controllerOf(pod)?.uid ?? "",
     priority: spec.priority ?? 0,
     volumes,
+    topology: topologyNeeds(pod, namespaces),
     bestEffort: qosClassOf(spec) === "BestEffort",
   };
   return { key: JSON.stringify(body), ...body };

@@ -127,3 +127,28 @@ test("staged pods give way neither to others that are staged, nor to less import
   await clock.advance(1000);
   t.true([...cache.resource(PODS).list()].every((s) => s.object.metadata.deletionTimestamp === undefined));
 });
+
+test("a pod waits for the one that it wants to be near to, and is bound when that is", async (t) => {
+  const { addNode, addPod, pod, clock } = await setup(t);
+  for (const name of ["a", "b"]) await addNode(aNode(name));
+  const term = { topologyKey: "kubernetes.io/hostname", labelSelector: { matchLabels: { app: "db" } } };
+  await addPod(aPod("web", { spec: { affinity: { podAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [term] } } } }));
+  await clock.advance(1000);
+  t.regex(pod("web").status!.conditions!.find((c) => c.type === "PodScheduled")!.message!, /^0\/2 nodes are available: 2 node\(s\) didn't match pod affinity rules\./);
+  await addPod(aPod("db", { labels: { app: "db" }, spec: { nodeName: undefined, nodeSelector: { "kubernetes.io/hostname": "b" } } }));
+  await clock.advance(1000);
+  t.is(pod("db").spec!.nodeName, "b");
+  t.is(pod("web").spec!.nodeName, "b");
+});
+
+test("one a node, though a class of pods alike differs in labels; those that repel count from the moment they are placed", async (t) => {
+  const { addNode, addPod, pod, clock } = await setup(t);
+  for (const name of ["a", "b"]) await addNode(aNode(name));
+  const apart = { spec: { affinity: { podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: "kubernetes.io/hostname", labelSelector: { matchLabels: { app: "web" } } }] } } }, labels: { app: "web" } };
+  await Promise.all([addPod(aPod("w0", apart)), addPod(aPod("w1", apart)), addPod(aPod("w2", apart)), addPod(aPod("x", { labels: { app: "web" } })), addPod(aPod("y", { labels: { app: "other" } }))]);
+  await clock.advance(1000);
+  const nodes = ["w0", "w1", "w2", "x", "y"].map((name) => pod(name).spec!.nodeName);
+  t.deepEqual(nodes.slice(0, 2).sort(), ["a", "b"]);
+  t.deepEqual(nodes.slice(2, 4), [undefined, undefined]);
+  t.truthy(nodes[4], "who isn't repelled goes where it likes");
+});

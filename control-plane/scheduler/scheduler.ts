@@ -10,11 +10,12 @@ import { isAhead } from "../../base/kube/staging.ts";
 import type { Pod, PodCondition } from "../../base/kube/types.gen.ts";
 import type { CacheEvent, WatchCache } from "../state/cache.ts";
 import { keyOf, type Fence, type Store } from "../state/store.ts";
-import { buildNodeTable, explainClass, isTerminal } from "./explain.ts";
+import { buildNodeTable, explainClass, isTerminal, namespaceLookup } from "./explain.ts";
 import { giveWay } from "./give-way.ts";
 import type { NodeTable } from "./node-table.ts";
 import { ClassPlacer } from "./placement.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
+import { groupsOf, waitsForOthers, type NamespaceLookup } from "./topology.ts";
 import { volumeNeeds } from "./volume-needs.ts";
 
 export const SCHEDULER_NAMES: ReadonlySet<string> = new Set(["default-scheduler", "gantry-scheduler"]);
@@ -64,6 +65,7 @@ class Scheduler implements Disposable {
   readonly #o: SchedulerOptions;
   readonly #fence: Fence | undefined;
   readonly #table: NodeTable;
+  readonly #namespaces: NamespaceLookup;
   readonly #active = new Map<string, Pending>();
   readonly #unschedulable = new Map<string, Pending>();
   /** Bound, and waiting for their start time. */
@@ -89,6 +91,7 @@ class Scheduler implements Disposable {
     this.#latency = metricsOf(metrics).latency;
     this.#cycle = metricsOf(metrics).cycle;
     // In one turn with the subscriptions: no event can fall in between.
+    this.#namespaces = namespaceLookup(cache);
     this.#table = buildNodeTable(cache);
     for (const { object } of cache.resource(PODS).byIndex("node", "")) this.#enqueue(object);
     for (const { object } of cache.resource(PODS).list()) if (object.spec?.nodeName && isAhead(object, options.clock.nowMs())) this.#staged.set(object.metadata.uid!, object);
@@ -153,7 +156,7 @@ class Scheduler implements Disposable {
     if (!isSchedulable(pod)) return;
     const uid = pod.metadata.uid!;
     const known = this.#unschedulable.get(uid) ?? this.#active.get(uid);
-    const podClass = classOf(pod, volumeNeeds(pod, this.#o.cache));
+    const podClass = classOf(pod, volumeNeeds(pod, this.#o.cache), this.#namespaces);
     // Its own condition was written: nothing that placing it depends on has changed.
     if (known && known.podClass.key === podClass.key && this.#unschedulable.has(uid)) {
       this.#unschedulable.set(uid, { ...known, pod });
@@ -184,11 +187,15 @@ class Scheduler implements Disposable {
     }
   }
 
-  #retryUnschedulable(): void {
-    if (this.#unschedulable.size === 0) return;
-    for (const [uid, pending] of this.#unschedulable) this.#active.set(uid, pending);
-    this.#unschedulable.clear();
-    this.#wake();
+  #retryUnschedulable(isConcerned: (pending: Pending) => boolean = () => true): void {
+    let isAny = false;
+    for (const [uid, pending] of this.#unschedulable) {
+      if (!isConcerned(pending)) continue;
+      this.#active.set(uid, pending);
+      this.#unschedulable.delete(uid);
+      isAny = true;
+    }
+    if (isAny) this.#wake();
   }
 
   /** Work that arrives in one turn is placed together, so that its bindings share a transaction. */
@@ -206,14 +213,17 @@ class Scheduler implements Disposable {
     const nowMs = this.#o.clock.nowMs();
     const queue = [...this.#active.values()].sort((a, b) => b.podClass.priority - a.podClass.priority || Number(isAhead(a.pod, nowMs)) - Number(isAhead(b.pod, nowMs)) || a.order - b.order).slice(0, MAX_PER_CYCLE);
     const full = new Set<string>();
+    let placed = 0;
     for (const pending of queue) {
       const { pod, podClass } = pending;
       const uid = pod.metadata.uid!;
       this.#active.delete(uid);
-      const row = full.has(podClass.key) ? undefined : this.#placer(podClass).choose();
+      // Pods of one class may differ in their labels, and so in whom they are kept away from.
+      const alike = this.#table.repellerCount === 0 ? podClass.key : `${podClass.key} ${pod.metadata.namespace ?? ""} ${JSON.stringify(pod.metadata.labels ?? {})}`;
+      const row = full.has(alike) ? undefined : this.#placer(podClass).choose(pod);
       if (row === undefined) {
         if (!isAhead(pod, nowMs)) this.#makeRoom(pending, nowMs);
-        full.add(podClass.key);
+        full.add(alike);
         this.#unschedulable.set(uid, pending);
         this.#attempts.inc({ result: "unschedulable" });
         continue;
@@ -225,8 +235,11 @@ class Scheduler implements Disposable {
         continue;
       }
       this.#table.place(pod, nodeName);
+      placed++;
       void this.#bind(pending, nodeName);
     }
+    // A pod that was placed may be the one that others want to be near to, or that evens out a spread.
+    if (placed > 0) this.#retryUnschedulable(({ podClass }) => waitsForOthers(podClass));
     if (this.#active.size > 0) this.#wake();
     else this.#dropIdlePlacers();
     if (this.#unschedulable.size > 0) this.#announceTimer ??= this.#o.clock.setTimer(ANNOUNCE_DELAY_MS, () => this.#announce());
@@ -269,6 +282,8 @@ class Scheduler implements Disposable {
   #dropIdlePlacers(): void {
     const waiting = new Set([...this.#unschedulable.values()].map((p) => p.podClass.key));
     for (const key of this.#placers.keys()) if (!waiting.has(key)) this.#placers.delete(key);
+    const groups = new Set([...this.#placers.values()].flatMap(({ podClass }) => groupsOf(podClass)));
+    this.#table.dropGroups((key) => groups.has(key));
   }
 
   async #bind(pending: Pending, nodeName: string): Promise<void> {
@@ -320,7 +335,7 @@ class Scheduler implements Disposable {
     for (const { pod, podClass } of this.#unschedulable.values()) {
       let message = messages.get(podClass.key);
       if (message === undefined) {
-        const explanation = explainClass(podClass, this.#table);
+        const explanation = explainClass(pod, podClass, this.#table);
         if (explanation.fits.length > 0 && podClass.volumes) continue; // its volumes are on their way
         message = explanation.suggestion ? `${explanation.summary} Hint: ${explanation.suggestion}.` : explanation.summary;
         messages.set(podClass.key, message);

@@ -10,10 +10,10 @@ export const aNode = (name: string, more: { cpu?: string; memory?: string; pods?
   },
 });
 
-export const aPod = (name: string, more: { cpu?: string; memory?: string; owner?: string; spec?: Partial<PodSpec>; hostPort?: number } = {}): Pod => ({
+export const aPod = (name: string, more: { cpu?: string; memory?: string; owner?: string; spec?: Partial<PodSpec>; hostPort?: number; labels?: Record<string, string>; namespace?: string } = {}): Pod => ({
   apiVersion: "v1", kind: "Pod",
   metadata: {
-    name, namespace: "default", uid: `uid-${name}`,
+    name, namespace: more.namespace ?? "default", uid: `uid-${name}`, ...(more.labels && { labels: more.labels }),
     ...(more.owner ? { ownerReferences: [{ apiVersion: "apps/v1", kind: "ReplicaSet", name: more.owner, uid: more.owner, controller: true }] } : {}),
   },
   spec: {

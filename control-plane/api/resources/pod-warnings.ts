@@ -5,10 +5,7 @@ import type { PodSpec } from "../../../base/kube/types.gen.ts";
 /** Texts for the response's Warning headers. `path` is "spec" or "spec.template.spec". */
 export const podWarnings = (path: string, spec: PodSpec | undefined): string[] => {
   if (!spec) return [];
-  const { affinity, topologySpreadConstraints = [] } = spec;
   const ignored = [
-    ...(["podAffinity", "podAntiAffinity"] as const).filter((a) => affinity?.[a]).map((a) => `affinity.${a}`),
-    ...(topologySpreadConstraints.length > 0 ? ["topologySpreadConstraints"] : []),
     ...(spec.priorityClassName || spec.priority ? [spec.priorityClassName ? "priorityClassName" : "priority"] : []),
   ];
   return ignored.map((field) => `${path}.${field}: Gantry's scheduler does not heed this yet`);
