@@ -13,6 +13,7 @@ import { parseTokenFile } from "./api/token-file.ts";
 import { createApiServer } from "./api/server.ts";
 import { startControllers } from "./controllers/run.ts";
 import { ensureSystemNamespaces } from "./controllers/namespace/controller.ts";
+import { ensureSystemPriorities } from "./controllers/system-priorities.ts";
 import { ensureDefaultClass } from "./controllers/volumes/new-objects.ts";
 import { createDispatcher } from "./dispatcher/dispatcher.ts";
 import type { ControlPlaneOptions } from "./options.ts";
@@ -94,7 +95,7 @@ export const startControlPlane = async (parts: ControlPlaneParts, stack: AsyncDi
   stack.defer(() => cache.close());
   await cache.start();
   peek = (key) => cache.resource(key.type).get(key.namespace, key.name);
-  await Promise.all([ensureSystemNamespaces(store, clock), ensureDefaultClass(store, clock)]);
+  await Promise.all([ensureSystemNamespaces(store, clock), ensureDefaultClass(store, clock), ensureSystemPriorities(store, clock)]);
 
   const events = stack.use(createEventRecorder({ store, cache, clock, logger, metrics }));
 

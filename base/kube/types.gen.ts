@@ -2080,6 +2080,79 @@ export interface Scheduling {
   tolerations?: Toleration[] | undefined;
 }
 
+/** scheduling/v1.PriorityClass */
+export interface PriorityClass {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  value?: number | undefined;
+  globalDefault?: boolean | undefined;
+  description?: string | undefined;
+  preemptionPolicy?: string | undefined;
+}
+
+/** policy/v1.PodDisruptionBudget */
+export interface PodDisruptionBudget {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: PodDisruptionBudgetSpec | undefined;
+  status?: PodDisruptionBudgetStatus | undefined;
+}
+
+/** policy/v1.PodDisruptionBudgetSpec */
+export interface PodDisruptionBudgetSpec {
+  minAvailable?: number | string | undefined;
+  selector?: LabelSelector | undefined;
+  maxUnavailable?: number | string | undefined;
+  unhealthyPodEvictionPolicy?: string | undefined;
+}
+
+/** policy/v1.PodDisruptionBudgetStatus */
+export interface PodDisruptionBudgetStatus {
+  observedGeneration?: number | undefined;
+  disruptedPods?: Record<string, string> | undefined;
+  disruptionsAllowed?: number | undefined;
+  currentHealthy?: number | undefined;
+  desiredHealthy?: number | undefined;
+  expectedPods?: number | undefined;
+  conditions?: Condition[] | undefined;
+}
+
+/** meta/v1.Condition */
+export interface Condition {
+  type: string;
+  status: string;
+  observedGeneration?: number | undefined;
+  lastTransitionTime: string;
+  reason: string;
+  message: string;
+}
+
+/** policy/v1.Eviction */
+export interface Eviction {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  deleteOptions?: DeleteOptions | undefined;
+}
+
+/** meta/v1.DeleteOptions */
+export interface DeleteOptions {
+  gracePeriodSeconds?: number | undefined;
+  preconditions?: Preconditions | undefined;
+  orphanDependents?: boolean | undefined;
+  propagationPolicy?: string | undefined;
+  dryRun?: string[] | undefined;
+  ignoreStoreReadErrorWithClusterBreakingPotential?: boolean | undefined;
+}
+
+/** meta/v1.Preconditions */
+export interface Preconditions {
+  uid?: string | undefined;
+  resourceVersion?: string | undefined;
+}
+
 /** coordination/v1.Lease */
 export interface Lease {
   apiVersion: string;
@@ -2162,16 +2235,6 @@ export interface ScheduledScalerStatus {
   conditions?: Condition[] | undefined;
 }
 
-/** meta/v1.Condition */
-export interface Condition {
-  type: string;
-  status: string;
-  observedGeneration?: number | undefined;
-  lastTransitionTime: string;
-  reason: string;
-  message: string;
-}
-
 /** meta/v1.Status */
 export interface Status {
   apiVersion: string;
@@ -2213,20 +2276,4 @@ export interface StatusCause {
   reason?: string | undefined;
   message?: string | undefined;
   field?: string | undefined;
-}
-
-/** meta/v1.DeleteOptions */
-export interface DeleteOptions {
-  gracePeriodSeconds?: number | undefined;
-  preconditions?: Preconditions | undefined;
-  orphanDependents?: boolean | undefined;
-  propagationPolicy?: string | undefined;
-  dryRun?: string[] | undefined;
-  ignoreStoreReadErrorWithClusterBreakingPotential?: boolean | undefined;
-}
-
-/** meta/v1.Preconditions */
-export interface Preconditions {
-  uid?: string | undefined;
-  resourceVersion?: string | undefined;
 }

@@ -3,9 +3,11 @@
 // Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go.
 import { GantryError, isCode } from "../../base/errors.ts";
 import { nameSuffix, newUid } from "../../base/ids.ts";
-import { NAMESPACES } from "../../base/kube/resources.ts";
+import { withPriority } from "../../base/kube/priority.ts";
+import { NAMESPACES, PODS, PRIORITY_CLASSES } from "../../base/kube/resources.ts";
 import type { KubeObject } from "../../base/kube/resources.ts";
-import type { ObjectMeta } from "../../base/kube/types.gen.ts";
+import type { ObjectMeta, Pod } from "../../base/kube/types.gen.ts";
+import { priorityClassesOf } from "../state/priority-classes.ts";
 import type { Preconditions } from "../state/store.ts";
 import { checkObject, dryRunOf, fieldValidationOf, parseJson, parseYamlText, readBody, receiveObject } from "./body.ts";
 import type { ExpectedKind } from "./body.ts";
@@ -117,6 +119,17 @@ const checkNamespaceIsOpen = async ({ context, definition }: ResourceRequest, na
     { reason: "NamespaceTerminating", message: `namespace ${namespace} is being terminated`, field: "metadata.namespace" });
 };
 
+/** What a new pod gets from other objects of the cluster: its priority. */
+const admit = async ({ context: { cache, store }, definition }: ResourceRequest, object: KubeObject): Promise<KubeObject> => {
+  if (definition.type.name !== PODS.name) return object;
+  const pod = object as Pod;
+  const name = pod.spec?.priorityClassName ?? "";
+  const classes = priorityClassesOf(cache);
+  // The cache may lag behind: what it lacks is looked up before the client is told no.
+  const own = name === "" ? undefined : classes.byName(name) ?? (await store.get({ type: PRIORITY_CLASSES, namespace: "", name }))?.object;
+  return withPriority(pod, { ...classes, byName: () => own });
+};
+
 /** A new object, complete and valid, but for being stored. */
 const newObject = (request: ResourceRequest, received: KubeObject, namespace: string): KubeObject => {
   const { context: { clock }, definition } = request;
@@ -144,7 +157,7 @@ export const create = async (request: ResourceRequest): Promise<void> => {
   const view = wholeView(definition);
   const mayRetry = received.metadata.name === undefined;
   for (let attempt = 1; ; attempt++) {
-    const object = newObject(request, received, namespace);
+    const object = await admit(request, newObject(request, received, namespace));
     const name = object.metadata.name!;
     await checkNamespaceIsOpen(request, namespace, name);
     if (dryRun) {

@@ -24,15 +24,19 @@ export type StillSo<T> = (latest: T) => boolean;
 export class Writes {
   readonly #store: Store;
   readonly #options: { readonly writer: Writer; readonly fence: Fence | undefined };
+  readonly #admit: (pod: Pod) => Pod;
   newestVersion = 0;
 
-  constructor(store: Store, writer: Writer, fence: Fence | undefined) {
+  /** `admit` does to new pods what the API does to those of users. */
+  constructor(store: Store, writer: Writer, fence: Fence | undefined, admit: (pod: Pod) => Pod = (pod) => pod) {
     this.#store = store;
+    this.#admit = admit;
     this.#options = { writer, fence };
   }
 
   async create<T extends KubeObject>(type: ResourceType<T>, object: T): Promise<T> {
-    return this.#saw(await this.#store.create(keyOf(type, object), object, this.#options)).object;
+    const admitted = type.name === PODS.name ? this.#admit(object) as unknown as T : object;
+    return this.#saw(await this.#store.create(keyOf(type, object), admitted, this.#options)).object;
   }
 
   /** Applies `change` to the newest state of this very object; undefined when it, or its name's bearer, is gone. */

@@ -157,6 +157,18 @@ export class NodeTable {
     return this.#owners.get(owner)?.get(row) ?? 0;
   }
 
+  /** Pods of a lower priority, by row; rows that have none are left out. */
+  podsBelow(priority: number): Map<number, Pod[]> {
+    const found = new Map<number, Pod[]>();
+    for (const { pod, row } of this.#placements.values()) {
+      if ((pod.spec?.priority ?? 0) >= priority) continue;
+      const pods = found.get(row);
+      if (pods) pods.push(pod);
+      else found.set(row, [pod]);
+    }
+    return found;
+  }
+
   get changeCount(): number {
     return this.#changesBase + this.#changes.length;
   }

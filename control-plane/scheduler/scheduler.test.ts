@@ -152,3 +152,42 @@ test("one a node, though a class of pods alike differs in labels; those that rep
   t.deepEqual(nodes.slice(2, 4), [undefined, undefined]);
   t.truthy(nodes[4], "who isn't repelled goes where it likes");
 });
+
+const important = (name: string, priority: number, more: Parameters<typeof aPod>[1] = {}): Pod => aPod(name, { ...more, spec: { ...more.spec, priority } });
+
+test("pods of lower priority make room, as few and as unimportant as will do; nobody slips into it", async (t) => {
+  const { addNode, addPod, pod, clock, events, store } = await setup(t);
+  for (const name of ["a", "b"]) await addNode(aNode(name, { cpu: "2" }));
+  // a: 10 + 20; b: 5 + 30 (each one core).
+  for (const [name, priority, node] of [["p10", 10, "a"], ["p20", 20, "a"], ["p5", 5, "b"], ["p30", 30, "b"]] as const) await addPod(important(name, priority, { cpu: "1", spec: { nodeSelector: { "kubernetes.io/hostname": node } } }));
+  await clock.advance(10);
+  await addPod(important("vip", 100, { cpu: "1" }));
+  await clock.advance(1000);
+  t.deepEqual(["p10", "p20", "p5", "p30"].filter((name) => pod(name).metadata.deletionTimestamp !== undefined), ["p5"], "the least important one");
+  t.is(pod("vip").status!.nominatedNodeName, "b");
+  t.like(pod("p5").status!.conditions!.find((c) => c.type === "DisruptionTarget"), { status: "True", reason: "PreemptionByScheduler" });
+  t.regex(events.find((e) => e.startsWith("Preempted"))!, /^Preempted p5: Preempted by pod uid-vip on node b/);
+  await addPod(important("slips", 0, { cpu: "1" }));
+  await clock.advance(1000);
+  t.is(pod("slips").spec!.nodeName, undefined);
+  await store.delete({ type: PODS, namespace: "default", name: "p5" }, { writer: "agent" });
+  await clock.advance(1000);
+  t.is(pod("vip").spec!.nodeName, "b");
+  t.is(pod("slips").spec!.nodeName, undefined);
+  t.is(events.filter((e) => e.startsWith("Preempted")).length, 1);
+});
+
+test("each of several gets room of its own; who may not preempt waits; who would gain nothing takes nobody away", async (t) => {
+  const { addNode, addPod, pod, clock, events } = await setup(t);
+  for (const name of ["a", "b"]) await addNode(aNode(name, { cpu: "1" }));
+  for (const node of ["a", "b"]) await addPod(important(`low-${node}`, 1, { cpu: "1", spec: { nodeSelector: { "kubernetes.io/hostname": node } } }));
+  await clock.advance(10);
+  await addPod(important("polite", 50, { cpu: "1", spec: { preemptionPolicy: "Never" } }));
+  await addPod(important("giant", 50, { cpu: "8" }));
+  await clock.advance(1000);
+  t.deepEqual(events.filter((e) => e.startsWith("Preempted")), []);
+  await Promise.all([addPod(important("vip-1", 100, { cpu: "1" })), addPod(important("vip-2", 100, { cpu: "1" })), addPod(important("vip-3", 100, { cpu: "1" }))]);
+  await clock.advance(1000);
+  t.deepEqual(["vip-1", "vip-2", "vip-3"].map((name) => pod(name).status!.nominatedNodeName ?? "").sort(), ["", "a", "b"]);
+  t.is(events.filter((e) => e.startsWith("Preempted")).length, 2);
+});

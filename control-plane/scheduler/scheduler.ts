@@ -13,6 +13,7 @@ import { keyOf, type Fence, type Store } from "../state/store.ts";
 import { buildNodeTable, explainClass, isTerminal, namespaceLookup } from "./explain.ts";
 import { giveWay } from "./give-way.ts";
 import type { NodeTable } from "./node-table.ts";
+import { preempt } from "./preempt.ts";
 import { ClassPlacer } from "./placement.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
 import { groupsOf, waitsForOthers, type NamespaceLookup } from "./topology.ts";
@@ -47,6 +48,8 @@ const MAX_PER_CYCLE = 500;
 const ANNOUNCE_DELAY_MS = 200;
 const RETRY_MS = 1000;
 
+const standInFor = (uid: string): string => `${uid} nominated`;
+
 const isSchedulable = (pod: Pod): boolean =>
   !pod.spec?.nodeName && !pod.metadata.deletionTimestamp && !isTerminal(pod) && SCHEDULER_NAMES.has(pod.spec?.schedulerName ?? "default-scheduler") && !pod.spec?.schedulingGates?.length;
 
@@ -72,6 +75,10 @@ class Scheduler implements Disposable {
   readonly #staged = new Map<string, Pod>();
   /** Of those, the ones that were asked to go. */
   readonly #leaving = new Set<string>();
+  /** Pods that were asked to go for one of higher priority, until they have gone. */
+  readonly #victims = new Set<string>();
+  /** Waiting pods for which room is being made: uid -> node. A stand-in keeps it in the table meanwhile. */
+  readonly #nominated = new Map<string, string>();
   readonly #placers = new Map<string, ClassPlacer>();
   readonly #subscriptions = new DisposableStack();
   readonly #failed = Promise.withResolvers<never>();
@@ -126,7 +133,10 @@ class Scheduler implements Disposable {
     const uid = pod.metadata.uid!;
     if (type !== "deleted" && pod.spec?.nodeName && isAhead(pod, this.#o.clock.nowMs())) this.#staged.set(uid, pod);
     else this.#staged.delete(uid);
-    if (type === "deleted") this.#leaving.delete(uid);
+    if (type === "deleted") {
+      this.#leaving.delete(uid);
+      this.#victims.delete(uid);
+    }
     if (type === "deleted" || isTerminal(pod)) {
       this.#forget(uid);
       if (this.#table.isPlaced(uid)) {
@@ -148,6 +158,7 @@ class Scheduler implements Disposable {
   }
 
   #forget(uid: string): void {
+    this.#unnominate(uid);
     this.#active.delete(uid);
     this.#unschedulable.delete(uid);
   }
@@ -163,6 +174,8 @@ class Scheduler implements Disposable {
       return;
     }
     this.#unschedulable.delete(uid);
+    // Of the leader before.
+    if (pod.status?.nominatedNodeName && !known) this.#nominate(pod, pod.status.nominatedNodeName);
     this.#active.set(uid, { pod, podClass, order: known?.order ?? this.#order++, sinceMs: known?.sinceMs ?? this.#o.clock.monotonicMs(), failures: known?.failures ?? 0 });
     this.#wake();
   }
@@ -218,11 +231,14 @@ class Scheduler implements Disposable {
       const { pod, podClass } = pending;
       const uid = pod.metadata.uid!;
       this.#active.delete(uid);
+      const nominated = this.#nominated.get(uid);
+      if (nominated !== undefined) this.#unnominate(uid);
       // Pods of one class may differ in their labels, and so in whom they are kept away from.
       const alike = this.#table.repellerCount === 0 ? podClass.key : `${podClass.key} ${pod.metadata.namespace ?? ""} ${JSON.stringify(pod.metadata.labels ?? {})}`;
       const row = full.has(alike) ? undefined : this.#placer(podClass).choose(pod);
       if (row === undefined) {
-        if (!isAhead(pod, nowMs)) this.#makeRoom(pending, nowMs);
+        if (nominated !== undefined) this.#nominate(pod, nominated);
+        if (!isAhead(pod, nowMs) && !this.#makeRoom(pending, nowMs)) this.#preempt(pending);
         full.add(alike);
         this.#unschedulable.set(uid, pending);
         this.#attempts.inc({ result: "unschedulable" });
@@ -247,13 +263,72 @@ class Scheduler implements Disposable {
   }
 
   /** Staged pods go before a pod that is to run now has to wait. It is tried again when they are gone. */
-  #makeRoom({ pod, podClass }: Pending, nowMs: number): void {
+  #makeRoom({ pod, podClass }: Pending, nowMs: number): boolean {
+    if (this.#staged.size === 0) return false;
     // What was asked to go already is room enough for as many; whoever still lacks some asks again with the next change.
-    if (this.#staged.size === 0 || this.#leaving.size > 0) return;
+    if (this.#leaving.size > 0) return true;
     const way = giveWay(podClass, this.#table, this.#staged.values(), nowMs);
     for (const victim of way?.victims ?? []) {
       this.#leaving.add(victim.metadata.uid!);
       void this.#sendAway(victim, pod);
+    }
+    return way !== undefined;
+  }
+
+  /** The room that is being made for a pod counts as taken by it: nobody of lower or equal priority may slip in. */
+  #nominate(pod: Pod, nodeName: string): void {
+    this.#nominated.set(pod.metadata.uid!, nodeName);
+    this.#table.place({ ...pod, metadata: { ...pod.metadata, uid: standInFor(pod.metadata.uid!) } }, nodeName);
+  }
+
+  #unnominate(uid: string): void {
+    if (this.#nominated.delete(uid)) this.#table.remove(standInFor(uid));
+  }
+
+  /** Pods of lower priority go for one that fits nowhere. It is tried again when they have gone, before all others. */
+  #preempt({ pod, podClass }: Pending): void {
+    const uid = pod.metadata.uid!;
+    if (podClass.priority <= 0 || pod.spec?.preemptionPolicy === "Never" || podClass.volumes?.fault) return;
+    const isLeaving = (other: Pod): boolean => this.#victims.has(other.metadata.uid!) || other.metadata.deletionTimestamp !== undefined;
+    const before = this.#nominated.get(uid);
+    // Those that leave for it are on their way still.
+    if (before !== undefined && Array.from(this.#o.cache.resource(PODS).byIndex("node", before), (s) => s.object).some((p) => !isTerminal(p) && isLeaving(p) && (p.spec?.priority ?? 0) < podClass.priority)) return;
+    this.#unnominate(uid);
+    const found = preempt(pod, podClass, this.#table, isLeaving);
+    if (!found) return;
+    this.#nominate(pod, found.nodeName);
+    for (const victim of found.victims) {
+      this.#victims.add(victim.metadata.uid!);
+      void this.#evict(victim, found.nodeName, pod);
+    }
+    void this.#writeNomination(pod, found.nodeName);
+  }
+
+  async #evict(victim: Pod, nodeName: string, pod: Pod): Promise<void> {
+    try {
+      await this.#o.store.update(keyOf(PODS, victim), (current) => {
+        if (current.metadata.deletionTimestamp !== undefined) return undefined;
+        const graceSeconds = current.spec?.terminationGracePeriodSeconds ?? 30;
+        const condition: PodCondition = { type: "DisruptionTarget", status: "True", reason: "PreemptionByScheduler", message: "default-scheduler: preempting to accommodate a higher priority pod", lastTransitionTime: this.#timestamp() };
+        const deletionTimestamp = new Date(this.#o.clock.nowMs() + graceSeconds * 1000).toISOString().replace(/\.\d+Z$/, "Z");
+        return withCondition({ ...current, metadata: { ...current.metadata, deletionTimestamp, deletionGracePeriodSeconds: graceSeconds, generation: (current.metadata.generation ?? 0) + 1 } }, condition);
+      }, { writer: "scheduler", fence: this.#fence, uid: victim.metadata.uid });
+      this.#o.events.record({ regarding: victim, type: "Normal", reason: "Preempted", writer: "scheduler", component: "default-scheduler",
+        message: `Preempted by pod ${pod.metadata.uid!} on node ${nodeName}` });
+    } catch (error) {
+      this.#victims.delete(victim.metadata.uid!);
+      if (isCode(error, "Fenced")) this.#failed.reject(error);
+      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("a pod could not be preempted", { pod: `${victim.metadata.namespace!}/${victim.metadata.name!}`, err: describeError(error) });
+    }
+  }
+
+  async #writeNomination(pod: Pod, nodeName: string): Promise<void> {
+    try {
+      await this.#o.store.update(keyOf(PODS, pod), (current) => (isSchedulable(current) ? { ...current, status: { ...current.status, nominatedNodeName: nodeName } } : undefined),
+        { writer: "scheduler", fence: this.#fence, uid: pod.metadata.uid });
+    } catch (error) {
+      if (isCode(error, "Fenced")) this.#failed.reject(error);
+      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("could not say where room is made for a pod", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, err: describeError(error) });
     }
   }
 

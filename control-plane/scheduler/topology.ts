@@ -54,7 +54,7 @@ export const isInGroup = ({ parts, aliveOnly }: PodGroup, { metadata }: Pod): bo
 const withOwnLabels = (selector: LabelSelector | undefined, keys: readonly string[] | undefined, without: readonly string[] | undefined, labels: Labels): Selector => {
   // An absent selector matches nothing.
   if (!selector) return [{ key: "", operator: "In", values: [] }];
-  const own = (names: readonly string[] | undefined, operator: "In" | "NotIn"): Selector => (names ?? []).flatMap((key) => (labels[key] === undefined ? [] : [{ key, operator, values: [labels[key]!] }]));
+  const own = (names: readonly string[] | undefined, operator: "In" | "NotIn"): Selector => (names ?? []).flatMap((key) => (labels[key] === undefined ? [] : [{ key, operator, values: [labels[key]] }]));
   return [...fromLabelSelector(selector), ...own(keys, "In"), ...own(without, "NotIn")];
 };
 

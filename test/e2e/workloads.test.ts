@@ -2,6 +2,7 @@
 import test from "ava";
 import { CONTROLLER_REVISIONS, DAEMON_SETS, JOBS, NODES, PERSISTENT_VOLUME_CLAIMS, PODS, REPLICATION_CONTROLLERS, STATEFUL_SETS } from "../../base/kube/resources.ts";
 import type { Job, Pod } from "../../base/kube/types.gen.ts";
+import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
 import { until, useCluster } from "../helpers/cluster.ts";
 import { deployment, exitCode, isReady } from "../helpers/workloads.ts";
 
@@ -130,6 +131,32 @@ test("a replication controller keeps its number, adopts and lets go", async (t) 
   t.regex(await c.ok(["-n", ns, "get", "rc"]), /rc +3 +3 +3 /);
   t.is((await c.client.list(STATEFUL_SETS, ns)).items.length, 0);
   t.is((await c.client.list(NODES)).items.length, 3);
+});
+
+test("one pod a node by anti-affinity; a pod of a higher class takes the room of a lower one, which waits", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "crowded");
+  const classes = ["crowded-low", "crowded-high"];
+  t.teardown(() => c.ok(["delete", "priorityclass", ...classes]).then(() => undefined));
+  for (const [name, value] of [["crowded-low", "-10"], ["crowded-high", "1000"]] as const) await c.ok(["create", "priorityclass", name!, `--value=${value}`, "--description=x"]);
+  t.regex(await c.ok(["get", "priorityclass"]), /crowded-high +1000 +false +\S+ +PreemptLowerPriority[\s\S]*system-node-critical +2000001000 +false/);
+  t.regex(await c.fails(["-n", ns, "run", "x", "--image=x", "--overrides", '{"spec":{"priorityClassName":"lost"}}']), /no PriorityClass with name lost was found/);
+  const template = (name: string, replicas: number, priorityClassName: string, apart: boolean): string => JSON.stringify({
+    apiVersion: "apps/v1", kind: "Deployment", metadata: { name }, spec: { replicas, selector: { matchLabels: { app: name } }, template: { metadata: { labels: { app: name } }, spec: {
+      priorityClassName, terminationGracePeriodSeconds: 1, containers: [{ name: "main", image: EXAMPLE_IMAGE, imagePullPolicy: "IfNotPresent", command: ["sleep", "1000"], resources: { requests: { cpu: "1200m" } } }],
+      ...(apart && { affinity: { podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: "kubernetes.io/hostname", labelSelector: { matchLabels: { app: name } } }] } } }),
+    } } },
+  });
+  await c.ok(["-n", ns, "apply", "-f", "-"], { input: template("low", 4, "crowded-low", true) });
+  const named = (pods: readonly Pod[], name: string): readonly Pod[] => pods.filter((p) => p.metadata.labels?.["app"] === name && p.metadata.deletionTimestamp === undefined);
+  const spread = await c.until(PODS, ns, (pods) => named(pods, "low").filter(isReady).length === 3);
+  t.is(new Set(named(spread, "low").filter(isReady).map((p) => p.spec!.nodeName)).size, 3);
+  t.regex((await c.gantry(["why", "deploy/low", "-n", ns])).out, /3 node\(s\) didn't match pod anti-affinity rules/);
+  await c.ok(["-n", ns, "apply", "-f", "-"], { input: template("high", 1, "crowded-high", false) });
+  const after = await c.until(PODS, ns, (pods) => named(pods, "high").some(isReady));
+  t.is(named(after, "high")[0]!.spec!.priority, 1000);
+  await c.until(PODS, ns, (pods) => named(pods, "low").filter(isReady).length === 2 && named(pods, "low").length === 4);
+  t.regex(await c.ok(["-n", ns, "get", "events"]), /Preempted +pod\/low-\S+ +Preempted by pod \S+ on node node-\d/);
 });
 
 test("why says what holds a workload up: no room, a probe, an image, an order", async (t) => {

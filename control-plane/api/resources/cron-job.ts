@@ -11,7 +11,6 @@ import { age } from "./human-duration.ts";
 import { validateJobSpec } from "./job.ts";
 import { validateMetadata } from "./metadata.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
-import { podWarnings } from "./pod-warnings.ts";
 
 /** A Job's name adds 11 characters, and must fit into a label. */
 const MAX_NAME_LENGTH = 52;
@@ -50,7 +49,6 @@ export const CRON_JOB: ResourceDefinition<CronJob> = {
     ...validateStageAhead(cj),
     ...(cj.spec ? validateSpec(cj.spec) : [required("spec")]),
   ],
-  warnings: (cj) => podWarnings("spec.jobTemplate.spec.template.spec", cj.spec?.jobTemplate?.spec?.template?.spec),
   strategy: { prepareForCreate: (cj) => without(cj, "status") },
   columns: [
     nameColumn(),

@@ -8,7 +8,6 @@ import { forbidden, invalid, nonNegative, notSupported, required } from "./fault
 import { change, fill, without } from "./fill.ts";
 import { immutable, validateMetadata } from "./metadata.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
-import { podWarnings } from "./pod-warnings.ts";
 import { isZero, notAboveHundred, validateCountOrPercent, validateReplicated } from "./workload.ts";
 
 const STRATEGIES = ["OnDelete", "RollingUpdate"];
@@ -62,7 +61,6 @@ export const DAEMON_SET: ResourceDefinition<DaemonSet> = {
     ...(ds.spec ? validateSpec(ds.spec) : [required("spec")]),
     ...(previous ? immutable([["spec.selector", ds.spec?.selector, previous.spec?.selector]]) : []),
   ],
-  warnings: (ds) => podWarnings("spec.template.spec", ds.spec?.template?.spec),
   strategy: { prepareForCreate: (ds) => without(ds, "status") },
   columns: [
     nameColumn(),

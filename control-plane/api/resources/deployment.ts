@@ -8,7 +8,6 @@ import { forbidden, invalid, nonNegative, oneOf, required } from "./faults.ts";
 import { change, fill, without } from "./fill.ts";
 import { immutable, validateMetadata } from "./metadata.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
-import { podWarnings } from "./pod-warnings.ts";
 import { isZero, notAboveHundred, validateCountOrPercent, validateReplicated } from "./workload.ts";
 
 const strategyDefaults = (given: DeploymentStrategy): DeploymentStrategy => {
@@ -55,7 +54,6 @@ export const DEPLOYMENT: ResourceDefinition<Deployment> = {
     ...(d.spec ? validateSpec(d.spec) : [required("spec")]),
     ...(previous ? immutable([["spec.selector", d.spec?.selector, previous.spec?.selector]]) : []),
   ],
-  warnings: (d) => podWarnings("spec.template.spec", d.spec?.template?.spec),
   strategy: { prepareForCreate: (d) => without(d, "status") },
   columns: [
     nameColumn(),

@@ -13,7 +13,6 @@ import { validateJobPolicies } from "./job-policies.ts";
 import { immutable, validateLabelSelector, validateMetadata } from "./metadata.ts";
 import { isDnsLabel } from "./names.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
-import { podWarnings } from "./pod-warnings.ts";
 import { sameJson } from "./same-json.ts";
 import { validateTemplate } from "./workload.ts";
 
@@ -141,7 +140,6 @@ export const JOB: ResourceDefinition<Job> = {
     ...(job.spec && !previous ? validateIndexedName(job) : []),
     ...(job.spec && previous?.spec ? validateUpdate(job.spec, previous.spec, previous) : []),
   ],
-  warnings: (job) => podWarnings("spec.template.spec", job.spec?.template?.spec),
   strategy: { prepareForCreate },
   columns: [
     nameColumn(),

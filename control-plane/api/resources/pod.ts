@@ -8,7 +8,6 @@ import { POD_COLUMNS } from "./pod-columns.ts";
 import { podDefaults, podSpecDefaults } from "./pod-defaults.ts";
 import { validateEphemeralUpdate, validatePodUpdate } from "./pod-update.ts";
 import { validateLifecycle, validatePodSpec, validateStartAt } from "./pod-validation.ts";
-import { podWarnings } from "./pod-warnings.ts";
 import { qosClassOf } from "../../../base/kube/qos-class.ts";
 import { forbidden, required } from "./faults.ts";
 
@@ -29,7 +28,6 @@ export const POD: ResourceDefinition<Pod> = {
     ...(pod.spec ? validatePodSpec("spec", pod.spec) : [required("spec")]),
     ...(previous ? validatePodUpdate(pod, previous) : pod.spec?.ephemeralContainers?.length ? [forbidden("spec.ephemeralContainers", "cannot be set on create")] : []),
   ],
-  warnings: (pod) => podWarnings("spec", pod.spec),
   strategy: {
     prepareForCreate: (pod) => {
       const complete = change(pod, "spec", podDefaults);

@@ -7,7 +7,6 @@ import { required } from "./faults.ts";
 import { change, fill, without } from "./fill.ts";
 import { immutable, validateMetadata } from "./metadata.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
-import { podWarnings } from "./pod-warnings.ts";
 import { validateReplicated } from "./workload.ts";
 
 export const REPLICA_SET: ResourceDefinition<ReplicaSet> = {
@@ -22,7 +21,6 @@ export const REPLICA_SET: ResourceDefinition<ReplicaSet> = {
     ...(rs.spec ? validateReplicated("replicaset", rs.spec) : [required("spec")]),
     ...(previous ? immutable([["spec.selector", rs.spec?.selector, previous.spec?.selector]]) : []),
   ],
-  warnings: (rs) => podWarnings("spec.template.spec", rs.spec?.template?.spec),
   strategy: { prepareForCreate: (rs) => without(rs, "status") },
   columns: [
     nameColumn(),

@@ -7,7 +7,6 @@ import { required } from "./faults.ts";
 import { change, fill, without } from "./fill.ts";
 import { validateMetadata } from "./metadata.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
-import { podWarnings } from "./pod-warnings.ts";
 import { validateReplicated } from "./workload.ts";
 
 const EMPTY: Readonly<Record<string, string>> = {};
@@ -34,7 +33,6 @@ export const REPLICATION_CONTROLLER: ResourceDefinition<ReplicationController> =
     ...validateMetadata(REPLICATION_CONTROLLERS, rc, previous),
     ...(rc.spec ? validateReplicated("replicationcontroller", { ...rc.spec, selector: rc.spec.selector && { matchLabels: rc.spec.selector } }) : [required("spec")]),
   ],
-  warnings: (rc) => podWarnings("spec.template.spec", rc.spec?.template?.spec),
   strategy: { prepareForCreate: (rc) => without(rc, "status") },
   columns: [
     nameColumn(),

@@ -9,7 +9,6 @@ import { change, each, fill, without } from "./fill.ts";
 import { duplicates, validateMetadata } from "./metadata.ts";
 import { isDnsLabel } from "./names.ts";
 import { podTemplateDefaults } from "./pod-defaults.ts";
-import { podWarnings } from "./pod-warnings.ts";
 import { sameJson } from "./same-json.ts";
 import { isZero, notAboveHundred, validateCountOrPercent, validateReplicated } from "./workload.ts";
 
@@ -97,7 +96,6 @@ export const STATEFUL_SET: ResourceDefinition<StatefulSet> = {
     ...(set.spec ? validateSpec(set.spec) : [required("spec")]),
     ...(set.spec && previous?.spec ? validateUpdate(set.spec, previous.spec) : []),
   ],
-  warnings: (set) => podWarnings("spec.template.spec", set.spec?.template?.spec),
   strategy: { prepareForCreate: (set) => without(set, "status") },
   columns: [
     nameColumn(),

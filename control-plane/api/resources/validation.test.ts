@@ -210,11 +210,3 @@ test("what the server set can't be changed, and a dying object gets no new final
     'metadata.uid: Invalid value: "other": field is immutable',
     'metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"a/b"}']);
 });
-
-test("what the scheduler does not heed yet is said", (t) => {
-  const anti = podSpec({ affinity: { podAntiAffinity: {} }, priorityClassName: "high", topologySpreadConstraints: [{ maxSkew: 1, topologyKey: "zone", whenUnsatisfiable: "DoNotSchedule" }] });
-  const warnings = (kind: readonly [string, string], body: object): readonly string[] => definitionOfKind(...kind)!.warnings!(made(...kind, body).object);
-  t.deepEqual(warnings(POD, pod(anti)), ["spec.priorityClassName: Gantry's scheduler does not heed this yet"]);
-  t.is(warnings(DEPLOYMENT, deployment({ template: template(anti) })).length, 1);
-  t.deepEqual(warnings(CRON_JOB, cronJob()), []);
-});

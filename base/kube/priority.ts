@@ -1,0 +1,37 @@
+// A pod's priority: from its PriorityClass, or the one that is the default. Pure. https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
+import { GantryError } from "../errors.ts";
+import type { Pod, PriorityClass } from "./types.gen.ts";
+
+/** A user's classes lie below the system's. */
+export const HIGHEST_USER_PRIORITY = 1_000_000_000;
+export const SYSTEM_PREFIX = "system-";
+/** They are there in every cluster, and no object stands for them until somebody looks. */
+export const SYSTEM_PRIORITIES: ReadonlyMap<string, number> = new Map([["system-cluster-critical", 2_000_000_000], ["system-node-critical", 2_000_001_000]]);
+
+export interface PriorityClasses {
+  byName(name: string): PriorityClass | undefined;
+  all(): Iterable<PriorityClass>;
+}
+
+/** The pod with its priority and preemption policy. "Forbidden" when there is no such class, or the pod gives another number than its class. */
+export const withPriority = (pod: Pod, classes: PriorityClasses): Pod => {
+  const { priorityClassName: name = "", priority: given, preemptionPolicy: ownPolicy } = pod.spec!;
+  const of = (className: string, value: number, policy: string | undefined): Pod => {
+    const fault = (field: string, computed: number | string): GantryError =>
+      new GantryError("Forbidden", `pods ${JSON.stringify(pod.metadata.name ?? "")} is forbidden: the ${field} must not be provided in pod spec; priority admission controller computed ${computed} from the given PriorityClass name`);
+    if (given !== undefined && given !== value) throw fault(`integer value of priority (${given})`, value);
+    if (ownPolicy !== undefined && policy !== undefined && ownPolicy !== policy) throw fault(`string value of PreemptionPolicy (${ownPolicy})`, policy);
+    const preemptionPolicy = ownPolicy ?? policy ?? "PreemptLowerPriority";
+    return { ...pod, spec: { ...pod.spec!, priority: value, preemptionPolicy, ...(className !== "" && { priorityClassName: className }) } };
+  };
+  if (name !== "") {
+    const system = SYSTEM_PRIORITIES.get(name);
+    const found = classes.byName(name);
+    if (system === undefined && !found) throw new GantryError("Forbidden", `pods ${JSON.stringify(pod.metadata.name ?? "")} is forbidden: no PriorityClass with name ${name} was found`);
+    return of(name, found?.value ?? system ?? 0, found?.preemptionPolicy);
+  }
+  let byDefault: PriorityClass | undefined;
+  // Of several defaults the lowest: so that two leaders in a row, or a mistake, lift nobody.
+  for (const c of classes.all()) if (c.globalDefault && (!byDefault || (c.value ?? 0) < (byDefault.value ?? 0))) byDefault = c;
+  return byDefault ? of(byDefault.metadata.name!, byDefault.value ?? 0, byDefault.preemptionPolicy) : of("", 0, undefined);
+};
