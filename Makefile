@@ -58,7 +58,7 @@ integration: test-dependencies build ## real etcd, gRPC, registry and clients on
 
 .PHONY: root
 root: test-dependencies build ## namespaces, mounts, cgroups, whole clusters; needs root
-	ava --concurrency=1 'test/{root,e2e,chaos}/**/*.test.ts'
+	$(AVA) 'test/{root,e2e,chaos}/**/*.test.ts'
 
 .PHONY: bench
 bench: dependencies build ## measure; see bench/README.md

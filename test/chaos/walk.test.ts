@@ -1,4 +1,4 @@
-// A thousand commands in an order that a seed decides, several at once, on few names, with agents killed in between; then calm, and what
+// Hundreds of commands in an order that a seed decides, several at once, on few names, with agents killed in between; then calm, and what
 // is on the nodes must be what the API says. Repeat a failure with GANTRY_WALK_SEED=N; GANTRY_WALK_OPERATIONS=N for more or fewer.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,7 +12,7 @@ import { differences } from "../helpers/node-truth.ts";
 import { pickFrom, randomFrom } from "../helpers/random.ts";
 
 const SEED = Number(process.env["GANTRY_WALK_SEED"] ?? 20_261_125);
-const OPERATIONS = Number(process.env["GANTRY_WALK_OPERATIONS"] ?? 1000);
+const OPERATIONS = Number(process.env["GANTRY_WALK_OPERATIONS"] ?? 400);
 const WALKERS = 6;
 const KILL_EVERY = 50;
 const SETTLE_MS = 60_000;

@@ -138,7 +138,7 @@ test("one pod a node by anti-affinity; a pod of a higher class takes the room of
   const ns = await c.namespace(t, "crowded");
   const classes = ["crowded-low", "crowded-high"];
   t.teardown(() => c.ok(["delete", "priorityclass", ...classes]).then(() => undefined));
-  for (const [name, value] of [["crowded-low", "-10"], ["crowded-high", "1000"]] as const) await c.ok(["create", "priorityclass", name!, `--value=${value}`, "--description=x"]);
+  for (const [name, value] of [["crowded-low", "-10"], ["crowded-high", "1000"]] as const) await c.ok(["create", "priorityclass", name, `--value=${value}`, "--description=x"]);
   t.regex(await c.ok(["get", "priorityclass"]), /crowded-high +1000 +false +\S+ +PreemptLowerPriority[\s\S]*system-node-critical +2000001000 +false/);
   t.regex(await c.fails(["-n", ns, "run", "x", "--image=x", "--overrides", '{"spec":{"priorityClassName":"lost"}}']), /no PriorityClass with name lost was found/);
   const template = (name: string, replicas: number, priorityClassName: string, apart: boolean): string => JSON.stringify({
