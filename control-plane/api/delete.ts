@@ -67,13 +67,16 @@ export const receiveDeletion = async (exchange: Exchange): Promise<Deletion> => 
       ...(query.get("orphanDependents") === null ? {} : { orphanDependents: isTrue(query.get("orphanDependents")) }), dryRun: query.getAll("dryRun"),
     };
   }
-  return {
-    // Upstream reads a negative grace period as one second.
-    gracePeriodSeconds: options.gracePeriodSeconds === undefined ? undefined : options.gracePeriodSeconds < 0 ? 1 : options.gracePeriodSeconds,
-    propagation: readPropagation(options), dryRun: dryRunOf(options.dryRun ?? []),
-    preconditions: { resourceVersion: options.preconditions?.resourceVersion, uid: options.preconditions?.uid },
-  };
+  return deletionFrom(options);
 };
+
+/** "BadRequest" or "Invalid" for options that contradict each other. */
+export const deletionFrom = (options: DeleteOptions): Deletion => ({
+  // Upstream reads a negative grace period as one second.
+  gracePeriodSeconds: options.gracePeriodSeconds === undefined ? undefined : options.gracePeriodSeconds < 0 ? 1 : options.gracePeriodSeconds,
+  propagation: readPropagation(options), dryRun: dryRunOf(options.dryRun ?? []),
+  preconditions: { resourceVersion: options.preconditions?.resourceVersion, uid: options.preconditions?.uid },
+});
 
 /** batch/v1 Jobs keep their pods unless told otherwise, for compatibility; kubectl always tells. */
 const defaultPropagation = ({ type }: ResourceDefinition): Propagation => (type.name === "jobs.batch" ? "Orphan" : "Background");

@@ -19,6 +19,7 @@ import { serveBuild } from "./streams/builds.ts";
 import { serveImageLoad } from "./streams/images.ts";
 import { serveLogs } from "./streams/logs.ts";
 import { serveStats } from "./streams/stats.ts";
+import { evict } from "./eviction.ts";
 import { bind, ephemeralView, finalizeView, resizeView, scaleView, statusView } from "./subresources.ts";
 import { METRICS_GROUP, UsageReader, serveUsage } from "./usage.ts";
 import { create, patch, update, wholeView } from "./write.ts";
@@ -110,6 +111,7 @@ export class Dispatch {
       case "ephemeralcontainers": return viewHandlers(ephemeralView(definition))[verb];
       case "finalize": return verb === "update" ? viewHandlers(finalizeView(definition)).update : undefined;
       case "binding": return verb === "create" ? bind : undefined;
+      case "eviction": return verb === "create" ? evict : undefined;
       case "log": return verb === "get" ? (request) => serveLogs(request, this.#options.streams) : undefined;
       // Only an upgraded connection can carry it: server.ts sends those to streams/upgrade.ts.
       case "exec": case "attach": case "portforward": return () => Promise.reject(new GantryError("BadRequest", "Upgrade request required"));

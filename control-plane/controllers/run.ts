@@ -4,6 +4,7 @@ import { autoRemoveController } from "./auto-remove/controller.ts";
 import { cronJobController } from "./cronjob/controller.ts";
 import { daemonSetController } from "./daemonset/controller.ts";
 import { deploymentController } from "./deployment/controller.ts";
+import { disruptionController } from "./disruption/controller.ts";
 import { garbageCollector } from "./garbage-collector/controller.ts";
 import { jobController } from "./job/controller.ts";
 import { namespaceController } from "./namespace/controller.ts";
@@ -22,7 +23,7 @@ export interface StartControllersOptions extends Omit<ControllerContext, "option
 
 const CONTROLLERS: readonly ((context: ControllerContext) => Controller)[] = [
   deploymentController, replicaSetController, replicationController, daemonSetController, statefulSetController, jobController, cronJobController, scheduledScalerController, garbageCollector, namespaceController,
-  nodeLifecycleController, volumeController, autoRemoveController,
+  nodeLifecycleController, volumeController, autoRemoveController, disruptionController,
 ];
 
 /** Resolves after the signal aborted, rejects after one controller did; when it settles, none writes any more. */

@@ -1,6 +1,6 @@
 import test from "ava";
 import { FakeClock, settle } from "../../base/clock.ts";
-import { NODES, PODS } from "../../base/kube/resources.ts";
+import { NODES, POD_DISRUPTION_BUDGETS, PODS } from "../../base/kube/resources.ts";
 import { START_AT } from "../../base/kube/staging.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { silentLogger } from "../../base/logger.ts";
@@ -190,4 +190,18 @@ test("each of several gets room of its own; who may not preempt waits; who would
   await clock.advance(1000);
   t.deepEqual(["vip-1", "vip-2", "vip-3"].map((name) => pod(name).status!.nominatedNodeName ?? "").sort(), ["", "a", "b"]);
   t.is(events.filter((e) => e.startsWith("Preempted")).length, 2);
+});
+
+test("of two nodes the one whose budget isn't broken is taken, though its pod is more important", async (t) => {
+  const { addNode, addPod, pod, clock, store } = await setup(t);
+  for (const name of ["a", "b"]) await addNode(aNode(name, { cpu: "1" }));
+  await addPod(important("guarded", 1, { cpu: "1", labels: { app: "guarded" }, spec: { nodeSelector: { "kubernetes.io/hostname": "a" } } }));
+  await addPod(important("other", 5, { cpu: "1", spec: { nodeSelector: { "kubernetes.io/hostname": "b" } } }));
+  const budget = { apiVersion: "policy/v1", kind: "PodDisruptionBudget", metadata: { name: "b", namespace: "default", uid: "uid-b" }, spec: { minAvailable: 1, selector: { matchLabels: { app: "guarded" } } }, status: { disruptionsAllowed: 0 } };
+  await store.create(keyOf(POD_DISRUPTION_BUDGETS, budget), budget, { writer: "api" });
+  await clock.advance(10);
+  await addPod(important("vip", 100, { cpu: "1" }));
+  await clock.advance(1000);
+  t.is(pod("vip").status!.nominatedNodeName, "b");
+  t.is(pod("guarded").metadata.deletionTimestamp, undefined);
 });

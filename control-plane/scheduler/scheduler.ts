@@ -5,7 +5,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { SELECTED_NODE_ANNOTATION, claimNamesOf } from "../../base/kube/claims.ts";
-import { NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, PODS, STORAGE_CLASSES } from "../../base/kube/resources.ts";
+import { NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, POD_DISRUPTION_BUDGETS, PODS, STORAGE_CLASSES } from "../../base/kube/resources.ts";
 import { isAhead } from "../../base/kube/staging.ts";
 import type { Pod, PodCondition } from "../../base/kube/types.gen.ts";
 import type { CacheEvent, WatchCache } from "../state/cache.ts";
@@ -294,7 +294,7 @@ class Scheduler implements Disposable {
     // Those that leave for it are on their way still.
     if (before !== undefined && Array.from(this.#o.cache.resource(PODS).byIndex("node", before), (s) => s.object).some((p) => !isTerminal(p) && isLeaving(p) && (p.spec?.priority ?? 0) < podClass.priority)) return;
     this.#unnominate(uid);
-    const found = preempt(pod, podClass, this.#table, isLeaving);
+    const found = preempt(pod, podClass, this.#table, isLeaving, Array.from(this.#o.cache.resource(POD_DISRUPTION_BUDGETS).list(), (s) => s.object));
     if (!found) return;
     this.#nominate(pod, found.nodeName);
     for (const victim of found.victims) {

@@ -208,15 +208,30 @@ test("a CronJob of every minute ticks", async (t) => {
   t.true(Date.parse(said) >= tickMs, `it was made ahead, but ran at ${said}`);
 });
 
-judged("a node that is cordoned gets nothing more; drained by deletion, it is empty", async (t) => {
+judged("a node that is cordoned gets nothing more; drain evicts what its disruption budget allows", async (t) => {
   const c = cluster();
   const ns = await c.namespace(t, "cordon");
+  const guarded = deployment("guarded", 4) as { spec: { template: { spec: object } } };
+  guarded.spec.template.spec = { ...guarded.spec.template.spec, nodeSelector: { "kubernetes.io/hostname": "node-3" } };
+  await c.create(DEPLOYMENTS, ns, guarded);
+  await c.ok(["-n", ns, "create", "pdb", "guard", "--selector=app=guarded", "--max-unavailable=25%"]);
+  await c.until(DEPLOYMENTS, ns, ([d]) => d !== undefined && isRolledOut(d, 4));
+  await until(async () => /guard +N\/A +25% +1 /.test(await c.ok(["-n", ns, "get", "pdb"])), "the budget knows its pods");
   // The other tests go on on the other nodes, and on this one with what they have.
   t.regex(await c.ok("cordon node-3"), /cordoned/);
   t.teardown(() => c.ok("uncordon node-3").then(() => undefined));
   t.regex(await c.ok("get nodes"), /node-3 +Ready,SchedulingDisabled/);
+  const drain = ["drain", "node-3", "--pod-selector=app=guarded"];
+  // What replaces the first one has no place to go, so that nobody else may leave.
+  t.regex(await c.fails([...drain, "--timeout=8s"]), /Cannot evict pod as it would violate the pod's disruption budget/);
+  const left = (await c.client.list(PODS, ns)).items;
+  t.is(left.filter((p) => p.spec?.nodeName === "node-3" && p.metadata.deletionTimestamp === undefined).length, 3);
+  await c.ok(["-n", ns, "patch", "pdb", "guard", "-p", '{"spec":{"maxUnavailable":"100%"}}']);
+  t.regex(await c.ok([...drain, "--timeout=60s"]), /node\/node-3 drained/);
+  t.false((await c.client.list(PODS, ns)).items.some((p) => p.spec?.nodeName === "node-3"));
+  await c.ok(["-n", ns, "delete", "deploy", "guarded"]);
   await c.create(DEPLOYMENTS, ns, deployment("web", 8));
-  await c.until(DEPLOYMENTS, ns, ([d]) => d !== undefined && isRolledOut(d, 8));
+  await c.until(DEPLOYMENTS, ns, (all) => { const d = all.find((x) => x.metadata.name === "web"); return d !== undefined && isRolledOut(d, 8); });
   t.false((await c.client.list(PODS, ns)).items.some((p) => p.spec?.nodeName === "node-3"));
   t.true((await c.client.list(NODES)).items.find((n) => n.metadata.name === "node-3")?.spec?.unschedulable);
 });

@@ -53,6 +53,7 @@ export const POD: ResourceDefinition<Pod> = {
     status: true,
     custom: [
       { name: "binding", verbs: ["create"], kind: { group: "", version: "v1", kind: "Binding" } },
+      { name: "eviction", verbs: ["create"], kind: { group: "policy", version: "v1", kind: "Eviction" } },
       { name: "attach", verbs: ["create", "get"], kind: streamOptions("PodAttachOptions") },
       { name: "portforward", verbs: ["create", "get"], kind: streamOptions("PodPortForwardOptions") },
       { name: "ephemeralcontainers", verbs: ["get", "patch", "update"], kind: streamOptions("Pod") },

@@ -16,6 +16,7 @@ import { PERSISTENT_VOLUME_CLAIM } from "./persistent-volume-claim.ts";
 import { POD } from "./pod.ts";
 import { REPLICA_SET } from "./replica-set.ts";
 import { REPLICATION_CONTROLLER } from "./replication-controller.ts";
+import { POD_DISRUPTION_BUDGET } from "./pod-disruption-budget.ts";
 import { PRIORITY_CLASS } from "./priority-class.ts";
 import { RUNTIME_CLASS } from "./runtime-class.ts";
 import { SCHEDULED_SCALER } from "./scheduled-scaler.ts";
@@ -30,7 +31,7 @@ export const DEFINITIONS: readonly ResourceDefinition[] = [
   erase(POD), erase(NODE), erase(NAMESPACE), erase(EVENT), erase(CONFIG_MAP), erase(SECRET),
   erase(DEPLOYMENT), erase(REPLICA_SET), erase(DAEMON_SET), erase(STATEFUL_SET), erase(CONTROLLER_REVISION), erase(REPLICATION_CONTROLLER),
   erase(JOB), erase(CRON_JOB), erase(LEASE),
-  erase(PERSISTENT_VOLUME), erase(PERSISTENT_VOLUME_CLAIM), erase(STORAGE_CLASS), erase(RUNTIME_CLASS), erase(PRIORITY_CLASS), erase(SCHEDULED_SCALER),
+  erase(PERSISTENT_VOLUME), erase(PERSISTENT_VOLUME_CLAIM), erase(STORAGE_CLASS), erase(RUNTIME_CLASS), erase(PRIORITY_CLASS), erase(POD_DISRUPTION_BUDGET), erase(SCHEDULED_SCALER),
 ];
 
 const BY_PLURAL = new Map(DEFINITIONS.map((d) => [`${d.type.apiVersion}/${d.type.plural}`, d]));
