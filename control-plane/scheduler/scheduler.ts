@@ -16,6 +16,7 @@ import type { NodeTable } from "./node-table.ts";
 import { preempt } from "./preempt.ts";
 import { ClassPlacer } from "./placement.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
+import { inTurns } from "./queue-order.ts";
 import { groupsOf, waitsForOthers, type NamespaceLookup } from "./topology.ts";
 import { volumeNeeds } from "./volume-needs.ts";
 
@@ -224,10 +225,10 @@ class Scheduler implements Disposable {
   #runCycle(): void {
     const end = this.#cycle.startTimer();
     const nowMs = this.#o.clock.nowMs();
-    const queue = [...this.#active.values()].sort((a, b) => b.podClass.priority - a.podClass.priority || Number(isAhead(a.pod, nowMs)) - Number(isAhead(b.pod, nowMs)) || a.order - b.order).slice(0, MAX_PER_CYCLE);
+    const queue = inTurns(Array.from(this.#active.values(), (pending) => ({ pending, namespace: pending.pod.metadata.namespace ?? "", priority: pending.podClass.priority, isAhead: isAhead(pending.pod, nowMs), order: pending.order }))).slice(0, MAX_PER_CYCLE);
     const full = new Set<string>();
     let placed = 0;
-    for (const pending of queue) {
+    for (const { pending } of queue) {
       const { pod, podClass } = pending;
       const uid = pod.metadata.uid!;
       this.#active.delete(uid);
