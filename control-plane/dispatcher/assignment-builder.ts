@@ -116,6 +116,7 @@ const toContainerSecurity = (container: KubeContainer): ContainerSecurity => {
     privileged: s.privileged ?? false, readOnlyRoot: s.readOnlyRootFilesystem ?? false, allowPrivilegeEscalation: s.allowPrivilegeEscalation,
     capabilitiesAdd: s.capabilities?.add ?? [], capabilitiesDrop: s.capabilities?.drop ?? [], runAsUser: s.runAsUser, runAsGroup: s.runAsGroup, runAsNonRoot: s.runAsNonRoot,
     seccompType: s.seccompProfile?.type ?? "", seccompLocalhost: s.seccompProfile?.localhostProfile ?? "", procMount: s.procMount ?? "",
+    appArmorType: s.appArmorProfile?.type ?? "", appArmorLocalhost: s.appArmorProfile?.localhostProfile ?? "",
   };
 };
 
@@ -125,6 +126,8 @@ const toPodSecurity = (pod: Pod): PodSecurity => {
     runAsUser: s.runAsUser, runAsGroup: s.runAsGroup, runAsNonRoot: s.runAsNonRoot ?? false, supplementalGroups: s.supplementalGroups ?? [], fsGroup: s.fsGroup,
     sysctls: Object.fromEntries((s.sysctls ?? []).map((v) => [v.name, v.value])),
     seccompType: s.seccompProfile?.type ?? "", seccompLocalhost: s.seccompProfile?.localhostProfile ?? "", userNamespace: pod.spec?.hostUsers === false,
+    strictGroups: s.supplementalGroupsPolicy === "Strict", fsGroupChangePolicy: s.fsGroupChangePolicy ?? "",
+    appArmorType: s.appArmorProfile?.type ?? "", appArmorLocalhost: s.appArmorProfile?.localhostProfile ?? "",
   };
 };
 

@@ -86,6 +86,11 @@ const seccompOf = (container: Container, pod: PodSecurity | undefined): Containe
   return type === "Localhost" ? { type, profile } : type === "Unconfined" ? { type } : { type: "RuntimeDefault" };
 };
 
+const appArmorOf = (container: Container, pod: PodSecurity | undefined): NonNullable<ContainerSpec["appArmor"]> => {
+  const [type, profile] = container.security?.appArmorType ? [container.security.appArmorType, container.security.appArmorLocalhost] : [pod?.appArmorType ?? "", pod?.appArmorLocalhost ?? ""];
+  return type === "Localhost" ? { type, profile } : type === "Unconfined" ? { type } : { type: "RuntimeDefault" };
+};
+
 /** "Invalid" (CreateContainerConfigError) when there is nothing to run, or it would run as root against runAsNonRoot. */
 export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => {
   const { pod, container, image, sandbox } = input;
@@ -101,6 +106,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     env: environmentList(image.config.env, env, { hostname: sandbox.hostname, tty: container.tty }),
     cwd: container.workingDir || image.config.workingDir || "/",
     supplementalGroups: [...(pod.security?.supplementalGroups ?? []), ...(pod.security?.fsGroup === undefined ? [] : [pod.security.fsGroup])],
+    ...(pod.security?.strictGroups && { strictGroups: true }),
     hostname: sandbox.hostname, namespaces: sandbox.namespaces,
     mounts: [
       ...[...sandbox.files].filter(([destination]) => !mounted.has(destination)).map(([destination, source]): RuntimeMount => ({ source, destination, type: "bind", options: security?.readOnlyRoot ? ["ro"] : ["rw"] })),
@@ -110,7 +116,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     // Allowing escalation is Kubernetes' default for its own sake; Gantry's is not to, unless the pod says so.
     noNewPrivileges: !(security?.privileged ?? false) && security?.allowPrivilegeEscalation !== true,
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
-    seccomp: seccompOf(container, pod.security), sysctls: pod.security?.sysctls ?? {},
+    seccomp: seccompOf(container, pod.security), appArmor: appArmorOf(container, pod.security), sysctls: pod.security?.sysctls ?? {},
     cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit),
     oomScoreAdj: oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
     logPath: input.logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),

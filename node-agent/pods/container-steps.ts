@@ -102,9 +102,10 @@ export class ContainerSteps {
     return ip;
   }
 
-  prepareVolumes(pod: Assignment, ip: string): void {
+  async prepareVolumes(pod: Assignment, ip: string, { isFirst }: { readonly isFirst: boolean }): Promise<void> {
     const facts = this.#options.sandboxes.facts(pod, ip);
     this.#options.volumes.prepare(pod, (path) => nodeField(path, facts));
+    if (isFirst) await this.#options.volumes.applyFsGroup(pod);
     this.#options.sandboxes.refreshHosts(pod, ip);
   }
 

@@ -338,7 +338,7 @@ export class PodWorker implements Staged {
         this.#reach("sandboxed");
         return;
       case "volumes":
-        steps.prepareVolumes(assignment, record.ip);
+        await steps.prepareVolumes(assignment, record.ip, { isFirst: record.volumesGeneration < 0 });
         record.volumesGeneration = assignment.generation;
         return;
       case "resize": return this.#resize();

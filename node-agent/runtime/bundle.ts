@@ -18,6 +18,8 @@ export interface Host {
   /** Devices of the host, for privileged containers. */
   readonly devices: () => readonly OciDevice[];
   readonly readSeccompProfile: (name: string) => OciSeccomp;
+  /** Names of the AppArmor profiles that are loaded; undefined where the kernel doesn't have it, or not turned on. */
+  readonly appArmorProfiles: () => ReadonlySet<string> | undefined;
 }
 
 export interface OciDevice {
@@ -45,6 +47,7 @@ export interface OciProcess {
   readonly cwd: string;
   readonly capabilities: Readonly<Record<"bounding" | "effective" | "permitted", readonly string[]>>;
   readonly noNewPrivileges: boolean;
+  readonly apparmorProfile?: string;
   readonly oomScoreAdj: number;
 }
 
@@ -114,6 +117,17 @@ const seccomp = (spec: ContainerSpec, host: Host, capabilities: readonly string[
   return spec.seccomp.type === "Localhost" ? host.readSeccompProfile(spec.seccomp.profile) : defaultSeccomp(host.architecture, new Set(capabilities));
 };
 
+/** Those that docker and containerd load for themselves: Gantry brings none of its own. */
+const DEFAULT_APP_ARMOR = ["docker-default", "cri-containerd.apparmor.d", "containers-default"];
+
+const appArmor = ({ privileged, appArmor: wanted = { type: "RuntimeDefault" } }: ContainerSpec, host: Host): string | undefined => {
+  const loaded = wanted.type === "Unconfined" ? undefined : host.appArmorProfiles();
+  if (wanted.type !== "Localhost") return privileged ? undefined : DEFAULT_APP_ARMOR.find((name) => loaded?.has(name));
+  if (!loaded) throw new GantryError("Invalid", `appArmorProfile.localhostProfile: cannot enforce ${JSON.stringify(wanted.profile)}: AppArmor is not enabled on this node`);
+  if (!loaded.has(wanted.profile)) throw new GantryError("Invalid", `appArmorProfile.localhostProfile: no profile ${JSON.stringify(wanted.profile)} is loaded on this node`);
+  return wanted.profile;
+};
+
 const resources = (spec: ContainerSpec): Record<string, unknown> => {
   const { cpuShares, cpuQuotaMilli, memoryBytes, pids } = spec.limits;
   return {
@@ -136,6 +150,7 @@ export const buildConfig = (spec: ContainerSpec, user: OciUser, host: Host, path
   if (!spec.cwd.startsWith("/")) throw new GantryError("Invalid", `workingDir: ${JSON.stringify(spec.cwd)} is not an absolute path`);
   const capabilities = containerCapabilities({ privileged: spec.privileged, add: spec.capabilitiesAdd, drop: spec.capabilitiesDrop }, host.boundingSet);
   const profile = seccomp(spec, host, capabilities);
+  const apparmorProfile = appArmor(spec, host);
   return {
     ociVersion: "1.0.2",
     process: {
@@ -146,6 +161,7 @@ export const buildConfig = (spec: ContainerSpec, user: OciUser, host: Host, path
       cwd: spec.cwd,
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       noNewPrivileges: spec.noNewPrivileges && !spec.privileged,
+      ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
       oomScoreAdj: Math.max(host.leastOomScoreAdj, spec.oomScoreAdj),
     },
     root: { path: paths.rootPath, readonly: spec.readOnlyRoot },

@@ -409,7 +409,7 @@ export class ConmonRuntime implements ContainerRuntime {
     if (keep) writeFileSync(join(layer, KEEP), "");
     mkdirSync(dirname(spec.logPath), { recursive: true });
     this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs }, keep);
-    const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups);
+    const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups, spec.strictGroups);
     const config = buildConfig(spec, user, this.#host, { rootPath: rootfs, cgroupsPath: this.#options.cgroups.ociPath(spec.cgroupPath) });
     writeFileSync(join(bundle, "config.json"), JSON.stringify(this.#withFilter(config, spec)), { mode: 0o600 });
     return config;

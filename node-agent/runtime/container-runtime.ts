@@ -31,6 +31,8 @@ export interface ContainerSpec {
   /** As in the image config or numeric; resolved against the root filesystem's /etc/passwd and /etc/group. */
   readonly user: string;
   readonly supplementalGroups: readonly number[];
+  /** The image's /etc/group adds none to these. */
+  readonly strictGroups?: boolean;
   readonly hostname: string;
   /** Pinned namespaces to join, by type; "host" for the node's own; absent: a new private one (mount, pid). */
   readonly namespaces: { readonly network: string; readonly ipc: string; readonly uts: string; readonly pid?: string };
@@ -45,6 +47,8 @@ export interface ContainerSpec {
   readonly capabilitiesAdd: readonly string[];
   readonly capabilitiesDrop: readonly string[];
   readonly seccomp: { readonly type: "RuntimeDefault" | "Unconfined" } | { readonly type: "Localhost"; readonly profile: string };
+  /** RuntimeDefault: a profile of docker's or containerd's, where one is loaded. Absent: RuntimeDefault. */
+  readonly appArmor?: { readonly type: "RuntimeDefault" | "Unconfined" } | { readonly type: "Localhost"; readonly profile: string };
   readonly sysctls: Readonly<Record<string, string>>;
   /** Path below the node's cgroup root: kubepods/<qos>/pod<uid>/<id>. */
   readonly cgroupPath: string;

@@ -34,6 +34,16 @@ const readSeccompProfile = (directory: string, name: string): OciSeccomp => {
   }
 };
 
+/** apparmor(7): each line is "NAME (MODE)". Read anew each time: profiles may be loaded while the agent runs. */
+const readAppArmorProfiles = (): ReadonlySet<string> | undefined => {
+  try {
+    if (readFileSync("/sys/module/apparmor/parameters/enabled", "utf8").trim() !== "Y") return undefined;
+    return new Set(readFileSync("/sys/kernel/security/apparmor/profiles", "utf8").split("\n").map((line) => line.replace(/ \([^)]*\)$/, "")));
+  } catch {
+    return undefined;
+  }
+};
+
 export const readHost = (cgroupV2: boolean, seccompDir: string): Host => {
   const boundingSet = readBoundingSet();
   return {
@@ -42,6 +52,7 @@ export const readHost = (cgroupV2: boolean, seccompDir: string): Host => {
     boundingSet,
     leastOomScoreAdj: boundingSet.has("CAP_SYS_RESOURCE") ? -1000 : Number(readFileSync("/proc/self/oom_score_adj", "utf8")),
     devices: listDevices,
+    appArmorProfiles: readAppArmorProfiles,
     readSeccompProfile: (name) => readSeccompProfile(seccompDir, name),
   };
 };

@@ -61,9 +61,9 @@ const asId = (text: string | undefined): number | undefined => (text !== undefin
 
 /**
  * `user` as in an image config: "", "name", "uid", "name:group", "uid:gid". Without a group: the passwd entry's, else 0.
- * `additional` and the groups that list the user as a member become supplementary. "Invalid" for a name that isn't there.
+ * `additional` and, unless `strict`, the groups that list the user as a member become supplementary. "Invalid" for a name that isn't there.
  */
-export const resolveUser = (user: string, additional: readonly number[], read: (path: string) => string): OciUser => {
+export const resolveUser = (user: string, additional: readonly number[], read: (path: string) => string, strict = false): OciUser => {
   const [name = "", group] = user.split(":", 2) as [string?, string?];
   const passwd = records(read("/etc/passwd"));
   const wanted = name === "" ? "0" : name;
@@ -81,10 +81,10 @@ export const resolveUser = (user: string, additional: readonly number[], read: (
     gid = asId(entry?.[3]) ?? 0;
   }
   const login = entry?.[0];
-  const memberships = login === undefined ? [] : groups.filter((fields) => fields[3]?.split(",").includes(login)).map((fields) => asId(fields[2]));
+  const memberships = login === undefined || strict ? [] : groups.filter((fields) => fields[3]?.split(",").includes(login)).map((fields) => asId(fields[2]));
   const additionalGids = [...new Set([...additional, ...memberships.filter((id) => id !== undefined), gid])].sort((a, b) => a - b);
   return { uid, gid, additionalGids };
 };
 
-export const resolveUserIn = (rootfs: string, user: string, additional: readonly number[]): OciUser =>
-  resolveUser(user, additional, (path) => readConfined(rootfs, path));
+export const resolveUserIn = (rootfs: string, user: string, additional: readonly number[], strict = false): OciUser =>
+  resolveUser(user, additional, (path) => readConfined(rootfs, path), strict);

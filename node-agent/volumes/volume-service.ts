@@ -1,7 +1,7 @@
 // A pod's volumes on the node: folders, tmpfs mounts, host paths and sets of files, below ROOT/<pod uid>/volumes/<name>. Owns that
 // folder and LOCAL/<id> of named local volumes, which outlive pods. Every operation is idempotent: it is called again after a crash.
 import { chmodSync, chownSync, closeSync, constants, existsSync, mkdirSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { chmod, lchown, lstat, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
 import type { Assignment } from "../pods/assignment.ts";
@@ -78,6 +78,22 @@ export class VolumeService {
   }
 
   /**
+   * Gives the pod's fsGroup what its local volumes hold, as the kubelet does: owner group, group rights, and folders whose new files get the group. With
+   * OnRootMismatch only when the volume's own folder doesn't have it yet. Once for a pod, before its first container.
+   */
+  async applyFsGroup(pod: Assignment): Promise<void> {
+    const group = pod.security?.fsGroup;
+    if (group === undefined) return;
+    for (const { source } of pod.volumes) {
+      if (source?.$case !== "local" || !NAME.test(source.value.id)) continue;
+      const root = join(this.#options.localRoot, source.value.id);
+      const { gid, mode } = statSync(root);
+      if (pod.security?.fsGroupChangePolicy === "OnRootMismatch" && gid === group && (mode & GROUP_RIGHTS) === GROUP_RIGHTS) continue;
+      await giveToGroup(root, group);
+    }
+  }
+
+  /**
    * What to mount for a subPath: a bind mount of the agent's own, made from the descriptor. Were it the path, who can write to the volume could put a link to
    * the host's root in its place before the runtime mounts it (CVE-2021-25741). `name` is the mount's within the pod; it replaces an earlier one.
    */
@@ -119,6 +135,17 @@ export class VolumeService {
     return join(this.#options.root, podUid, "volumes");
   }
 }
+
+/** Read, write and search for the group, and its id for what is made in there. */
+const GROUP_RIGHTS = 0o2070;
+
+/** The contents first: a folder that has the group is done (OnRootMismatch relies on it). Links are given, not followed. */
+const giveToGroup = async (path: string, group: number): Promise<void> => {
+  const stat = await lstat(path);
+  if (stat.isDirectory()) for (const name of await readdir(path)) await giveToGroup(join(path, name), group);
+  await lchown(path, stat.uid, group);
+  if (!stat.isSymbolicLink()) await chmod(path, (stat.mode & 0o7777) | (stat.isDirectory() ? GROUP_RIGHTS : 0o060));
+};
 
 const own = (dir: string, group: number): void => {
   chownSync(dir, 0, group);

@@ -1,5 +1,6 @@
 // Pods with everything real but the control plane: image, sandbox, network, volumes, containers, logs; on a host of their own.
-import { createReadStream, existsSync, readdirSync } from "node:fs";
+import { chownSync, createReadStream, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
@@ -22,7 +23,7 @@ import { makePod, type PodShape } from "../../node-agent/pods/testing.ts";
 import { ConmonRuntime } from "../../node-agent/runtime/conmon-runtime.ts";
 import { UNTIL_TERM } from "../../node-agent/runtime/runtime-contract.ts";
 import { VolumeService } from "../../node-agent/volumes/volume-service.ts";
-import type { Container, PodStatus, StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
+import { PodAssignment, type Container, type PodStatus, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 import { createTestHosts } from "../helpers/hosts.ts";
 
 const clock = new SystemClock();
@@ -232,4 +233,27 @@ test("thirty pods at once come up and go away, and cost one report each", async 
     t.deepEqual(readdirSync(join(node.directory, folder)), [], folder);
   }
   t.deepEqual(node.cgroups.processes("kubepods"), []);
+});
+
+test("fsGroup owns what a local volume holds, each time or only when the volume's folder has another group", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "gantry-group-"));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const data = join(directory, "local/data");
+  mkdirSync(join(data, "sub"), { recursive: true });
+  writeFileSync(join(data, "sub/file"), "", { mode: 0o600 });
+  symlinkSync("/etc/passwd", join(data, "link"));
+  const volumes = new VolumeService({ root: join(directory, "pods"), localRoot: join(directory, "local") });
+  const give = (fsGroup: number, fsGroupChangePolicy: string): Promise<void> =>
+    volumes.applyFsGroup(PodAssignment.fromPartial({ uid: "u", security: { fsGroup, fsGroupChangePolicy }, volumes: [{ name: "v", source: { $case: "local", value: { id: "data" } } }] }));
+  const [rootGroup, ofHost] = [statSync("/etc/passwd").gid, statSync("/etc/passwd").mode];
+  await give(3000, "OnRootMismatch");
+  t.deepEqual([data, join(data, "sub"), join(data, "sub/file")].map((path) => [statSync(path).gid, statSync(path).mode & 0o7777]), [[3000, 0o2775], [3000, 0o2775], [3000, 0o660]]);
+  t.is(lstatSync(join(data, "link")).gid, 3000);
+  t.deepEqual([statSync("/etc/passwd").gid, statSync("/etc/passwd").mode], [rootGroup, ofHost], "links are not followed");
+  writeFileSync(join(data, "late"), "", { mode: 0o600 });
+  chownSync(join(data, "late"), 0, 0);
+  await give(3000, "OnRootMismatch");
+  t.is(statSync(join(data, "late")).gid, 0, "its folder had the group already");
+  await give(3000, "");
+  t.is(statSync(join(data, "late")).gid, 3000);
 });

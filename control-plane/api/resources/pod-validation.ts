@@ -16,6 +16,7 @@ import { validateVolumes } from "./volume-validation.ts";
 
 export const RESTART_POLICIES = ["Always", "OnFailure", "Never"];
 const DNS_POLICIES = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+const GROUP_POLICIES = ["Merge", "Strict"];
 const FS_GROUP_POLICIES = ["Always", "OnRootMismatch"];
 const SYSCTL = /^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9]([-_a-z0-9]*[a-z0-9])?)$/;
 
@@ -23,6 +24,7 @@ const validateSecurity = (path: string, spec: PodSpec, security: PodSecurityCont
   ...(["runAsUser", "runAsGroup", "fsGroup"] as const).flatMap((f) => validateId(`${path}.${f}`, security[f])),
   ...(security.supplementalGroups ?? []).flatMap((id, i) => validateId(`${path}.supplementalGroups[${i}]`, id)),
   ...oneOf(`${path}.fsGroupChangePolicy`, security.fsGroupChangePolicy, FS_GROUP_POLICIES),
+  ...oneOf(`${path}.supplementalGroupsPolicy`, security.supplementalGroupsPolicy, GROUP_POLICIES),
   ...(security.sysctls ?? []).flatMap((s, i) => [
     ...(s.name && s.name.length <= 253 && SYSCTL.test(s.name) ? [] : [s.name
       ? invalid(`${path}.sysctls[${i}].name`, s.name, "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*([a-z0-9]([-_a-z0-9]*[a-z0-9])?)$")

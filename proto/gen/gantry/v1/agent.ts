@@ -425,6 +425,13 @@ export interface PodSecurity {
   seccompType: string;
   seccompLocalhost: string;
   userNamespace: boolean;
+  /** supplementalGroupsPolicy Strict: the image's /etc/group adds none. */
+  strictGroups: boolean;
+  /** "" (Always) or OnRootMismatch. */
+  fsGroupChangePolicy: string;
+  /** "", RuntimeDefault, Unconfined, Localhost */
+  appArmorType: string;
+  appArmorLocalhost: string;
 }
 
 export interface PodSecurity_SysctlsEntry {
@@ -445,6 +452,8 @@ export interface ContainerSecurity {
   seccompType: string;
   seccompLocalhost: string;
   procMount: string;
+  appArmorType: string;
+  appArmorLocalhost: string;
 }
 
 export interface HostAlias {
@@ -4971,6 +4980,10 @@ function createBasePodSecurity(): PodSecurity {
     seccompType: "",
     seccompLocalhost: "",
     userNamespace: false,
+    strictGroups: false,
+    fsGroupChangePolicy: "",
+    appArmorType: "",
+    appArmorLocalhost: "",
   };
 }
 
@@ -5006,6 +5019,18 @@ export const PodSecurity: MessageFns<PodSecurity> = {
     }
     if (message.userNamespace !== false) {
       writer.uint32(72).bool(message.userNamespace);
+    }
+    if (message.strictGroups !== false) {
+      writer.uint32(80).bool(message.strictGroups);
+    }
+    if (message.fsGroupChangePolicy !== "") {
+      writer.uint32(90).string(message.fsGroupChangePolicy);
+    }
+    if (message.appArmorType !== "") {
+      writer.uint32(98).string(message.appArmorType);
+    }
+    if (message.appArmorLocalhost !== "") {
+      writer.uint32(106).string(message.appArmorLocalhost);
     }
     return writer;
   },
@@ -5108,6 +5133,38 @@ export const PodSecurity: MessageFns<PodSecurity> = {
             message.userNamespace = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.strictGroups = reader.bool();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.fsGroupChangePolicy = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.appArmorType = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.appArmorLocalhost = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5142,6 +5199,10 @@ export const PodSecurity: MessageFns<PodSecurity> = {
     message.seccompType = object.seccompType ?? "";
     message.seccompLocalhost = object.seccompLocalhost ?? "";
     message.userNamespace = object.userNamespace ?? false;
+    message.strictGroups = object.strictGroups ?? false;
+    message.fsGroupChangePolicy = object.fsGroupChangePolicy ?? "";
+    message.appArmorType = object.appArmorType ?? "";
+    message.appArmorLocalhost = object.appArmorLocalhost ?? "";
     return message;
   },
 };
@@ -5226,6 +5287,8 @@ function createBaseContainerSecurity(): ContainerSecurity {
     seccompType: "",
     seccompLocalhost: "",
     procMount: "",
+    appArmorType: "",
+    appArmorLocalhost: "",
   };
 }
 
@@ -5263,6 +5326,12 @@ export const ContainerSecurity: MessageFns<ContainerSecurity> = {
     }
     if (message.procMount !== "") {
       writer.uint32(90).string(message.procMount);
+    }
+    if (message.appArmorType !== "") {
+      writer.uint32(98).string(message.appArmorType);
+    }
+    if (message.appArmorLocalhost !== "") {
+      writer.uint32(106).string(message.appArmorLocalhost);
     }
     return writer;
   },
@@ -5368,6 +5437,22 @@ export const ContainerSecurity: MessageFns<ContainerSecurity> = {
             message.procMount = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.appArmorType = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.appArmorLocalhost = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5396,6 +5481,8 @@ export const ContainerSecurity: MessageFns<ContainerSecurity> = {
     message.seccompType = object.seccompType ?? "";
     message.seccompLocalhost = object.seccompLocalhost ?? "";
     message.procMount = object.procMount ?? "";
+    message.appArmorType = object.appArmorType ?? "";
+    message.appArmorLocalhost = object.appArmorLocalhost ?? "";
     return message;
   },
 };
