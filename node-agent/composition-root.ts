@@ -98,7 +98,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
     oci: await openOciRuntime(options.runtime, join(options.runDir, "oci-build")), host: readHost(cgroups.describe().version === "v2", join(options.dataDir, "seccomp")),
   });
   const collector = new ImageCollector({
-    images, inUse: () => pods.imagesInUse(), disk: () => diskOf(imageRoot), clock, logger, metrics, periodMs: options.imageGcPeriod, minAgeMs: options.imageGcMinAge,
+    images, inUse: () => pods.imagesInUse(), disk: () => diskOf(imageRoot), stateFile: join(options.dataDir, "images-last-used.json"), clock, logger, metrics, periodMs: options.imageGcPeriod, minAgeMs: options.imageGcMinAge,
     maxAgeMs: options.imageGcMaxAge, highPercent: options.imageGcHigh, lowPercent: Math.min(options.imageGcLow, options.imageGcHigh),
   });
   collector.start();
@@ -116,7 +116,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   eviction.start();
   const session = createSession({
     controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, conditions: () => eviction.conditions(), images, builder, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
-    imageDirectories: { containers: join(options.dataDir, "containers"), volumes: join(options.dataDir, "volumes") },
+    imageDirectories: { containers: join(options.dataDir, "containers"), volumes: join(options.dataDir, "volumes"), builds: join(options.dataDir, "build") },
   });
   stack.defer(() => session.close());
   session.start();

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import test from "ava";
 import { FakeClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/logger.ts";
@@ -91,4 +94,20 @@ test("it runs by itself, and whoever needs space can ask", async (t) => {
   await w.clock.advance(5 * MINUTE);
   t.deepEqual(w.left(), []);
   w.collector.close();
+});
+
+test("when an image was last used outlives a restart", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "gantry-collector-"));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const stateFile = join(directory, "last-used.json");
+  const before = world({ old: 1000, other: 500 }, { stateFile });
+  before.used.add("old");
+  await before.collector.run();
+  const after = world({ old: 1000, other: 500 }, { stateFile, lowPercent: 80 });
+  after.disk.usedBytes = 860 * MB;
+  await after.clock.advance(3 * MINUTE);
+  await after.collector.run();
+  t.deepEqual(after.left(), ["old"], "the other one was not used for longer");
+  writeFileSync(stateFile, '{"ol');
+  t.notThrows(() => world({ old: 1 }, { stateFile }));
 });

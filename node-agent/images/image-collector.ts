@@ -1,5 +1,6 @@
 // Removes images that nothing uses: when they are old, and when the disk is nearly full, the longest unused first. Never what a pod uses or is
-// about to. Owns when an image was last used; that is not kept over a restart, after which an image counts as unused since it came here.
+// about to. Owns when an image was last used, and the file in which that outlives a restart; without it an image counts as unused since it came here.
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
@@ -15,6 +16,8 @@ export interface CollectorOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Image id -> when it was last used, as JSON. Absent: not kept. */
+  readonly stateFile?: string;
   readonly periodMs: number;
   /** What was used within this time stays, however full the disk is. */
   readonly minAgeMs: number;
@@ -25,9 +28,17 @@ export interface CollectorOptions {
   readonly lowPercent: number;
 }
 
+const readLastUsed = (path: string | undefined): Map<string, number> => {
+  try {
+    return new Map(path === undefined ? [] : Object.entries(JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>).filter((entry): entry is [string, number] => typeof entry[1] === "number"));
+  } catch {
+    return new Map(); // the first start, or half a file
+  }
+};
+
 export class ImageCollector {
   readonly #options: CollectorOptions;
-  readonly #lastUsedMs = new Map<string, number>();
+  readonly #lastUsedMs: Map<string, number>;
   readonly #freed;
   #timer: Disposable | undefined;
   #running: Promise<unknown> = Promise.resolve();
@@ -35,6 +46,7 @@ export class ImageCollector {
 
   constructor(options: CollectorOptions) {
     this.#options = options;
+    this.#lastUsedMs = readLastUsed(options.stateFile);
     this.#freed = options.metrics.counter("gantry_image_collected_bytes_total", "Bytes of images that were removed because nothing used them, by why.", ["reason"]);
   }
 
@@ -88,6 +100,11 @@ export class ImageCollector {
     const here = new Set(images.list().map((image) => image.id));
     for (const id of used) this.#lastUsedMs.set(id, clock.nowMs());
     for (const id of this.#lastUsedMs.keys()) if (!here.has(id)) this.#lastUsedMs.delete(id);
+    const { stateFile } = this.#options;
+    if (stateFile === undefined) return;
+    // Losing the last minutes of it costs nothing that a pull doesn't bring back: no sync.
+    writeFileSync(`${stateFile}.new`, JSON.stringify(Object.fromEntries(this.#lastUsedMs)));
+    renameSync(`${stateFile}.new`, stateFile);
   }
 
   #unusedSinceMs(image: Image): number {

@@ -16,7 +16,7 @@ export interface ImageRequestContext {
   readonly pods: Pick<PodService, "imageUsers" | "statuses">;
   readonly clock: Clock;
   /** Writable layers of containers, and named volumes: a folder for each, measured for disk usage. */
-  readonly directories: { readonly containers: string; readonly volumes: string };
+  readonly directories: { readonly containers: string; readonly volumes: string; readonly builds: string };
 }
 
 /** A frame may have 64 KiB of data. */
@@ -145,7 +145,7 @@ const usage = async ({ images, pods, directories }: ImageRequestContext): Promis
   return {
     images: store.images, activeImages: store.activeImages, bytes: store.bytes, reclaimableBytes: store.reclaimableBytes,
     containers: containers.length, activeContainers: active, containerBytes: await directoryBytes(directories.containers), reclaimableContainerBytes: 0,
-    volumes: volumes.length, activeVolumes: 0, volumeBytes: await directoryBytes(directories.volumes), buildCacheBytes: 0,
+    volumes: volumes.length, activeVolumes: 0, volumeBytes: await directoryBytes(directories.volumes), buildCacheBytes: await directoryBytes(directories.builds),
   };
 };
 

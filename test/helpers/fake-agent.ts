@@ -259,7 +259,7 @@ export const startFakeAgent = ({ target, nodeName, credentials, description, pod
   const [images, metrics, networks] = [new FakeImages(), new Metrics(), [] as ClusterNetwork[]];
   const network = { configure: async (next: ClusterNetwork) => void networks.push(next) } as Partial<PodNetwork> as PodNetwork;
   const session = createSession({
-    controlPlanes: [target].flat(), credentials, describe: () => describeFakeNode(nodeName, description), pods, images: images as Partial<ImageService> as ImageService, network, volumes: { removeLocal: async () => undefined }, imageDirectories: { containers: "", volumes: "" },
+    controlPlanes: [target].flat(), credentials, describe: () => describeFakeNode(nodeName, description), pods, images: images as Partial<ImageService> as ImageService, network, volumes: { removeLocal: async () => undefined }, imageDirectories: { containers: "", volumes: "", builds: "" },
     clock: new SystemClock(), random: Math.random, logger, metrics,
   });
   session.start();
