@@ -1,10 +1,27 @@
 // `volume rm`: a volume that a container has stays, running or not, as docker keeps it.
 import { GantryError, isCode } from "../../base/errors.ts";
+import { PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
 import { deleteObject, waitUntilGone } from "../delete.ts";
 import { objectName } from "./names.ts";
 import { CLAIMS, claimsOf } from "./volumes.ts";
+
+/** How often it is asked whether a container has taken the volume meanwhile, which keeps it from going. */
+const LOOK_MS = 3000;
+
+const untilGone = async (client: ApiClient, namespace: string, name: string, uid: string | undefined): Promise<void> => {
+  for (;;) {
+    try {
+      return await waitUntilGone(client, CLAIMS, namespace, name, uid, LOOK_MS);
+    } catch (error) {
+      if (!isCode(error, "Timeout")) throw error;
+    }
+    const { items } = await client.list<Pod>(PODS, namespace);
+    const users = items.filter((p) => claimsOf(p).includes(name)).map((p) => p.metadata.name!);
+    if (users.length > 0) throw new GantryError("FailedPrecondition", `volume ${name} is in use by ${users.join(", ")}, which took it meanwhile: it goes when ${users.length === 1 ? "that does" : "those do"}`);
+  }
+};
 
 export const removeVolume = async (client: ApiClient, namespace: string, pods: readonly Pod[], word: string, force: boolean): Promise<void> => {
   const name = objectName("volume", word);
@@ -12,7 +29,7 @@ export const removeVolume = async (client: ApiClient, namespace: string, pods: r
   if (users.length > 0) throw new GantryError("FailedPrecondition", `volume ${name} is in use by ${users.map((p) => p.metadata.name!).join(", ")}: remove ${users.length === 1 ? "it" : "them"} first`);
   try {
     const uid = await deleteObject(client, CLAIMS, namespace, name, { propagationPolicy: "Background", gracePeriodSeconds: undefined });
-    await waitUntilGone(client, CLAIMS, namespace, name, uid, undefined);
+    await untilGone(client, namespace, name, uid);
   } catch (error) {
     if (!isCode(error, "NotFound")) throw error;
     if (!force) throw new GantryError("NotFound", `no such volume: ${word}`);

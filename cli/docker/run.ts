@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { randomInt } from "node:crypto";
 import { GantryError, describeError, isCode } from "../../base/errors.ts";
+import { lifecycleOf } from "../../base/kube/desired-state.ts";
 import { DEPLOYMENTS, NODES, PODS } from "../../base/kube/resources.ts";
 import type { Deployment, Node, Pod } from "../../base/kube/types.gen.ts";
 import type { Explanation } from "../../control-plane/state/explain.ts";
@@ -124,6 +125,8 @@ export const waitUntilStarted = async (client: ApiClient, pod: Pod, progress: Pr
     const state = startState(now);
     switch (state.kind) {
       case "waiting":
+        // It will not start by itself: who stopped it may start it again.
+        if (lifecycleOf(now.metadata.annotations).desiredState === "stopped") throw new RunError(ENGINE_FAILED, `${pod.metadata.name!} was stopped before it started`);
         text = `${pod.metadata.name!}: ${state.text}`;
         if (shown) progress.update(text);
         break;

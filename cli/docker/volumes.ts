@@ -1,8 +1,9 @@
 // Named volumes: PersistentVolumeClaims of the cluster's default storage class, one for a name. The rows of `volume ls` are pure.
-import { isCode } from "../../base/errors.ts";
+import { GantryError, isCode } from "../../base/errors.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
+import { waitUntilGone } from "../delete.ts";
 
 export interface Claim extends KubeObject {
   readonly spec?: { readonly storageClassName?: string; readonly volumeName?: string; readonly accessModes?: readonly string[]; readonly resources?: { readonly requests?: Readonly<Record<string, string>> } };
@@ -25,12 +26,17 @@ export const createVolume = (client: ApiClient, namespace: string, name: string,
   return client.json("POST", client.pathOf(CLAIMS, namespace), { body: { apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name, labels }, spec } });
 };
 
-/** Made when it isn't there, as docker does for `-v NAME:/path`. */
+/** A volume that is being removed, and that nobody uses, is gone in less. */
+const LEAVING_MS = 10_000;
+
+/** Made when it isn't there, as docker does for `-v NAME:/path`; anew when it is being removed: a pod that names it would wait for ever. */
 export const ensureVolume = async (client: ApiClient, namespace: string, name: string, request: VolumeRequest): Promise<void> => {
   try {
-    await client.get(CLAIMS, namespace, name);
-    return;
+    const { metadata } = await client.get(CLAIMS, namespace, name);
+    if (metadata.deletionTimestamp === undefined) return;
+    await waitUntilGone(client, CLAIMS, namespace, name, metadata.uid, LEAVING_MS);
   } catch (error) {
+    if (isCode(error, "Timeout")) throw new GantryError("FailedPrecondition", `volume ${name} is being removed, and is in use still: take another name, or wait until its containers are gone`);
     if (!isCode(error, "NotFound")) throw error;
   }
   try {

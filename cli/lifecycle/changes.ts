@@ -20,10 +20,15 @@ const isPaused = (pod: Pod): boolean => pod.status?.reason === "Paused";
 
 const gone = (pod: Pod): GantryError => new GantryError("NotFound", `pod ${nameOf(pod)} was deleted meanwhile`);
 
-const settled = (client: ApiClient, pod: Pod, isSo: (now: Pod) => boolean): Promise<Pod> =>
-  watchPod(client, pod, (now) => {
-    if (!now || (now.metadata.deletionTimestamp && !pod.metadata.deletionTimestamp)) throw gone(pod);
-    return isSo(now) ? now : undefined;
+const ordersOf = (pod: Pod): string => JSON.stringify([Annotation.desiredState, Annotation.restartRequest].map((a) => pod.metadata.annotations?.[a] ?? ""));
+
+/** `asked` is the pod as our order was written: what somebody else orders meanwhile may never let that come true. */
+const settled = (client: ApiClient, asked: Pod, isSo: (now: Pod) => boolean): Promise<Pod> =>
+  watchPod(client, asked, (now) => {
+    if (!now || (now.metadata.deletionTimestamp && !asked.metadata.deletionTimestamp)) throw gone(asked);
+    if (isSo(now)) return now;
+    if (ordersOf(now) !== ordersOf(asked)) throw new GantryError("Conflict", `pod ${nameOf(asked)} was told otherwise by another command meanwhile (it is to be ${lifecycle(now).desiredState})`);
+    return undefined;
   });
 
 /** Annotations that a request leaves behind must not steer the next one. */

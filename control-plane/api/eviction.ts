@@ -12,11 +12,11 @@ import { deletionFrom, planDeletion } from "./delete.ts";
 import { notFound, StatusError, successStatus } from "./status.ts";
 import { isDryRun } from "./write.ts";
 
-/** A client that is refused tries again after this long, unless it knows better. */
-const RETRY_SECONDS = 10;
+/** Only where waiting helps by itself (upstream): clients heed it silently, and drain would not say for long what it waits for. */
+const PROCESSING_SECONDS = 10;
 
-const refused = (message: string): StatusError => new StatusError("TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.",
-  { causes: [{ reason: "DisruptionBudget", message }], retryAfterSeconds: RETRY_SECONDS });
+const refused = (message: string, retryAfterSeconds?: number): StatusError => new StatusError("TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.",
+  { causes: [{ reason: "DisruptionBudget", message }], ...(retryAfterSeconds !== undefined && { retryAfterSeconds }) });
 
 const isReady = (pod: Pod): boolean => pod.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
 /** Nothing is disrupted by the end of one that doesn't serve, or goes anyway. */
@@ -27,7 +27,7 @@ export const granted = (budget: PodDisruptionBudget, pod: Pod, nowMs: number): P
   const name = budget.metadata.name!;
   const { disruptionsAllowed = 0, currentHealthy = 0, desiredHealthy = 0, observedGeneration = 0 } = budget.status ?? {};
   if (!isReady(pod) && (budget.spec?.unhealthyPodEvictionPolicy === "AlwaysAllow" || (currentHealthy >= desiredHealthy && desiredHealthy > 0))) return undefined;
-  if (observedGeneration < (budget.metadata.generation ?? 0)) throw refused(`The disruption budget ${name} is still being processed by the server.`);
+  if (observedGeneration < (budget.metadata.generation ?? 0)) throw refused(`The disruption budget ${name} is still being processed by the server.`, PROCESSING_SECONDS);
   if (disruptionsAllowed <= 0) throw refused(`The disruption budget ${name} needs ${desiredHealthy} healthy pods and has ${currentHealthy} currently`);
   const at = new Date(nowMs).toISOString().replace(/\.\d+Z$/, "Z");
   return { ...budget, status: { ...budget.status, disruptionsAllowed: disruptionsAllowed - 1, disruptedPods: { ...budget.status?.disruptedPods, [pod.metadata.name!]: at } } };

@@ -16,10 +16,23 @@ const OPERATIONS = Number(process.env["GANTRY_WALK_OPERATIONS"] ?? 400);
 const WALKERS = 6;
 const KILL_EVERY = 50;
 const SETTLE_MS = 60_000;
+/** What takes longer hangs. */
+const COMMAND_MS = 60_000;
+
+/** Undefined when it takes longer. */
+const within = async <T>(ms: number, promise: Promise<T>): Promise<T | undefined> => {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => { timer = setTimeout(() => resolve(undefined), ms); });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+};
 const cluster = useCluster(test, { nodes: 2 });
 
 /** What may well be refused: the name is taken or gone, or the container is not in the state for it. Everything else is a fault. */
-const EXPECTED = /not found|no such|already exists|already in use|is not running|not running|isn't running|not paused|is paused|paused|has ended|is being deleted|conflict|in use|used by|is running|still runs|not started|never ran|has not been started|no container|can't be (?:stopped|started|paused|unpaused|killed|restarted)|already|nothing|not present|was deleted|was removed|is gone|not available|lost its connection|no pod \S+ on this node|no node|not connected|can't be reached|session|closed|cancelled|ended|timed out/i;
+const EXPECTED = /not found|no such|already exists|already in use|is not running|not running|isn't running|not paused|is paused|paused|has ended|is being deleted|conflict|in use|used by|is running|still runs|not started|never ran|has not been started|no container|can't be (?:stopped|started|paused|unpaused|killed|restarted)|already|nothing|not present|was deleted|was removed|is gone|not available|lost its connection|no pod \S+ on this node|is waiting to start|went with it|being removed|told otherwise|was stopped|no node|not connected|can't be reached|session|closed|cancelled|ended|timed out/i;
 /** Words of a fault, whatever else the message says. */
 const FAULT = /TypeError|RangeError|ReferenceError|undefined|\[object|InternalError/;
 
@@ -90,7 +103,9 @@ test.serial(`${OPERATIONS} commands in a seeded order (seed ${SEED}), agents kil
         if (begun % KILL_EVERY === 0 && begun < OPERATIONS) killing = killing.then(kill);
         const name = next();
         const argv = walks[name]!();
-        const { code, err } = await commands.call(argv);
+        const startedMs = performance.now();
+        const { code, err } = await within(COMMAND_MS, commands.call(argv)) ?? { code: -1, err: `it did not return within ${COMMAND_MS / 1000} s` };
+        if (performance.now() - startedMs > COMMAND_MS / 4) t.log(`${argv.join(" ")} took ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
         const count = done.get(name) ?? { ok: 0, refused: 0 };
         done.set(name, count);
         if (code === 0) count.ok++;
