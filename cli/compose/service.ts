@@ -8,6 +8,7 @@ import { parseDotEnv } from "../docker/env-file.ts";
 import { parseTmpfsFlag, parseVolumeFlag, type MountRequest } from "../docker/mount-flag.ts";
 import { nameFrom } from "../docker/names.ts";
 import { parsePortMapping, type PortMapping } from "../docker/port-mapping.ts";
+import { securityOf } from "../docker/security-options.ts";
 import { parseGoDurationMs, parseMilliCpus, parseSizeBytes } from "../docker/sizes.ts";
 import { bool, commandWords, fault, isMapping, list, mapping, pairs, text, texts, textOrTexts, whole, type Mapping } from "./fields.ts";
 import { interpolate } from "./interpolate.ts";
@@ -247,7 +248,7 @@ export const planService = (name: string, service: Mapping, surroundings: Servic
     const reservation = sizeOf(`${path}.mem_reservation`, service["mem_reservation"]) || sizeOf(`${path}.deploy.resources.reservations.memory`, reserved["memory"]);
     const pullPolicy = text(`${path}.pull_policy`, service["pull_policy"]);
     if (!Object.hasOwn(PULL_POLICIES, pullPolicy)) throw fault(`${path}.pull_policy`, `${JSON.stringify(pullPolicy)} is not always, never, missing or build`);
-    const options = texts(`${path}.security_opt`, service["security_opt"]).map((o) => o.replace(":", "="));
+    const options = texts(`${path}.security_opt`, service["security_opt"]);
     const { network, aliases } = networkOf(path, service, project);
     const platform = text(`${path}.platform`, service["platform"]);
     const request: ContainerRequest = {
@@ -263,7 +264,7 @@ export const planService = (name: string, service: Mapping, surroundings: Servic
       user: text(`${path}.user`, service["user"]), groups: texts(`${path}.group_add`, service["group_add"]).map((g, i) => whole(`${path}.group_add[${i}]`, g)), workingDir: text(`${path}.working_dir`, service["working_dir"]),
       hostname: text(`${path}.hostname`, service["hostname"]), readOnly: bool(`${path}.read_only`, service["read_only"]), tty: bool(`${path}.tty`, service["tty"]), stdin: bool(`${path}.stdin_open`, service["stdin_open"]),
       privileged: bool(`${path}.privileged`, service["privileged"]), capAdd: texts(`${path}.cap_add`, service["cap_add"]), capDrop: texts(`${path}.cap_drop`, service["cap_drop"]),
-      noNewPrivileges: options.some((o) => o === "no-new-privileges" || o === "no-new-privileges=true") ? true : options.includes("no-new-privileges=false") ? false : undefined, unconfinedSeccomp: options.includes("seccomp=unconfined"),
+      ...securityOf(options, `${path}.security_opt`),
       memoryBytes, memoryReservationBytes: reservation > 0 ? reservation : undefined, milliCpus: cpusOf(`${path}.cpus`, service["cpus"]) || cpusOf(`${path}.deploy.resources.limits.cpus`, limits["cpus"]),
       milliCpusReserved: cpusOf(`${path}.deploy.resources.reservations.cpus`, reserved["cpus"]), shmBytes: sizeOf(`${path}.shm_size`, service["shm_size"]),
       extraHosts: [...pairs(`${path}.extra_hosts`, service["extra_hosts"])].map(([host, ip]) => `${host}:${ip ?? ""}`),

@@ -55,6 +55,8 @@ export interface ContainerRequest {
   readonly capDrop: readonly string[];
   readonly noNewPrivileges: boolean | undefined;
   readonly unconfinedSeccomp: boolean;
+  /** Name of an AppArmor profile of the node's, "unconfined", or "" for the default. */
+  readonly appArmor?: string;
   /** 0: unlimited. */
   readonly memoryBytes: number;
   /** Undefined: what is limited is also reserved, as Kubernetes does. */
@@ -159,6 +161,7 @@ const toSecurity = (request: ContainerRequest): SecurityContext => {
     ...(user ? { runAsUser: user.uid, ...(user.gid === undefined ? {} : { runAsGroup: user.gid }) } : {}),
     ...(request.noNewPrivileges === undefined ? {} : { allowPrivilegeEscalation: !request.noNewPrivileges }),
     ...(request.unconfinedSeccomp ? { seccompProfile: { type: "Unconfined" } } : {}),
+    ...(request.appArmor ? { appArmorProfile: request.appArmor === "unconfined" ? { type: "Unconfined" } : { type: "Localhost", localhostProfile: request.appArmor } } : {}),
   };
 };
 

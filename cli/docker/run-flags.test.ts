@@ -65,6 +65,9 @@ test("users: numbers are Kubernetes', names are for the image to know", (t) => {
 });
 
 test("security", (t) => {
+  t.deepEqual(spec("--security-opt apparmor=mine --security-opt label=disable x").containers[0]!.securityContext?.appArmorProfile, { type: "Localhost", localhostProfile: "mine" });
+  t.deepEqual(spec("--security-opt apparmor:unconfined x").containers[0]!.securityContext?.appArmorProfile, { type: "Unconfined" });
+  t.throws(() => spec("--security-opt label=type:x x"), { message: /"label=type:x" is not no-new-privileges/ });
   t.deepEqual(spec("--cap-drop ALL --cap-add cap_net_admin --read-only --security-opt no-new-privileges --security-opt seccomp=unconfined x").containers[0]!.securityContext, {
     readOnlyRootFilesystem: true, capabilities: { add: ["NET_ADMIN"], drop: ["ALL"] }, allowPrivilegeEscalation: false, seccompProfile: { type: "Unconfined" },
   });

@@ -6,6 +6,7 @@ import { parseEnvFile, parseEnvFlag } from "./env-file.ts";
 import { parseMountFlag, parseTmpfsFlag, parseVolumeFlag } from "./mount-flag.ts";
 import { objectName } from "./names.ts";
 import { parsePortMapping } from "./port-mapping.ts";
+import { securityOf } from "./security-options.ts";
 import { parseGoDurationMs, parseMilliCpus, parseSizeBytes } from "./sizes.ts";
 
 /** What `run` and `create` share. */
@@ -58,18 +59,6 @@ const pairs = (where: string, texts: readonly string[], valueNeeded: boolean): R
     if (at === 0 || (at < 0 && valueNeeded)) throw new GantryError("BadRequest", `${where}: ${JSON.stringify(text)} is not NAME=VALUE`);
     return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
   }));
-
-const securityOf = (options: readonly string[]): Pick<ContainerRequest, "noNewPrivileges" | "unconfinedSeccomp"> => {
-  let noNewPrivileges: boolean | undefined;
-  let unconfinedSeccomp = false;
-  for (const option of options) {
-    const plain = option.replace(":", "=");
-    if (/^no-new-privileges(=(true|false))?$/.test(plain)) noNewPrivileges = !plain.endsWith("=false");
-    else if (plain === "seccomp=unconfined") unconfinedSeccomp = true;
-    else if (!/^(apparmor|label)=/.test(plain)) throw new GantryError("BadRequest", `--security-opt: ${JSON.stringify(option)} is not no-new-privileges[=false] or seccomp=unconfined`);
-  }
-  return { noNewPrivileges, unconfinedSeccomp };
-};
 
 const healthOf = (values: ContainerOptionValues): HealthCheck | undefined => {
   if (values.healthCmd === "" || values.noHealthcheck) return undefined;

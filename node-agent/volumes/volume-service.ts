@@ -1,7 +1,7 @@
 // A pod's volumes on the node: folders, tmpfs mounts, host paths and sets of files, below ROOT/<pod uid>/volumes/<name>. Owns that
 // folder and LOCAL/<id> of named local volumes, which outlive pods. Every operation is idempotent: it is called again after a crash.
-import { chmodSync, chownSync, closeSync, constants, existsSync, mkdirSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { chmod, lchown, lstat, readdir, rm } from "node:fs/promises";
+import { chmodSync, chownSync, closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
 import type { Assignment } from "../pods/assignment.ts";
@@ -89,7 +89,12 @@ export class VolumeService {
       const root = join(this.#options.localRoot, source.value.id);
       const { gid, mode } = statSync(root);
       if (pod.security?.fsGroupChangePolicy === "OnRootMismatch" && gid === group && (mode & GROUP_RIGHTS) === GROUP_RIGHTS) continue;
-      await giveToGroup(root, group);
+      const fd = openSync(root, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+      try {
+        await giveToGroup(fd, group);
+      } finally {
+        closeSync(fd);
+      }
     }
   }
 
@@ -139,12 +144,39 @@ export class VolumeService {
 /** Read, write and search for the group, and its id for what is made in there. */
 const GROUP_RIGHTS = 0o2070;
 
-/** The contents first: a folder that has the group is done (OnRootMismatch relies on it). Links are given, not followed. */
-const giveToGroup = async (path: string, group: number): Promise<void> => {
-  const stat = await lstat(path);
-  if (stat.isDirectory()) for (const name of await readdir(path)) await giveToGroup(join(path, name), group);
-  await lchown(path, stat.uid, group);
-  if (!stat.isSymbolicLink()) await chmod(path, (stat.mode & 0o7777) | (stat.isDirectory() ? GROUP_RIGHTS : 0o060));
+/** Entries that are given between two turns of the event loop. */
+const GIVEN_PER_TURN = 256;
+
+/**
+ * The contents first: a folder that has the group is done (OnRootMismatch relies on it). By descriptors all the way: another pod that has the volume may
+ * put a link in an entry's place meanwhile, and nothing that a link leads to is touched.
+ */
+const giveToGroup = async (root: number, group: number): Promise<void> => {
+  let given = 0;
+  const give = async (fd: number): Promise<void> => {
+    const path = `/proc/self/fd/${fd}`;
+    const stat = statSync(path);
+    if (stat.isDirectory()) {
+      for (const name of readdirSync(path)) {
+        let entry: number;
+        try {
+          entry = openConfined(fd, name, { flags: O_PATH | constants.O_NOFOLLOW, resolve: Resolve.beneath | Resolve.noMagicLinks });
+        } catch (error) {
+          if (isErrno(error, "ENOENT")) continue; // it went meanwhile
+          throw error;
+        }
+        try {
+          await give(entry);
+        } finally {
+          close(entry);
+        }
+      }
+    }
+    chownSync(path, stat.uid, group);
+    if (!stat.isSymbolicLink()) chmodSync(path, (stat.mode & 0o7777) | (stat.isDirectory() ? GROUP_RIGHTS : 0o060));
+    if (++given % GIVEN_PER_TURN === 0) await new Promise<void>((resolve) => { setImmediate(resolve); });
+  };
+  await give(root);
 };
 
 const own = (dir: string, group: number): void => {
