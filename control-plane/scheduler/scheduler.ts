@@ -225,7 +225,7 @@ class Scheduler implements Disposable {
   #runCycle(): void {
     const end = this.#cycle.startTimer();
     const nowMs = this.#o.clock.nowMs();
-    const queue = inTurns(Array.from(this.#active.values(), (pending) => ({ pending, namespace: pending.pod.metadata.namespace ?? "", priority: pending.podClass.priority, isAhead: isAhead(pending.pod, nowMs), order: pending.order }))).slice(0, MAX_PER_CYCLE);
+    const queue = inTurns(Array.from(this.#active.values(), (pending) => ({ pending, namespace: pending.pod.metadata.namespace ?? "", priority: pending.podClass.priority, isAhead: isAhead(pending.pod, nowMs), order: pending.order })), MAX_PER_CYCLE);
     const full = new Set<string>();
     let placed = 0;
     for (const { pending } of queue) {
