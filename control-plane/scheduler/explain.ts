@@ -67,6 +67,14 @@ export const explainClass = (pod: Pod, podClass: PodClass, table: NodeTable): Cl
   };
 };
 
+/** Gates come before all else; where it would fit is said all the same. */
+const behindGates = (pod: Pod, found: ClassExplanation): ClassExplanation => {
+  const gates = (pod.spec?.schedulingGates ?? []).map((g) => JSON.stringify(g.name)).join(", ");
+  if (gates === "") return found;
+  const fix = `remove ${gates} from spec.schedulingGates`;
+  return { groups: found.groups, fits: [], summary: `held by scheduling gates ${gates}. Without them: ${found.summary}`, suggestion: found.suggestion ? `${fix}; ${found.suggestion}` : fix };
+};
+
 export const createExplainer = (cache: WatchCache): PodExplainer => ({
   explain(namespace: string, name: string): Explanation {
     const pod = cache.resource(PODS).get(namespace, name)?.object;
@@ -75,7 +83,8 @@ export const createExplainer = (cache: WatchCache): PodExplainer => ({
     // For a pod that is placed the question is where else it would fit: its own room must not count against it.
     table.remove(pod.metadata.uid!);
     const { nodeName: bound, ...spec } = pod.spec!;
-    return { pod: `${namespace}/${name}`, nodeName: bound, ...explainClass(pod, classOf({ ...pod, spec: bound && isScheduled(pod) ? spec : pod.spec! }, volumeNeeds(pod, cache), namespaceLookup(cache)), table) };
+    const found = explainClass(pod, classOf({ ...pod, spec: bound && isScheduled(pod) ? spec : pod.spec! }, volumeNeeds(pod, cache), namespaceLookup(cache)), table);
+    return { pod: `${namespace}/${name}`, nodeName: bound, ...(bound ? found : behindGates(pod, found)) };
   },
 });
 

@@ -41,7 +41,6 @@ for (const seed of [1, 2, 3, 4, 5]) {
       } else if (action < 0.32) {
         nodes.delete(name);
         table.removeNode(name);
-        for (const [uid, p] of pods) if (p.node === name) pods.delete(uid);
       } else if (action < 0.75) {
         const pod = aPod(`p${Math.floor(random() * 30)}`, { cpu: pick(["100m", "300m"]), owner: pick(["o0", "o1"]), ...(random() < 0.2 ? { hostPort: 8080 } : {}) });
         const uid = pod.metadata.uid!;

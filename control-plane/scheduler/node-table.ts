@@ -65,6 +65,8 @@ export class NodeTable {
   readonly #imageBytes: Map<string, number>[] = [];
   readonly #owners = new Map<string, Map<number, number>>();
   readonly #placements = new Map<string, Placement>();
+  /** How many of the placed pods have each priority. */
+  readonly #priorities = new Map<number, number>();
   /** Pods bound to nodes that the table doesn't show (yet), by node name. */
   readonly #homeless = new Map<string, Map<string, Pod>>();
   readonly #versions: number[] = [];
@@ -157,9 +159,10 @@ export class NodeTable {
     return this.#owners.get(owner)?.get(row) ?? 0;
   }
 
-  /** Pods of a lower priority, by row; rows that have none are left out. */
+  /** Pods of a lower priority, by row; rows that have none are left out. Costs nothing when there are none at all, which is the rule. */
   podsBelow(priority: number): Map<number, Pod[]> {
     const found = new Map<number, Pod[]>();
+    if (![...this.#priorities.keys()].some((p) => p < priority)) return found;
     for (const { pod, row } of this.#placements.values()) {
       if ((pod.spec?.priority ?? 0) >= priority) continue;
       const pods = found.get(row);
@@ -212,7 +215,8 @@ export class NodeTable {
     this.#rows.delete(name);
     this.#nodes[row] = undefined;
     this.#shape++;
-    for (const [uid, placement] of this.#placements) if (placement.row === row) this.remove(uid);
+    // They are bound to it still: should it come back, they count again.
+    for (const { pod, row: at } of this.#placements.values()) if (at === row) this.place(pod, name);
     for (const column of this.#allocatable.values()) column.set(row, 0);
     this.#free.push(row);
     this.#touch(row);
@@ -252,6 +256,7 @@ export class NodeTable {
   #count({ pod, repels, row, requests, hostPorts, owner }: Placement, sign: 1 | -1): void {
     for (const { group, rows } of this.#groups.values()) if (isInGroup(group, pod)) addTo(rows, row, sign);
     for (const term of repels) this.#repel(term, row, sign);
+    addTo(this.#priorities, pod.spec?.priority ?? 0, sign);
     for (const [resource, amount] of Object.entries(requests)) column(this.#requested, resource).add(row, sign * amount);
     for (const port of hostPorts) {
       if (sign === 1) this.#hostPorts[row]!.push(port);

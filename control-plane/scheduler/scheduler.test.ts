@@ -205,3 +205,92 @@ test("of two nodes the one whose budget isn't broken is taken, though its pod is
   t.is(pod("vip").status!.nominatedNodeName, "b");
   t.is(pod("guarded").metadata.deletionTimestamp, undefined);
 });
+
+const a = (more: Parameters<typeof aNode>[1] = {}): Node => aNode("a", more);
+const relabel = (app: string) => (pod: Pod): Pod => ({ ...pod, metadata: { ...pod.metadata, labels: { app } } });
+
+test("of two pods on one node the one stays whose budget would be broken, though it is less important", async (t) => {
+  const { addNode, addPod, pod, clock, store } = await setup(t);
+  await addNode(a({ cpu: "2" }));
+  await addPod(important("guarded", 1, { cpu: "1", labels: { app: "guarded" } }));
+  await addPod(important("other", 5, { cpu: "1" }));
+  const budget = { apiVersion: "policy/v1", kind: "PodDisruptionBudget", metadata: { name: "b", namespace: "default", uid: "uid-b" }, spec: { minAvailable: 1, selector: { matchLabels: { app: "guarded" } } }, status: { disruptionsAllowed: 0 } };
+  await store.create(keyOf(POD_DISRUPTION_BUDGETS, budget), budget, { writer: "api" });
+  await clock.advance(10);
+  await addPod(important("vip", 100, { cpu: "1" }));
+  await clock.advance(1000);
+  t.deepEqual(["guarded", "other"].filter((name) => pod(name).metadata.deletionTimestamp !== undefined), ["other"]);
+});
+
+test("a pod without a class takes the room of one below it", async (t) => {
+  const { addNode, addPod, pod, clock } = await setup(t);
+  await addNode(a({ cpu: "1" }));
+  await addPod(important("low", -10, { cpu: "1" }));
+  await clock.advance(10);
+  await addPod(aPod("plain", { cpu: "1" }));
+  await clock.advance(1000);
+  t.true(pod("low").metadata.deletionTimestamp !== undefined);
+});
+
+for (const [title, isGone] of [["that is being made for a lower one", false], ["that was made for a lower one", true]] as const) {
+  test(`a more important pod takes the room ${title}, as soon as it is there`, async (t) => {
+    const { addNode, addPod, pod, clock, store } = await setup(t);
+    const goes = (): Promise<unknown> => store.delete({ type: PODS, namespace: "default", name: "low" }, { writer: "agent" });
+    await addNode(a({ cpu: "1" }));
+    await addPod(important("low", 1, { cpu: "1" }));
+    await clock.advance(10);
+    await addPod(important("mid", 50, { cpu: "1" }));
+    await clock.advance(1000);
+    t.is(pod("mid").status!.nominatedNodeName, "a");
+    await Promise.all([addPod(important("top", 90, { cpu: "1" })), ...(isGone ? [goes()] : [])]);
+    if (!isGone) {
+      await clock.advance(1000);
+      t.deepEqual([pod("mid").status!.nominatedNodeName, pod("top").status!.nominatedNodeName], [undefined, "a"]);
+      await goes();
+    }
+    await clock.advance(1000);
+    t.deepEqual([pod("mid").spec!.nodeName, pod("top").spec!.nodeName], [undefined, "a"]);
+  });
+}
+
+test("a waiting pod that gets other labels is tried again: nobody may keep it away any more", async (t) => {
+  const { addNode, addPod, pod, clock, store } = await setup(t);
+  await addNode(a());
+  await addPod(aPod("loner", { spec: { affinity: { podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: "kubernetes.io/hostname", labelSelector: { matchLabels: { app: "web" } } }] } } } }));
+  await clock.advance(10);
+  await addPod(aPod("web", { labels: { app: "web" } }));
+  await clock.advance(1000);
+  t.is(pod("web").spec!.nodeName, undefined);
+  await store.update({ type: PODS, namespace: "default", name: "web" }, relabel("db"), { writer: "api" });
+  await clock.advance(1000);
+  t.is(pod("web").spec!.nodeName, "a");
+});
+
+test("a gated pod says so, and why says what to remove; it is placed when the gates are gone", async (t) => {
+  const { addNode, addPod, pod, clock, store, cache } = await setup(t);
+  await addNode(a());
+  await addPod(aPod("gated", { spec: { schedulingGates: [{ name: "wait" }] } }));
+  await clock.advance(1000);
+  t.like(pod("gated").status!.conditions!.find((c) => c.type === "PodScheduled"), { status: "False", reason: "SchedulingGated" });
+  const why = createExplainer(cache).explain("default", "gated");
+  t.like(why, { summary: 'held by scheduling gates "wait". Without them: 1/1 nodes are available.', suggestion: 'remove "wait" from spec.schedulingGates' });
+  t.deepEqual(why.fits, []);
+  await store.update({ type: PODS, namespace: "default", name: "gated" }, (p) => ({ ...p, spec: { ...p.spec!, schedulingGates: [] } }), { writer: "api" });
+  await clock.advance(1000);
+  t.is(pod("gated").spec!.nodeName, "a");
+  t.is(pod("gated").status!.conditions!.find((c) => c.type === "PodScheduled")!.status, "True");
+});
+
+test("a node that goes and comes back still has its pods; those that ended meanwhile are gone", async (t) => {
+  const { addNode, addPod, pod, clock, store } = await setup(t);
+  await addNode(a({ cpu: "2" }));
+  for (const name of ["stays", "ends"]) await addPod(aPod(name, { cpu: "1" }));
+  await clock.advance(10);
+  await store.delete({ type: NODES, namespace: "", name: "a" }, { writer: "api" });
+  await store.delete({ type: PODS, namespace: "default", name: "ends" }, { writer: "agent" });
+  await clock.advance(10);
+  await addNode(a({ cpu: "2" }));
+  for (const name of ["one", "two"]) await addPod(aPod(name, { cpu: "1" }));
+  await clock.advance(1000);
+  t.is(["one", "two"].filter((name) => pod(name).spec!.nodeName === "a").length, 1);
+});

@@ -13,7 +13,7 @@ import { keyOf, type Fence, type Store } from "../state/store.ts";
 import { buildNodeTable, explainClass, isTerminal, namespaceLookup } from "./explain.ts";
 import { giveWay } from "./give-way.ts";
 import type { NodeTable } from "./node-table.ts";
-import { preempt } from "./preempt.ts";
+import { preempt, type LowerPod } from "./preempt.ts";
 import { ClassPlacer } from "./placement.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
 import { inTurns } from "./queue-order.ts";
@@ -51,8 +51,13 @@ const RETRY_MS = 1000;
 
 const standInFor = (uid: string): string => `${uid} nominated`;
 
-const isSchedulable = (pod: Pod): boolean =>
-  !pod.spec?.nodeName && !pod.metadata.deletionTimestamp && !isTerminal(pod) && SCHEDULER_NAMES.has(pod.spec?.schedulerName ?? "default-scheduler") && !pod.spec?.schedulingGates?.length;
+const isOurs = (pod: Pod): boolean =>
+  !pod.spec?.nodeName && !pod.metadata.deletionTimestamp && !isTerminal(pod) && SCHEDULER_NAMES.has(pod.spec?.schedulerName ?? "default-scheduler");
+const isSchedulable = (pod: Pod): boolean => isOurs(pod) && !pod.spec?.schedulingGates?.length;
+const isGated = (pod: Pod): boolean => isOurs(pod) && (pod.spec?.schedulingGates?.length ?? 0) > 0;
+
+/** Others' anti-affinity goes by them. */
+const sameLabels = (a: Pod, b: Pod): boolean => JSON.stringify(a.metadata.labels ?? {}) === JSON.stringify(b.metadata.labels ?? {});
 
 const withCondition = (pod: Pod, condition: PodCondition): Pod => {
   const others = (pod.status?.conditions ?? []).filter((c) => c.type !== condition.type);
@@ -78,8 +83,8 @@ class Scheduler implements Disposable {
   readonly #leaving = new Set<string>();
   /** Pods that were asked to go for one of higher priority, until they have gone. */
   readonly #victims = new Set<string>();
-  /** Waiting pods for which room is being made: uid -> node. A stand-in keeps it in the table meanwhile. */
-  readonly #nominated = new Map<string, string>();
+  /** Waiting pods for which room is being made, and where. A stand-in keeps it in the table meanwhile. */
+  readonly #nominated = new Map<string, { readonly pod: Pod; readonly nodeName: string }>();
   readonly #placers = new Map<string, ClassPlacer>();
   readonly #subscriptions = new DisposableStack();
   readonly #failed = Promise.withResolvers<never>();
@@ -101,7 +106,10 @@ class Scheduler implements Disposable {
     // In one turn with the subscriptions: no event can fall in between.
     this.#namespaces = namespaceLookup(cache);
     this.#table = buildNodeTable(cache);
-    for (const { object } of cache.resource(PODS).byIndex("node", "")) this.#enqueue(object);
+    for (const { object } of cache.resource(PODS).byIndex("node", "")) {
+      this.#enqueue(object);
+      this.#sayGated(object);
+    }
     for (const { object } of cache.resource(PODS).list()) if (object.spec?.nodeName && isAhead(object, options.clock.nowMs())) this.#staged.set(object.metadata.uid!, object);
     this.#subscriptions.use(cache.resource(PODS).subscribe((e) => this.#onPod(e)));
     this.#subscriptions.use(cache.resource(NODES).subscribe((e) => {
@@ -140,10 +148,10 @@ class Scheduler implements Disposable {
     }
     if (type === "deleted" || isTerminal(pod)) {
       this.#forget(uid);
-      if (this.#table.isPlaced(uid)) {
-        this.#table.remove(uid);
-        this.#retryUnschedulable();
-      }
+      const wasPlaced = this.#table.isPlaced(uid);
+      // Also one whose node isn't known: it must not count when that comes.
+      this.#table.remove(uid);
+      if (wasPlaced) this.#retryUnschedulable();
     } else if (pod.spec?.nodeName) {
       this.#forget(uid);
       const changes = this.#table.changeCount;
@@ -155,6 +163,7 @@ class Scheduler implements Disposable {
       if (!this.#table.isPlaced(uid)) this.#enqueue(pod);
     } else {
       this.#forget(uid);
+      this.#sayGated(pod);
     }
   }
 
@@ -170,7 +179,7 @@ class Scheduler implements Disposable {
     const known = this.#unschedulable.get(uid) ?? this.#active.get(uid);
     const podClass = classOf(pod, volumeNeeds(pod, this.#o.cache), this.#namespaces);
     // Its own condition was written: nothing that placing it depends on has changed.
-    if (known && known.podClass.key === podClass.key && this.#unschedulable.has(uid)) {
+    if (known && known.podClass.key === podClass.key && this.#unschedulable.has(uid) && sameLabels(known.pod, pod)) {
       this.#unschedulable.set(uid, { ...known, pod });
       return;
     }
@@ -225,8 +234,10 @@ class Scheduler implements Disposable {
   #runCycle(): void {
     const end = this.#cycle.startTimer();
     const nowMs = this.#o.clock.nowMs();
-    const queue = inTurns(Array.from(this.#active.values(), (pending) => ({ pending, namespace: pending.pod.metadata.namespace ?? "", priority: pending.podClass.priority, isAhead: isAhead(pending.pod, nowMs), order: pending.order }))).slice(0, MAX_PER_CYCLE);
+    const queue = inTurns(Array.from(this.#active.values(), (pending) => ({ pending, namespace: pending.pod.metadata.namespace ?? "", priority: pending.podClass.priority, isAhead: isAhead(pending.pod, nowMs), order: pending.order })), MAX_PER_CYCLE);
     const full = new Set<string>();
+    /** For which nobody can make room: asked once, not for each of thousands alike. */
+    const hopeless = new Set<string>();
     let placed = 0;
     for (const { pending } of queue) {
       const { pod, podClass } = pending;
@@ -238,10 +249,11 @@ class Scheduler implements Disposable {
       const alike = this.#table.repellerCount === 0 ? podClass.key : `${podClass.key} ${pod.metadata.namespace ?? ""} ${JSON.stringify(pod.metadata.labels ?? {})}`;
       const row = full.has(alike) ? undefined : this.#placer(podClass).choose(pod);
       if (row === undefined) {
-        if (nominated !== undefined) this.#nominate(pod, nominated);
-        if (!isAhead(pod, nowMs) && !this.#makeRoom(pending, nowMs)) this.#preempt(pending);
+        if (nominated !== undefined) this.#nominate(pod, nominated.nodeName);
+        const room = isAhead(pod, nowMs) || hopeless.has(alike) || this.#makeRoom(pending, nowMs) ? "later" : this.#preempt(pending);
+        if (room === "never") hopeless.add(alike);
         full.add(alike);
-        this.#unschedulable.set(uid, pending);
+        (room === "now" ? this.#active : this.#unschedulable).set(uid, pending);
         this.#attempts.inc({ result: "unschedulable" });
         continue;
       }
@@ -278,7 +290,7 @@ class Scheduler implements Disposable {
 
   /** The room that is being made for a pod counts as taken by it: nobody of lower or equal priority may slip in. */
   #nominate(pod: Pod, nodeName: string): void {
-    this.#nominated.set(pod.metadata.uid!, nodeName);
+    this.#nominated.set(pod.metadata.uid!, { pod, nodeName });
     this.#table.place({ ...pod, metadata: { ...pod.metadata, uid: standInFor(pod.metadata.uid!) } }, nodeName);
   }
 
@@ -286,23 +298,36 @@ class Scheduler implements Disposable {
     if (this.#nominated.delete(uid)) this.#table.remove(standInFor(uid));
   }
 
-  /** Pods of lower priority go for one that fits nowhere. It is tried again when they have gone, before all others. */
-  #preempt({ pod, podClass }: Pending): void {
+  /** Pods of lower priority go for one that fits nowhere. It is tried again when they have gone, before all others. "now": only others that wait had a claim on the room. */
+  #preempt({ pod, podClass }: Pending): "now" | "later" | "never" {
     const uid = pod.metadata.uid!;
-    if (podClass.priority <= 0 || pod.spec?.preemptionPolicy === "Never" || podClass.volumes?.fault) return;
+    if (pod.spec?.preemptionPolicy === "Never" || podClass.volumes?.fault) return "later";
     const isLeaving = (other: Pod): boolean => this.#victims.has(other.metadata.uid!) || other.metadata.deletionTimestamp !== undefined;
-    const before = this.#nominated.get(uid);
+    const before = this.#nominated.get(uid)?.nodeName;
     // Those that leave for it are on their way still.
-    if (before !== undefined && Array.from(this.#o.cache.resource(PODS).byIndex("node", before), (s) => s.object).some((p) => !isTerminal(p) && isLeaving(p) && (p.spec?.priority ?? 0) < podClass.priority)) return;
+    if (before !== undefined && Array.from(this.#o.cache.resource(PODS).byIndex("node", before), (s) => s.object).some((p) => !isTerminal(p) && isLeaving(p) && (p.spec?.priority ?? 0) < podClass.priority)) return "later";
     this.#unnominate(uid);
-    const found = preempt(pod, podClass, this.#table, isLeaving, Array.from(this.#o.cache.resource(POD_DISRUPTION_BUDGETS).list(), (s) => s.object));
-    if (!found) return;
+    const waiting = new Map(Array.from(this.#nominated, ([of, { pod: one }]) => [standInFor(of), one]));
+    const kindOf = (other: Pod): LowerPod => (waiting.has(other.metadata.uid!) ? "stand-in" : isLeaving(other) ? "leaving" : "victim");
+    const found = preempt(pod, podClass, this.#table, kindOf, Array.from(this.#o.cache.resource(POD_DISRUPTION_BUDGETS).list(), (s) => s.object));
+    if (!found) return "never";
+    for (const { metadata } of found.standIns) this.#withdraw(waiting.get(metadata.uid!)!);
     this.#nominate(pod, found.nodeName);
     for (const victim of found.victims) {
       this.#victims.add(victim.metadata.uid!);
       void this.#evict(victim, found.nodeName, pod);
     }
     void this.#writeNomination(pod, found.nodeName);
+    const isWaitedFor = found.victims.length > 0 || (this.#table.podsBelow(podClass.priority).get(this.#table.rowOf(found.nodeName)!) ?? []).some((p) => kindOf(p) === "leaving");
+    return found.standIns.length > 0 && !isWaitedFor ? "now" : "later";
+  }
+
+  /** One of higher priority takes the room that was being made for this one, which looks for other. */
+  #withdraw(pod: Pod): void {
+    const uid = pod.metadata.uid!;
+    this.#unnominate(uid);
+    void this.#writeNomination(pod, undefined);
+    this.#retryUnschedulable((pending) => pending.pod.metadata.uid === uid);
   }
 
   async #evict(victim: Pod, nodeName: string, pod: Pod): Promise<void> {
@@ -323,7 +348,7 @@ class Scheduler implements Disposable {
     }
   }
 
-  async #writeNomination(pod: Pod, nodeName: string): Promise<void> {
+  async #writeNomination(pod: Pod, nodeName: string | undefined): Promise<void> {
     try {
       await this.#o.store.update(keyOf(PODS, pod), (current) => (isSchedulable(current) ? { ...current, status: { ...current.status, nominatedNodeName: nodeName } } : undefined),
         { writer: "scheduler", fence: this.#fence, uid: pod.metadata.uid });
@@ -434,6 +459,21 @@ class Scheduler implements Disposable {
     } catch (error) {
       if (isCode(error, "Fenced")) this.#failed.reject(error);
       else if (!isCode(error, "NotFound")) this.#o.logger.warn("could not say that a pod is unschedulable", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, err: describeError(error) });
+    }
+  }
+
+  #sayGated(pod: Pod): void {
+    if (isGated(pod) && pod.status?.conditions?.find((c) => c.type === "PodScheduled")?.reason !== "SchedulingGated") void this.#writeGated(pod);
+  }
+
+  async #writeGated(pod: Pod): Promise<void> {
+    try {
+      await this.#o.store.update(keyOf(PODS, pod), (current) => (isGated(current)
+        ? withCondition(current, { type: "PodScheduled", status: "False", reason: "SchedulingGated", message: "Scheduling is blocked due to non-empty scheduling gates", lastTransitionTime: this.#timestamp() }) : undefined),
+      { writer: "scheduler", fence: this.#fence, uid: pod.metadata.uid });
+    } catch (error) {
+      if (isCode(error, "Fenced")) this.#failed.reject(error);
+      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("could not say that a pod is gated", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, err: describeError(error) });
     }
   }
 

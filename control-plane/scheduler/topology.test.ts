@@ -42,6 +42,7 @@ for (const [title, pod, placed, nodes] of [
   ["affinity: an empty namespace selector is all", aPod("p", wants({ podAffinity: required(near("web", "zone", { namespaceSelector: {} })) })), [[web("w", { namespace: "green" }), "b1"]], ["b1"]],
   ["affinity: an absent label selector matches nothing", aPod("p", wants({ podAffinity: required({ topologyKey: "zone" }) })), [[web("w"), "a1"]], []],
   ["affinity: matchLabelKeys takes the pod's own value", aPod("p", { labels: { v: "2" }, ...wants({ podAffinity: required(near("web", "zone", { matchLabelKeys: ["v"] })) }) }), [[aPod("w", { labels: { app: "web", v: "1" } }), "a1"], [aPod("x", { labels: { app: "web", v: "2" } }), "b1"]], ["b1"]],
+  ["affinity: mismatchLabelKeys leaves out those of the pod's own value", aPod("p", { labels: { v: "2" }, ...wants({ podAffinity: required(near("web", "zone", { mismatchLabelKeys: ["v"] })) }) }), [[aPod("w", { labels: { app: "web", v: "1" } }), "a1"], [aPod("x", { labels: { app: "web", v: "2" } }), "b1"]], ["a1", "a2"]],
   ["anti-affinity: away from the zone, a node without one is fine", web("p", wants({ podAntiAffinity: required(near("web")) })), [[web("w"), "a1"]], ["b1", "nowhere"]],
   ["anti-affinity: away from the node", web("p", wants({ podAntiAffinity: required(near("web", HOST)) })), [[web("w"), "a1"], [web("v"), "b1"]], ["a2", "nowhere"]],
   ["anti-affinity: each term by itself", aPod("p", wants({ podAntiAffinity: required(near("web", HOST), near("db")) })), [[web("w"), "b1"], [aPod("d", { labels: { app: "db" } }), "a1"]], ["nowhere"]],
@@ -133,3 +134,16 @@ for (const seed of [1, 2, 3]) {
     t.true(refused > 0 && live.size > 10, "both happened");
   });
 }
+
+for (const [policy, nodes] of [["Ignore", []], ["Honor", ["a1", "a2"]]] as const) {
+  test(`spread: nodeTaintsPolicy ${policy}, when the emptier zone is tainted`, (t) => {
+    const table = tableOf([web("w"), "a1"]);
+    table.setNode(aNode("b1", { labels: { zone: "b" }, taints: [{ key: "x", effect: "NoSchedule" }] }));
+    t.deepEqual(allowed(table, web("p", { spec: { topologySpreadConstraints: [spread({ nodeTaintsPolicy: policy })] } })), nodes);
+  });
+}
+test("spread: matchLabelKeys counts only pods of the pod's own revision", (t) => {
+  const of = (name: string, v: string): Pod => aPod(name, { labels: { app: "web", v }, spec: { topologySpreadConstraints: [spread({ matchLabelKeys: ["v"] })] } });
+  t.deepEqual(allowed(tableOf([of("w", "1"), "a1"]), of("p", "2")), ["a1", "a2", "b1"]);
+  t.deepEqual(allowed(tableOf([of("w", "2"), "a1"]), of("p", "2")), ["b1"]);
+});
