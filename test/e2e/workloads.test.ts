@@ -159,6 +159,19 @@ test("one pod a node by anti-affinity; a pod of a higher class takes the room of
   t.regex(await c.ok(["-n", ns, "get", "events"]), /Preempted +pod\/low-\S+ +Preempted by pod \S+ on node node-\d/);
 });
 
+test("a gated pod says so, can get no more gates, and runs when they are removed", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "gated");
+  await c.ok(["-n", ns, "apply", "-f", "-"], { input: JSON.stringify({ apiVersion: "v1", kind: "Pod", metadata: { name: "gated" }, spec: { schedulingGates: [{ name: "example.com/wait" }], containers: [{ name: "main", image: EXAMPLE_IMAGE, imagePullPolicy: "IfNotPresent", command: ["sleep", "1000"] }] } }) });
+  await c.until(PODS, ns, ([pod]) => pod?.status?.conditions?.some((k) => k.reason === "SchedulingGated") === true);
+  t.regex(await c.ok(["-n", ns, "get", "pod", "gated"]), /gated +0\/1 +SchedulingGated/);
+  t.regex((await c.gantry(["why", "pod", "gated", "-n", ns])).out, /held by scheduling gates "example\.com\/wait"[\s\S]*Smallest change: remove "example\.com\/wait" from spec\.schedulingGates/);
+  const patch = (schedulingGates: { name: string }[]): string[] => ["-n", ns, "patch", "pod", "gated", "--type=merge", "-p", JSON.stringify({ spec: { schedulingGates } })];
+  t.regex(await c.fails(patch([{ name: "example.com/wait" }, { name: "example.com/more" }])), /spec\.schedulingGates.*only deletion is allowed/);
+  await c.ok(patch([]));
+  await c.until(PODS, ns, ([pod]) => pod !== undefined && isReady(pod));
+});
+
 test("why says what holds a workload up: no room, a probe, an image, an order", async (t) => {
   const c = cluster();
   const ns = await c.namespace(t, "why");
