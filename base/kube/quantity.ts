@@ -42,3 +42,9 @@ export const formatBytes = (bytes: number): string => {
   }
   return String(bytes);
 };
+
+/** An amount in Gantry's unit (milli-CPU or whole units) as Kubernetes writes the resource's quantity. */
+export const formatQuantity = (resource: string, amount: number): string => {
+  const name = resource.replace(/^(requests|limits)\./, "");
+  return name === "cpu" ? formatMilliCpu(amount) : /memory|storage$|^hugepages-/.test(name) ? formatBytes(amount) : String(amount);
+};

@@ -2153,6 +2153,63 @@ export interface Preconditions {
   resourceVersion?: string | undefined;
 }
 
+/** core/v1.ResourceQuota */
+export interface ResourceQuota {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: ResourceQuotaSpec | undefined;
+  status?: ResourceQuotaStatus | undefined;
+}
+
+/** core/v1.ResourceQuotaSpec */
+export interface ResourceQuotaSpec {
+  hard?: Record<string, Quantity> | undefined;
+  scopes?: string[] | undefined;
+  scopeSelector?: ScopeSelector | undefined;
+}
+
+/** core/v1.ScopeSelector */
+export interface ScopeSelector {
+  matchExpressions?: ScopedResourceSelectorRequirement[] | undefined;
+}
+
+/** core/v1.ScopedResourceSelectorRequirement */
+export interface ScopedResourceSelectorRequirement {
+  scopeName: string;
+  operator: string;
+  values?: string[] | undefined;
+}
+
+/** core/v1.ResourceQuotaStatus */
+export interface ResourceQuotaStatus {
+  hard?: Record<string, Quantity> | undefined;
+  used?: Record<string, Quantity> | undefined;
+}
+
+/** core/v1.LimitRange */
+export interface LimitRange {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec?: LimitRangeSpec | undefined;
+}
+
+/** core/v1.LimitRangeSpec */
+export interface LimitRangeSpec {
+  limits: LimitRangeItem[];
+}
+
+/** core/v1.LimitRangeItem */
+export interface LimitRangeItem {
+  type: string;
+  max?: Record<string, Quantity> | undefined;
+  min?: Record<string, Quantity> | undefined;
+  default?: Record<string, Quantity> | undefined;
+  defaultRequest?: Record<string, Quantity> | undefined;
+  maxLimitRequestRatio?: Record<string, Quantity> | undefined;
+}
+
 /** coordination/v1.Lease */
 export interface Lease {
   apiVersion: string;

@@ -12,7 +12,7 @@ test("the legacy documents name every group and resource once", (t) => {
   t.like(apiGroup(DEFINITIONS, "batch")!, { kind: "APIGroup", name: "batch", preferredVersion: { groupVersion: "batch/v1", version: "v1" } });
   t.deepEqual(resources("", "v1").map((r) => r.name), [
     "pods", "pods/attach", "pods/binding", "pods/ephemeralcontainers", "pods/eviction", "pods/exec", "pods/log", "pods/portforward", "pods/resize", "pods/status", "nodes", "nodes/status", "namespaces", "namespaces/finalize", "namespaces/status", "events", "configmaps", "secrets",
-    "replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status", "persistentvolumes", "persistentvolumes/status", "persistentvolumeclaims", "persistentvolumeclaims/status"]);
+    "replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status", "persistentvolumes", "persistentvolumes/status", "persistentvolumeclaims", "persistentvolumeclaims/status", "resourcequotas", "resourcequotas/status", "limitranges"]);
 });
 
 test("what is not there is undefined", (t) => {

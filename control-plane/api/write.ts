@@ -3,16 +3,17 @@
 // Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go.
 import { GantryError, isCode } from "../../base/errors.ts";
 import { nameSuffix, newUid } from "../../base/ids.ts";
-import { withPriority } from "../../base/kube/priority.ts";
 import { NAMESPACES, PODS, PRIORITY_CLASSES } from "../../base/kube/resources.ts";
 import type { KubeObject } from "../../base/kube/resources.ts";
 import type { ObjectMeta, Pod } from "../../base/kube/types.gen.ts";
+import { admitted, createCharged, whileCharged } from "../state/admission.ts";
 import { priorityClassesOf } from "../state/priority-classes.ts";
+import { hasQuota, quotasOf } from "../state/quotas.ts";
 import type { Preconditions } from "../state/store.ts";
 import { checkObject, dryRunOf, fieldValidationOf, parseJson, parseYamlText, readBody, receiveObject } from "./body.ts";
 import type { ExpectedKind } from "./body.ts";
 import { WRITER, commitChange, updateOrRemove } from "./commit.ts";
-import { keyOf, strategyContext } from "./context.ts";
+import { keyOf, readNewest, strategyContext } from "./context.ts";
 import type { ResourceRequest } from "./context.ts";
 import { parseMediaType } from "./negotiate.ts";
 import { applyJsonPatch } from "./patch/json-patch.ts";
@@ -119,15 +120,15 @@ const checkNamespaceIsOpen = async ({ context, definition }: ResourceRequest, na
     { reason: "NamespaceTerminating", message: `namespace ${namespace} is being terminated`, field: "metadata.namespace" });
 };
 
-/** What a new pod gets from other objects of the cluster: its priority. */
-const admit = async ({ context: { cache, store }, definition }: ResourceRequest, object: KubeObject): Promise<KubeObject> => {
-  if (definition.type.name !== PODS.name) return object;
-  const pod = object as Pod;
-  const name = pod.spec?.priorityClassName ?? "";
+/** The object with what it gets from other objects of the cluster, or a refusal by them. */
+const admit = async ({ context: { cache, store, freshness }, definition }: ResourceRequest, object: KubeObject): Promise<KubeObject> => {
+  // Who deletes something to make room in a quota has that room for the next object.
+  if (definition.type.namespaced && hasQuota(cache, object.metadata.namespace!)) await freshness.ownWrites();
   const classes = priorityClassesOf(cache);
+  const name = definition.type.name === PODS.name ? ((object as Pod).spec?.priorityClassName ?? "") : "";
   // The cache may lag behind: what it lacks is looked up before the client is told no.
   const own = name === "" ? undefined : classes.byName(name) ?? (await store.get({ type: PRIORITY_CLASSES, namespace: "", name }))?.object;
-  return withPriority(pod, { ...classes, byName: () => own });
+  return admitted(cache, definition.type, object, { ...classes, byName: () => own });
 };
 
 /** A new object, complete and valid, but for being stored. */
@@ -162,10 +163,11 @@ export const create = async (request: ResourceRequest): Promise<void> => {
     await checkNamespaceIsOpen(request, namespace, name);
     if (dryRun) {
       if (await store.get({ type: definition.type, namespace, name })) throw alreadyExists(definition.type, name);
+      if (definition.type.namespaced) await quotasOf(request.context).charge(definition.type, object, { dryRun });
       return answer(request, 201, object, view);
     }
     try {
-      const stored = freshness.wrote(await store.create({ type: definition.type, namespace, name }, object, WRITER));
+      const stored = freshness.wrote(await createCharged(request.context, definition.type, object, () => store.create({ type: definition.type, namespace, name }, object, WRITER)));
       return answer(request, 201, stored.object, view);
     } catch (error) {
       if (!mayRetry || attempt === NAME_ATTEMPTS || !isCode(error, "AlreadyExists")) throw withDetails(error, definition.type, name);
@@ -175,9 +177,13 @@ export const create = async (request: ResourceRequest): Promise<void> => {
 
 /** Stores what `edit` makes of what the view shows. */
 const change = async (request: ResourceRequest, view: View, edit: (shown: KubeObject) => KubeObject, preconditions: Preconditions): Promise<void> => {
-  const { object } = await commitChange(request.context, keyOf(request), (current) => updateOrRemove(view.merge(edit(view.show(current)), current, request)), {
-    preconditions, dryRun: isDryRun(request),
-  });
+  const { context, definition: { type }, exchange: { info } } = request;
+  const dryRun = isDryRun(request);
+  const commit = () => commitChange(context, keyOf(request), (current) => updateOrRemove(view.merge(edit(view.show(current)), current, request)), { preconditions, dryRun });
+  // All else that an update may change is nothing that a quota counts.
+  const before = info.subresource === "resize" && hasQuota(context.cache, info.namespace) ? (await readNewest(context, keyOf(request)))?.object : undefined;
+  const refund = before && await quotasOf(context).charge(type, view.merge(edit(view.show(before)), before, request), { before, dryRun });
+  const { object } = await (refund ? whileCharged(refund, commit) : commit());
   answer(request, 200, object, view);
 };
 

@@ -4,13 +4,11 @@ import type { Clock } from "../../base/clock.ts";
 import { isCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { withPriority } from "../../base/kube/priority.ts";
 import { WorkQueue, workQueueMetrics } from "../../base/work-queue.ts";
 import type { WatchCache } from "../state/cache.ts";
 import type { EventRecorder, RecordedEvent } from "../state/event-recorder.ts";
 import type { Fence, Store } from "../state/store.ts";
 import type { Writer } from "../state/writers.ts";
-import { priorityClassesOf } from "../state/priority-classes.ts";
 import { Writes } from "./writes.ts";
 
 export interface ControllerOptions {
@@ -82,7 +80,7 @@ export const runController = async (context: ControllerContext, controller: Cont
       const version = unseen.get(key);
       if (version !== undefined) await cache.waitFor(version);
       unseen.delete(key);
-      const writes = new Writes(store, controller.writer, fence, (pod) => withPriority(pod, priorityClassesOf(cache)));
+      const writes = new Writes(store, controller.writer, fence, { store, cache, clock });
       try {
         await controller.sync(key, {
           writes, again: (delayMs) => queue.addAfter(key, delayMs),

@@ -13,6 +13,7 @@ import { volumeController } from "./volumes/controller.ts";
 import { DEFAULT_CONTROLLER_OPTIONS, runController } from "./reconcile-loop.ts";
 import type { Controller, ControllerContext, ControllerOptions } from "./reconcile-loop.ts";
 import { replicaSetController, replicationController } from "./replicaset/controller.ts";
+import { resourceQuotaController } from "./resource-quota/controller.ts";
 import { scheduledScalerController } from "./scheduled-scaler/controller.ts";
 import { statefulSetController } from "./statefulset/controller.ts";
 
@@ -23,7 +24,7 @@ export interface StartControllersOptions extends Omit<ControllerContext, "option
 
 const CONTROLLERS: readonly ((context: ControllerContext) => Controller)[] = [
   deploymentController, replicaSetController, replicationController, daemonSetController, statefulSetController, jobController, cronJobController, scheduledScalerController, garbageCollector, namespaceController,
-  nodeLifecycleController, volumeController, autoRemoveController, disruptionController,
+  nodeLifecycleController, volumeController, autoRemoveController, disruptionController, resourceQuotaController,
 ];
 
 /** Resolves after the signal aborted, rejects after one controller did; when it settles, none writes any more. */

@@ -5,6 +5,8 @@ import { PODS } from "../../base/kube/resources.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { keyOf } from "../state/store.ts";
+import { admitted, createCharged } from "../state/admission.ts";
+import type { AdmissionContext } from "../state/admission.ts";
 import type { Fence, Store, Stored } from "../state/store.ts";
 import type { Writer } from "../state/writers.ts";
 import { isTerminal, markedForDeletion } from "./objects.ts";
@@ -24,19 +26,22 @@ export type StillSo<T> = (latest: T) => boolean;
 export class Writes {
   readonly #store: Store;
   readonly #options: { readonly writer: Writer; readonly fence: Fence | undefined };
-  readonly #admit: (pod: Pod) => Pod;
+  readonly #admission: AdmissionContext | undefined;
   newestVersion = 0;
 
-  /** `admit` does to new pods what the API does to those of users. */
-  constructor(store: Store, writer: Writer, fence: Fence | undefined, admit: (pod: Pod) => Pod = (pod) => pod) {
+  /** With `admission`, new objects pass what those of users pass. */
+  constructor(store: Store, writer: Writer, fence: Fence | undefined, admission?: AdmissionContext) {
     this.#store = store;
-    this.#admit = admit;
+    this.#admission = admission;
     this.#options = { writer, fence };
   }
 
   async create<T extends KubeObject>(type: ResourceType<T>, object: T): Promise<T> {
-    const admitted = type.name === PODS.name ? this.#admit(object) as unknown as T : object;
-    return this.#saw(await this.#store.create(keyOf(type, object), admitted, this.#options)).object;
+    const admission = this.#admission;
+    const make = (made: T) => this.#store.create(keyOf(type, object), made, this.#options);
+    if (!admission) return this.#saw(await make(object)).object;
+    const made = admitted(admission.cache, type, object) as T;
+    return this.#saw(await createCharged(admission, type, made, () => make(made))).object;
   }
 
   /** Applies `change` to the newest state of this very object; undefined when it, or its name's bearer, is gone. */

@@ -1,7 +1,9 @@
 // The controllers judged by the real kubectl 1.33: rollouts, undo, restart, cascades, jobs, cron jobs, namespaces, and the example
 // manifests. Scheduler and agents are played by the test.
 import { execFile } from "node:child_process";
-import { join } from "node:path";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import test from "ava";
 import type { ExecutionContext } from "ava";
 import { DEPLOYMENTS, NODES, PODS } from "../../base/kube/resources.ts";
@@ -156,3 +158,36 @@ judged("a namespace goes with all that is in it", async (t) => {
 });
 
 if (KUBECTL === undefined) test("kubectl 1.33 is not on this machine: the controllers were not judged by it", (t) => t.pass());
+
+judged("a quota is taken from, refuses by name, and is given back", async (t) => {
+  const { kubectl, pods } = await startCluster(t);
+  await kubectl("create", "quota", "small", "--hard=pods=2,requests.cpu=1,count/configmaps=1");
+  await kubectl("run", "a", "--image=x", "--overrides", JSON.stringify({ spec: { containers: [{ name: "a", image: "x", resources: { requests: { cpu: "600m" } } }] } }));
+  const second = (...more: string[]) => kubectl("run", "b", "--image=x", "--overrides", JSON.stringify({ spec: { containers: [{ name: "b", image: "x", resources: { requests: { cpu: "600m" } } }] } }), ...more);
+  const refusal = /pods "b" is forbidden: exceeded quota: small, requested: requests.cpu=600m, used: requests.cpu=600m, limited: requests.cpu=1/;
+  await t.throwsAsync(second(), { message: refusal });
+  await t.throwsAsync(second("--dry-run=server"), { message: refusal });
+  await t.throwsAsync(kubectl("run", "c", "--image=x"), { message: /failed quota: small: must specify requests.cpu for: c/ });
+  await kubectl("create", "configmap", "one");
+  await t.throwsAsync(kubectl("create", "configmap", "two"), { message: /exceeded quota: small, requested: count\/configmaps=1, used: count\/configmaps=1, limited: count\/configmaps=1/ });
+  t.regex(await kubectl("get", "quota"), /NAME +REQUEST +LIMIT +AGE\nsmall +count\/configmaps: 1\/1, pods: 1\/2, requests.cpu: 600m\/1/);
+  t.regex(await kubectl("describe", "quota", "small"), /requests.cpu +600m +1\n/);
+  await kubectl("delete", "pod", "a", "--now");
+  await second();
+  t.deepEqual(pods().map((p) => p.metadata.name), ["b"]);
+  t.regex(await kubectl("explain", "resourcequota.spec.hard"), /hard is the set of desired hard limits/);
+});
+
+judged("a limit range gives defaults and keeps to its bounds", async (t) => {
+  const { kubectl, pods } = await startCluster(t);
+  const file = join(await mkdtemp(join(tmpdir(), "gantry-limits-")), "limits.yaml");
+  t.teardown(() => rm(dirname(file), { recursive: true }));
+  await writeFile(file, "apiVersion: v1\nkind: LimitRange\nmetadata: {name: bounds}\nspec: {limits: [{type: Container, max: {memory: 1Gi}, default: {memory: 256Mi}, defaultRequest: {cpu: 100m}}, {type: PersistentVolumeClaim, max: {storage: 1Gi}}]}\n");
+  await kubectl("apply", "-f", file);
+  t.regex(await kubectl("get", "limits"), /NAME +CREATED AT\nbounds +20/);
+  t.regex(await kubectl("describe", "limits", "bounds"), /Container +memory +- +1Gi +256Mi +256Mi/);
+  await kubectl("run", "a", "--image=x");
+  t.deepEqual(pods()[0]!.spec!.containers[0]!.resources, { limits: { memory: "256Mi" }, requests: { cpu: "100m", memory: "256Mi" } });
+  await t.throwsAsync(kubectl("run", "b", "--image=x", "--overrides", JSON.stringify({ spec: { containers: [{ name: "b", image: "x", resources: { limits: { memory: "2Gi" } } }] } })),
+    { message: /pods "b" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi/ });
+});

@@ -9,6 +9,7 @@ import { DEPLOYMENT } from "./deployment.ts";
 import { EVENT } from "./event.ts";
 import { JOB } from "./job.ts";
 import { LEASE } from "./lease.ts";
+import { LIMIT_RANGE } from "./limit-range.ts";
 import { NAMESPACE } from "./namespace.ts";
 import { NODE } from "./node.ts";
 import { PERSISTENT_VOLUME } from "./persistent-volume.ts";
@@ -18,6 +19,7 @@ import { REPLICA_SET } from "./replica-set.ts";
 import { REPLICATION_CONTROLLER } from "./replication-controller.ts";
 import { POD_DISRUPTION_BUDGET } from "./pod-disruption-budget.ts";
 import { PRIORITY_CLASS } from "./priority-class.ts";
+import { RESOURCE_QUOTA } from "./resource-quota.ts";
 import { RUNTIME_CLASS } from "./runtime-class.ts";
 import { SCHEDULED_SCALER } from "./scheduled-scaler.ts";
 import { SECRET } from "./secret.ts";
@@ -31,7 +33,7 @@ export const DEFINITIONS: readonly ResourceDefinition[] = [
   erase(POD), erase(NODE), erase(NAMESPACE), erase(EVENT), erase(CONFIG_MAP), erase(SECRET),
   erase(DEPLOYMENT), erase(REPLICA_SET), erase(DAEMON_SET), erase(STATEFUL_SET), erase(CONTROLLER_REVISION), erase(REPLICATION_CONTROLLER),
   erase(JOB), erase(CRON_JOB), erase(LEASE),
-  erase(PERSISTENT_VOLUME), erase(PERSISTENT_VOLUME_CLAIM), erase(STORAGE_CLASS), erase(RUNTIME_CLASS), erase(PRIORITY_CLASS), erase(POD_DISRUPTION_BUDGET), erase(SCHEDULED_SCALER),
+  erase(PERSISTENT_VOLUME), erase(PERSISTENT_VOLUME_CLAIM), erase(STORAGE_CLASS), erase(RUNTIME_CLASS), erase(PRIORITY_CLASS), erase(POD_DISRUPTION_BUDGET), erase(RESOURCE_QUOTA), erase(LIMIT_RANGE), erase(SCHEDULED_SCALER),
 ];
 
 const BY_PLURAL = new Map(DEFINITIONS.map((d) => [`${d.type.apiVersion}/${d.type.plural}`, d]));

@@ -39,7 +39,29 @@ const cronJob = (part: object = {}): object => ({ spec: { schedule: "0 0 * * *",
 const SCALER = ["gantry.io/v1", "ScheduledScaler"] as const;
 const scaler = (part: object = {}): object => ({ spec: { scaleTargetRef: { kind: "Deployment", name: "web" }, entries: [{ schedule: "0 0 * * *", replicas: 100 }], ...part } });
 
+const QUOTA = ["v1", "ResourceQuota"] as const;
+const quota = (hard: object, part: object = {}): object => ({ spec: { hard, ...part } });
+const RANGE = ["v1", "LimitRange"] as const;
+const range = (...limits: object[]): object => ({ spec: { limits } });
+
 const CASES: readonly Case[] = [
+  ["a quota of everything is fine", QUOTA, quota({ pods: "1", "requests.cpu": "1500m", "limits.memory": "1Gi", "count/deployments.apps": "3", "requests.storage": "1Gi", "fast.storageclass.storage.k8s.io/requests.storage": "1Gi", "requests.nvidia.com/gpu": "1" }), []],
+  ["a quota of what nobody knows", QUOTA, quota({ frobs: "1" }), ['spec.hard[frobs]: Invalid value: "frobs": must be a standard resource for quota']],
+  ["a quota of less than nothing, and of half a pod", QUOTA, quota({ cpu: "-1", pods: "1500m" }), [
+    'spec.hard[cpu]: Invalid value: "-1": must be greater than or equal to 0', 'spec.hard[pods]: Invalid value: "1500m": must be an integer']],
+  ["scopes that exclude each other", QUOTA, quota({ pods: "1" }, { scopes: ["BestEffort", "NotBestEffort"] }), ['spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: conflicting scopes']],
+  ["a scope for what isn't a pod's", QUOTA, quota({ configmaps: "1", cpu: "1" }, { scopes: ["BestEffort"] }), [
+    'spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource configmaps', 'spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource cpu']],
+  ["a selected scope without values", QUOTA, quota({ pods: "1" }, { scopeSelector: { matchExpressions: [{ scopeName: "PriorityClass", operator: "In" }] } }), [
+    "spec.scopeSelector.matchExpressions[0].values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"]],
+  ["limits of all types are fine", RANGE, range({ type: "Container", min: { cpu: "100m" }, max: { cpu: "2" }, default: { cpu: "1" }, defaultRequest: { cpu: "500m" }, maxLimitRequestRatio: { cpu: "4" } }, { type: "Pod", max: { memory: "1Gi" } }, { type: "PersistentVolumeClaim", max: { storage: "1Gi" } }), []],
+  ["two limits of one type", RANGE, range({ type: "Pod" }, { type: "Pod" }), ['spec.limits[1].type: Duplicate value: "Pod"']],
+  ["an unknown type of limit", RANGE, range({ type: "Frob" }), ['spec.limits[0].type: Invalid value: "Frob": must be a standard limit type or fully qualified']],
+  ["a minimum above the maximum", RANGE, range({ type: "Pod", min: { cpu: "2" }, max: { cpu: "1" } }), ['spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1']],
+  ["a default beyond the maximum", RANGE, range({ type: "Container", max: { cpu: "1" }, default: { cpu: "2" }, defaultRequest: { cpu: "1" } }), ['spec.limits[0].default[cpu]: Invalid value: "2": default value 2 is greater than max value 1']],
+  ["a default for pods", RANGE, range({ type: "Pod", default: { cpu: "1" } }), ["spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"]],
+  ["a limit of claims without one", RANGE, range({ type: "PersistentVolumeClaim" }), ["spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided"]],
+  ["a ratio below one", RANGE, range({ type: "Pod", maxLimitRequestRatio: { cpu: "500m" } }), ['spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "500m": ratio 500m is less than 1']],
   ["a plain pod is fine", POD, pod(podSpec()), []],
   ["a plain deployment is fine", DEPLOYMENT, deployment(), []],
   ["a plain job is fine", JOB, job(), []],
@@ -198,6 +220,13 @@ test("selectors, a job's template and an immutable config map stay", (t) => {
   t.regex(again({ managedBy: "acme.io/queue" })[0]!, /^spec\.managedBy: .*field is immutable$/);
   t.regex(again({ completions: 7 })[0]!, /^spec\.completions: Invalid value: 7: field is immutable$/);
   t.regex(again({ template: { spec: podSpec({ restartPolicy: "OnFailure" }) } }).join(), /spec\.template: .*field is immutable/);
+});
+
+test("a quota keeps its scopes, and what is pending is not the user's to change", (t) => {
+  t.regex(updated(QUOTA, quota({ pods: "1" }, { scopes: ["BestEffort"] }), quota({ pods: "2" })).join(), /^spec\.scopes: .*field is immutable$/);
+  const { object } = made(...QUOTA, quota({ pods: "1" }));
+  const stored = { ...object, metadata: { ...object.metadata, annotations: { "gantry.io/quota-pending": "{}" } } };
+  t.deepEqual(made(...QUOTA, quota({ pods: "2" }), stored).object.metadata.annotations, { "gantry.io/quota-pending": "{}" });
 });
 
 test("of a stateful set only what its controller can follow may change", (t) => {
