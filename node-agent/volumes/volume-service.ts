@@ -1,6 +1,6 @@
 // A pod's volumes on the node: folders, tmpfs mounts, host paths and sets of files, below ROOT/<pod uid>/volumes/<name>. Owns that
 // folder and LOCAL/<id> of named local volumes, which outlive pods. Every operation is idempotent: it is called again after a crash.
-import { chmodSync, chownSync, closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
@@ -106,12 +106,13 @@ export class VolumeService {
     const pin = join(this.#podDir(podUid), ".subpaths", name);
     return withSubPath(volume, subPath, (path) => {
       unmount(pin, { detach: true });
-      rmSync(pin, { recursive: true, force: true });
-      if (statSync(path).isDirectory()) mkdirSync(pin, { recursive: true, mode: 0o755 });
-      else {
-        mkdirSync(dirname(pin), { recursive: true, mode: 0o755 });
-        writeFileSync(pin, "");
-      }
+      // Empty once it is unmounted. Not recursively: what is still mounted there is the volume's.
+      const before = lstatSync(pin, { throwIfNoEntry: false });
+      if (before?.isDirectory()) rmdirSync(pin);
+      else if (before) unlinkSync(pin);
+      mkdirSync(dirname(pin), { recursive: true, mode: 0o755 });
+      if (statSync(path).isDirectory()) mkdirSync(pin, { mode: 0o755 });
+      else writeFileSync(pin, "");
       bindMount(path, pin, { recursive: true, propagation: "private" });
       return pin;
     });
