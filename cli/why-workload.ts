@@ -1,5 +1,6 @@
 // `gantry why deploy|statefulset|daemonset|job|... NAME`: one screen that says what of a workload is not as it should be, and what holds
 // it up: which container, probe, image, quota or node check. Pods in the same trouble stand together. Pure.
+import { isReady } from "../base/kube/pod-state.ts";
 import type { KubeObject } from "../base/kube/resources.ts";
 import type { DaemonSet, Deployment, Event, Job, Pod, ReplicaSet, StatefulSet } from "../base/kube/types.gen.ts";
 import type { Explanation } from "../control-plane/state/explain.ts";
@@ -24,7 +25,6 @@ const MAX_GROUPS = 8;
 
 const listed = (names: readonly string[]): string => (names.length <= MAX_NAMES ? names.join(", ") : `${names.slice(0, MAX_NAMES - 1).join(", ")} and ${names.length - MAX_NAMES + 1} more`);
 const plural = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`;
-const isReady = (pod: Pod): boolean => pod.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") === true;
 const lastSeen = (event: Event): number => Date.parse(event.lastTimestamp ?? event.eventTime ?? event.metadata.creationTimestamp ?? "") || 0;
 
 /** The newest event of that reason about the object. */

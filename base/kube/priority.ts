@@ -5,7 +5,7 @@ import type { Pod, PriorityClass } from "./types.gen.ts";
 /** A user's classes lie below the system's. */
 export const HIGHEST_USER_PRIORITY = 1_000_000_000;
 export const SYSTEM_PREFIX = "system-";
-/** They are there in every cluster, and no object stands for them until somebody looks. */
+/** They are there in every cluster: controllers/system-priorities.ts makes their objects. */
 export const SYSTEM_PRIORITIES: ReadonlyMap<string, number> = new Map([["system-cluster-critical", 2_000_000_000], ["system-node-critical", 2_000_001_000]]);
 
 export interface PriorityClasses {

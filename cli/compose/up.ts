@@ -1,6 +1,7 @@
 // `compose up`: makes what the file says of what there is: each service once what it depends on is there, services side by side. Repeatable
 // at any point: what is as it should be is left alone, told by the hash of its configuration.
 import { GantryError, isCode } from "../../base/errors.ts";
+import { isTerminal } from "../../base/kube/pod-state.ts";
 import { DEPLOYMENTS, PODS, type KubeObject } from "../../base/kube/resources.ts";
 import type { Deployment, Pod } from "../../base/kube/types.gen.ts";
 import { CONFIG_MAPS, SECRETS } from "../../base/kube/resources.ts";
@@ -52,7 +53,6 @@ const prepareProject = async (client: ApiClient, namespace: string, plan: Projec
   for (const volume of plan.volumes.filter((v) => mounted.has(v.claim) && !v.external)) await ensureVolume(client, namespace, volume.claim, { labels: { ...volume.labels, ...labels, [Label.volume]: nameFrom(volume.key) } });
 };
 
-const isOver = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 
 class Up {
   readonly #client: ApiClient;
@@ -117,7 +117,7 @@ class Up {
     const { forceRecreate, noRecreate, noStart } = this.#options;
     const isSame = now?.metadata.labels?.[Label.hash] === configHash(service, this.#plan.files) && now.metadata.deletionTimestamp === undefined;
     if (now && (noRecreate || (isSame && !forceRecreate))) {
-      const stands = isOver(now) || now.status?.reason === "Stopped" || now.metadata.annotations?.["gantry.io/desired-state"] === "created";
+      const stands = isTerminal(now) || now.status?.reason === "Stopped" || now.metadata.annotations?.["gantry.io/desired-state"] === "created";
       // What ended well by itself has done its part, as a migration has: it is run again, as docker starts it again.
       if (stands && !noStart) await start(this.#client, now);
       say(name, stands ? (noStart ? "created" : "started") : "running");
@@ -188,7 +188,7 @@ class Up {
         for await (const now of followObject(this.#client, PODS, this.#namespace, name, signal)) {
           if (!now) throw new GantryError("NotFound", `${name} was removed`);
           if (now.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True")) break;
-          if (isOver(now)) {
+          if (isTerminal(now)) {
             const code = now.status?.containerStatuses?.[0]?.state?.terminated?.exitCode ?? 0;
             if (endedWellWillDo && now.status?.phase === "Succeeded") break;
             throw new GantryError("FailedPrecondition", `${name} has exited (${code}): see gantry logs ${name}`);

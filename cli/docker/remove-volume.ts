@@ -7,6 +7,8 @@ import { deleteObject, waitUntilGone } from "../delete.ts";
 import { objectName } from "./names.ts";
 import { CLAIMS, claimsOf } from "./volumes.ts";
 
+const usersOf = (pods: readonly Pod[], volume: string): readonly string[] => pods.filter((p) => claimsOf(p).includes(volume)).map((p) => p.metadata.name!);
+
 /** How often it is asked whether a container has taken the volume meanwhile, which keeps it from going. */
 const LOOK_MS = 3000;
 
@@ -18,15 +20,15 @@ const untilGone = async (client: ApiClient, namespace: string, name: string, uid
       if (!isCode(error, "Timeout")) throw error;
     }
     const { items } = await client.list<Pod>(PODS, namespace);
-    const users = items.filter((p) => claimsOf(p).includes(name)).map((p) => p.metadata.name!);
+    const users = usersOf(items, name);
     if (users.length > 0) throw new GantryError("FailedPrecondition", `volume ${name} is in use by ${users.join(", ")}, which took it meanwhile: it goes when ${users.length === 1 ? "that does" : "those do"}`);
   }
 };
 
 export const removeVolume = async (client: ApiClient, namespace: string, pods: readonly Pod[], word: string, force: boolean): Promise<void> => {
   const name = objectName("volume", word);
-  const users = pods.filter((p) => claimsOf(p).includes(name));
-  if (users.length > 0) throw new GantryError("FailedPrecondition", `volume ${name} is in use by ${users.map((p) => p.metadata.name!).join(", ")}: remove ${users.length === 1 ? "it" : "them"} first`);
+  const users = usersOf(pods, name);
+  if (users.length > 0) throw new GantryError("FailedPrecondition", `volume ${name} is in use by ${users.join(", ")}: remove ${users.length === 1 ? "it" : "them"} first`);
   try {
     const uid = await deleteObject(client, CLAIMS, namespace, name, { propagationPolicy: "Background", gracePeriodSeconds: undefined });
     await untilGone(client, namespace, name, uid);

@@ -1,5 +1,6 @@
 // start, stop, restart, kill, pause, unpause: says by annotations what a pod's containers are to do, and waits until its node has done it.
 import { GantryError } from "../../base/errors.ts";
+import { isTerminal } from "../../base/kube/pod-state.ts";
 import { Annotation, lifecycleOf } from "../../base/kube/desired-state.ts";
 import type { ContainerStatus, Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
@@ -13,7 +14,6 @@ export interface StopOptions {
 }
 
 const nameOf = (pod: Pod): string => pod.metadata.name ?? "";
-const isOver = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 const lifecycle = (pod: Pod): ReturnType<typeof lifecycleOf> => lifecycleOf(pod.metadata.annotations);
 export const isRunning = (pod: Pod): boolean => statusesOf(pod).some((c) => c.state?.running);
 const isPaused = (pod: Pod): boolean => pod.status?.reason === "Paused";
@@ -42,9 +42,9 @@ const PLAIN: StopOptions = { graceSeconds: undefined, signal: "" };
 
 /** One that never ran, or has ended, is stopped already. */
 export const stop = async (client: ApiClient, pod: Pod, options: StopOptions): Promise<void> => {
-  if (isOver(pod) || lifecycle(pod).desiredState === "created") return;
+  if (isTerminal(pod) || lifecycle(pod).desiredState === "created") return;
   const asked = await annotate(client, pod, request("stopped", options));
-  await settled(client, asked, (now) => isOver(now) || now.status?.reason === "Stopped" || !now.spec?.nodeName);
+  await settled(client, asked, (now) => isTerminal(now) || now.status?.reason === "Stopped" || !now.spec?.nodeName);
 };
 
 /** What keeps a container from starting, for good or for long, as users want to hear it. */
@@ -88,7 +88,7 @@ export const restart = async (client: ApiClient, pod: Pod, options: StopOptions)
 export const pause = async (client: ApiClient, pod: Pod): Promise<void> => {
   if (isPaused(pod)) throw new GantryError("Conflict", `pod ${nameOf(pod)} is already paused`);
   if (!isRunning(pod)) throw new GantryError("Conflict", `pod ${nameOf(pod)} is not running`);
-  const now = await settled(client, await annotate(client, pod, request("paused", PLAIN)), (p) => isPaused(p) || isOver(p) || !isRunning(p) || p.status?.message !== undefined);
+  const now = await settled(client, await annotate(client, pod, request("paused", PLAIN)), (p) => isPaused(p) || isTerminal(p) || !isRunning(p) || p.status?.message !== undefined);
   if (isPaused(now)) return;
   throw new GantryError("FailedPrecondition", `pod ${nameOf(pod)} could not be paused: ${now.status?.message ?? "it ended meanwhile"}`);
 };

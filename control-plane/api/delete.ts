@@ -1,6 +1,7 @@
 // Owns delete and deletecollection: preconditions, propagation through finalizers (the garbage collector does the rest), and
 // graceful deletion. Source: k8s.io/apiserver/pkg/registry/{rest/delete.go,generic/registry/store.go}.
 import { GantryError, isCode } from "../../base/errors.ts";
+import { timestamp } from "../../base/kube/meta.ts";
 import type { KubeObject } from "../../base/kube/resources.ts";
 import type { DeleteOptions } from "../../base/kube/types.gen.ts";
 import { keyOf as storeKeyOf } from "../state/store.ts";
@@ -98,8 +99,6 @@ const graceOf = (current: KubeObject, definition: ResourceDefinition, deletion: 
   return own === 0 ? 0 : (wanted ?? own);
 };
 
-const rfc3339 = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
-
 /** What deleting means for an object in this state. Pure. */
 export const planDeletion = (current: KubeObject, definition: ResourceDefinition, deletion: Deletion, nowMs: number): Change => {
   const { metadata } = current;
@@ -115,7 +114,7 @@ export const planDeletion = (current: KubeObject, definition: ResourceDefinition
   const next: KubeObject = {
     ...current,
     metadata: {
-      ...metadata, deletionTimestamp: rfc3339(deadlineMs), deletionGracePeriodSeconds: grace, finalizers: finalizers.length > 0 ? [...finalizers] : undefined,
+      ...metadata, deletionTimestamp: timestamp(deadlineMs), deletionGracePeriodSeconds: grace, finalizers: finalizers.length > 0 ? [...finalizers] : undefined,
       ...(isFirst && metadata.generation !== undefined ? { generation: metadata.generation + 1 } : {}),
     },
   };

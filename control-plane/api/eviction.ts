@@ -2,6 +2,8 @@
 // https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/ ; upstream: pkg/registry/core/pod/storage/eviction.go.
 import { GantryError } from "../../base/errors.ts";
 import { DISRUPTION_TARGET, isUnder } from "../../base/kube/disruption.ts";
+import { timestamp } from "../../base/kube/meta.ts";
+import { isReady } from "../../base/kube/pod-state.ts";
 import { POD_DISRUPTION_BUDGETS, PODS } from "../../base/kube/resources.ts";
 import type { Eviction, Pod, PodDisruptionBudget } from "../../base/kube/types.gen.ts";
 import { receiveObject } from "./body.ts";
@@ -18,7 +20,6 @@ const PROCESSING_SECONDS = 10;
 const refused = (message: string, retryAfterSeconds?: number): StatusError => new StatusError("TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.",
   { causes: [{ reason: "DisruptionBudget", message }], ...(retryAfterSeconds !== undefined && { retryAfterSeconds }) });
 
-const isReady = (pod: Pod): boolean => pod.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
 /** Nothing is disrupted by the end of one that doesn't serve, or goes anyway. */
 const isFree = (pod: Pod): boolean => pod.metadata.deletionTimestamp !== undefined || ["Pending", "Succeeded", "Failed"].includes(pod.status?.phase ?? "Pending");
 
@@ -29,8 +30,7 @@ export const granted = (budget: PodDisruptionBudget, pod: Pod, nowMs: number): P
   if (!isReady(pod) && (budget.spec?.unhealthyPodEvictionPolicy === "AlwaysAllow" || (currentHealthy >= desiredHealthy && desiredHealthy > 0))) return undefined;
   if (observedGeneration < (budget.metadata.generation ?? 0)) throw refused(`The disruption budget ${name} is still being processed by the server.`, PROCESSING_SECONDS);
   if (disruptionsAllowed <= 0) throw refused(`The disruption budget ${name} needs ${desiredHealthy} healthy pods and has ${currentHealthy} currently`);
-  const at = new Date(nowMs).toISOString().replace(/\.\d+Z$/, "Z");
-  return { ...budget, status: { ...budget.status, disruptionsAllowed: disruptionsAllowed - 1, disruptedPods: { ...budget.status?.disruptedPods, [pod.metadata.name!]: at } } };
+  return { ...budget, status: { ...budget.status, disruptionsAllowed: disruptionsAllowed - 1, disruptedPods: { ...budget.status?.disruptedPods, [pod.metadata.name!]: timestamp(nowMs) } } };
 };
 
 export const evict = async (request: ResourceRequest): Promise<void> => {
@@ -56,7 +56,7 @@ export const evict = async (request: ResourceRequest): Promise<void> => {
   await commitChange(context, keyOf(request), (current) => {
     const latest = current as Pod;
     const others = (latest.status?.conditions ?? []).filter((c) => c.type !== DISRUPTION_TARGET);
-    const target = { type: DISRUPTION_TARGET, status: "True", reason: "EvictionByEvictionAPI", message: "Eviction API: evicting", lastTransitionTime: new Date(clock.nowMs()).toISOString().replace(/\.\d+Z$/, "Z") };
+    const target = { type: DISRUPTION_TARGET, status: "True", reason: "EvictionByEvictionAPI", message: "Eviction API: evicting", lastTransitionTime: timestamp(clock.nowMs()) };
     const told: Pod = latest.metadata.deletionTimestamp === undefined ? { ...latest, status: { ...latest.status, conditions: [...others, target] } } : latest;
     return planDeletion(told, definition, deletion, clock.nowMs());
   }, { preconditions: deletion.preconditions, dryRun });

@@ -1,6 +1,7 @@
 // Owns the subresources that are views of an object (status, scale, finalize) or one-off commands on it (binding, eviction).
 // Streams (log, exec) are in streams/.
 import { GantryError } from "../../base/errors.ts";
+import { timestamp } from "../../base/kube/meta.ts";
 import type { KubeObject } from "../../base/kube/resources.ts";
 import { NODES, PODS } from "../../base/kube/resources.ts";
 import { formatSelector, fromLabelSelector } from "../../base/kube/labels.ts";
@@ -102,7 +103,7 @@ export const ephemeralView = (definition: ResourceDefinition): View => ({
 
 const condition = (pod: Pod, nowMs: number): PodCondition[] => [
   ...(pod.status?.conditions ?? []).filter((c) => c.type !== "PodScheduled"),
-  { type: "PodScheduled", status: "True", lastProbeTime: undefined, lastTransitionTime: new Date(nowMs).toISOString().replace(/\.\d+Z$/, "Z") },
+  { type: "PodScheduled", status: "True", lastProbeTime: undefined, lastTransitionTime: timestamp(nowMs) },
 ];
 
 /** POST .../pods/NAME/binding: what a scheduler of one's own does. */

@@ -3,6 +3,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
+import { timestamp } from "../../base/kube/meta.ts";
 import { NODES, PODS } from "../../base/kube/resources.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
@@ -77,7 +78,6 @@ export class UsageReader {
 }
 
 const seconds = (ms: number): string => `${Math.max(0, ms) / 1000}s`;
-const timestamp = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
 const usage = (cpu: CpuUsage | undefined, memory: MemoryUsage | undefined): object => ({ cpu: `${cpu?.nanoCores ?? 0}n`, memory: `${Math.ceil((memory?.workingSetBytes ?? 0) / 1024)}Ki` });
 
 const metadataOf = ({ metadata: { name, namespace, labels } }: KubeObject, atMs: number): object => ({

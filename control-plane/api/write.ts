@@ -3,6 +3,7 @@
 // Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go.
 import { GantryError, isCode } from "../../base/errors.ts";
 import { nameSuffix, newUid } from "../../base/ids.ts";
+import { timestamp } from "../../base/kube/meta.ts";
 import { NAMESPACES, PODS, PRIORITY_CLASSES } from "../../base/kube/resources.ts";
 import type { KubeObject } from "../../base/kube/resources.ts";
 import type { ObjectMeta, Pod } from "../../base/kube/types.gen.ts";
@@ -141,7 +142,7 @@ const newObject = (request: ResourceRequest, received: KubeObject, namespace: st
     ...received,
     metadata: {
       ...metadata, ...(name === "" ? {} : { name }), ...(namespace === "" ? {} : { namespace }), uid: newUid(),
-      creationTimestamp: new Date(clock.nowMs()).toISOString().replace(/\.\d+Z$/, "Z"), generation: undefined,
+      creationTimestamp: timestamp(clock.nowMs()), generation: undefined,
     },
   };
   const prepared = definition.defaults(definition.strategy.prepareForCreate?.(identified, strategyContext(request)) ?? identified);

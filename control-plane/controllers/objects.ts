@@ -1,9 +1,11 @@
 // What every controller reads from objects and how it builds new ones. Pure; nothing here writes.
+import { isReady, isTerminal } from "../../base/kube/pod-state.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import type { OwnerReference, Pod } from "../../base/kube/types.gen.ts";
 
-/** RFC 3339 with whole seconds, as meta/v1.Time is serialized. */
-export const timestamp = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+export { markedForDeletion, timestamp } from "../../base/kube/meta.ts";
+export { isReady, isTerminal } from "../../base/kube/pod-state.ts";
+
 /** Epoch ms of a meta/v1.Time; 0 for one that is absent. */
 export const timeMs = (text: string | undefined): number => (text === undefined ? 0 : Date.parse(text));
 
@@ -25,14 +27,11 @@ export const withoutOwner = <T extends KubeObject>(object: T, uid: string): T =>
   return { ...object, metadata: { ...object.metadata, ownerReferences: left?.length ? left : undefined } };
 };
 
-export const isTerminal = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 /** Counts towards a controller's replicas: a pod that is on its way out already doesn't, so its replacement starts at once. */
 export const isActive = (pod: Pod): boolean => !isTerminal(pod) && pod.metadata.deletionTimestamp === undefined;
 
-const readyCondition = (pod: Pod) => pod.status?.conditions?.find((c) => c.type === "Ready");
-export const isReady = (pod: Pod): boolean => readyCondition(pod)?.status === "True";
 /** When a ready pod became ready; 0 for others. */
-export const readySinceMs = (pod: Pod): number => (isReady(pod) ? timeMs(readyCondition(pod)?.lastTransitionTime) : 0);
+export const readySinceMs = (pod: Pod): number => (isReady(pod) ? timeMs(pod.status?.conditions?.find((c) => c.type === "Ready")?.lastTransitionTime) : 0);
 export const restartsOf = (pod: Pod): number => pod.status?.containerStatuses?.reduce((sum, c) => sum + c.restartCount, 0) ?? 0;
 
 /** The spec changed: so does the generation, which the API raises for users and controllers must raise themselves. */
@@ -40,18 +39,11 @@ export const withSpec = <T extends KubeObject & { spec?: object | undefined }>(o
   ...object, spec, metadata: { ...object.metadata, generation: (object.metadata.generation ?? 0) + 1 },
 });
 
+export const annotationChanged = (before: KubeObject, after: KubeObject, name: string): boolean => before.metadata.annotations?.[name] !== after.metadata.annotations?.[name];
+
 /** What a user or another controller wants of the object changed, or its deletion began; a status write is neither. */
 export const specChanged = (before: KubeObject, after: KubeObject): boolean =>
   before.metadata.generation !== after.metadata.generation || before.metadata.deletionTimestamp !== after.metadata.deletionTimestamp;
-
-/** Marks for deletion. The instant is the end of the grace period, as upstream's BeforeDelete sets it. */
-export const markedForDeletion = <T extends KubeObject>(object: T, nowMs: number, graceSeconds: number): T => ({
-  ...object,
-  metadata: {
-    ...object.metadata, deletionTimestamp: timestamp(nowMs + graceSeconds * 1000), deletionGracePeriodSeconds: graceSeconds,
-    ...(object.metadata.generation === undefined ? {} : { generation: object.metadata.generation + 1 }),
-  },
-});
 
 interface Condition {
   type: string;

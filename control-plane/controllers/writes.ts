@@ -23,6 +23,16 @@ export interface DeleteHow {
 /** Deletes only while this holds for the newest state: what was decided from an older one may be wrong by now. */
 export type StillSo<T> = (latest: T) => boolean;
 
+/** Creates what every cluster has, unless it is there; any control plane may, leader or not. */
+export const createIfMissing = async <T extends KubeObject>(store: Store, type: ResourceType<T>, object: T): Promise<void> => {
+  if (await store.get(keyOf(type, object))) return;
+  try {
+    await store.create(keyOf(type, object), object, { writer: "controller" });
+  } catch (error) {
+    if (!isCode(error, "AlreadyExists")) throw error;
+  }
+};
+
 export class Writes {
   readonly #store: Store;
   readonly #options: { readonly writer: Writer; readonly fence: Fence | undefined };

@@ -1,6 +1,7 @@
 // From an agent's report to the status of the pod's object. Pure. Conditions follow
 // https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions
 import { isDeepStrictEqual } from "node:util";
+import { DISRUPTION_TARGET } from "../../base/kube/disruption.ts";
 import { LATE_MS, STARTED_AT, startAtMs, startedAfterText } from "../../base/kube/staging.ts";
 import type { ContainerState as KubeState, ContainerStatus as KubeContainerStatus, Pod, PodCondition, PodStatus as KubePodStatus } from "../../base/kube/types.gen.ts";
 import { formatBytes, formatMilliCpu } from "../../base/kube/quantity.ts";
@@ -87,7 +88,7 @@ const reportedConditions = (report: PodStatus, pod: Pod): readonly NewCondition[
     ...onTime(report, pod),
     ...resizeCondition(report),
     // What jobs count as a disruption and not as a failure of theirs.
-    ...(report.reason === "Evicted" ? [{ type: "DisruptionTarget", status: "True", reason: "TerminationByKubelet", message: report.message }] : []),
+    ...(report.reason === "Evicted" ? [{ type: DISRUPTION_TARGET, status: "True", reason: "TerminationByKubelet", message: report.message }] : []),
   ];
 };
 

@@ -2,17 +2,16 @@
 // the cache on demand, so that a replica that doesn't lead can answer too.
 import { GantryError } from "../../base/errors.ts";
 import { fromLabelSelector, selectorMatches } from "../../base/kube/labels.ts";
+import { isTerminal } from "../../base/kube/pod-state.ts";
 import { NAMESPACES, NODES, PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { WatchCache } from "../state/cache.ts";
 import type { Explanation, NodeGroup, PodExplainer } from "../state/explain.ts";
-import { failures, isDomain, type Failure } from "./filters.ts";
+import { failures, type Failure } from "./filters.ts";
 import { NodeTable } from "./node-table.ts";
 import { classOf, type PodClass } from "./pod-class.ts";
 import { topologyCheck, type NamespaceLookup } from "./topology.ts";
 import { volumeNeeds } from "./volume-needs.ts";
-
-export const isTerminal = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 
 export const namespaceLookup = (cache: WatchCache): NamespaceLookup => (selector) => {
   const requirements = fromLabelSelector(selector);
@@ -36,7 +35,7 @@ export interface ClassExplanation {
 
 /** For `pod`, which is of the class. */
 export const explainClass = (pod: Pod, podClass: PodClass, table: NodeTable): ClassExplanation => {
-  const topology = topologyCheck(pod, podClass, table, isDomain(podClass, table));
+  const topology = topologyCheck(pod, podClass, table);
   const fitting: string[] = [];
   const groups = new Map<string, { nodes: string[]; failed: readonly Failure[] }>();
   const counts = new Map<string, number>();

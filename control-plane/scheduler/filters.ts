@@ -101,5 +101,5 @@ export const fits = (pod: PodClass, table: NodeTable, row: number): boolean => F
 export const failures = (pod: PodClass, table: NodeTable, row: number): readonly Failure[] => FILTERS.flatMap((f) => f(pod, table, row));
 
 /** Which nodes a spread rule counts as domains. */
-export const isDomain = (pod: PodClass, table: NodeTable) => (row: number, { honorsAffinity, honorsTaints }: { readonly honorsAffinity: boolean; readonly honorsTaints: boolean }): boolean =>
+export const isDomain = (pod: PodClass, table: NodeTable, row: number, { honorsAffinity, honorsTaints }: { readonly honorsAffinity: boolean; readonly honorsTaints: boolean }): boolean =>
   (!honorsAffinity || affinityFilter(pod, table, row).length === 0) && (!honorsTaints || taintFilter(pod, table, row).length === 0);

@@ -1,5 +1,6 @@
 // Which staged pods make room for a pod that is to run now. Pods that wait for their start time reserve only what would be free: they are the
 // first to give way, to everything of their own priority or more. Pure but for the table, which is left as it was.
+import { priorityOf } from "../../base/kube/pod-state.ts";
 import { isAhead } from "../../base/kube/staging.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { fits } from "./filters.ts";
@@ -11,8 +12,6 @@ export interface Way {
   /** As few as possible, the least important first. */
   readonly victims: readonly Pod[];
 }
-
-const priorityOf = (pod: Pod): number => pod.spec?.priority ?? 0;
 
 /** Undefined when no node would fit even without its staged pods. `staged` are placed in the table. */
 export const giveWay = (podClass: PodClass, table: NodeTable, staged: Iterable<Pod>, nowMs: number): Way | undefined => {

@@ -5,15 +5,8 @@ import { ClassPlacer } from "./placement.ts";
 import { classOf } from "./pod-class.ts";
 import { fits } from "./filters.ts";
 import { score } from "./scores.ts";
+import { seededRandom } from "../state/store-contract.ts";
 import { aNode, aPod } from "./testing.ts";
-
-/** mulberry32: small, seeded, good enough to choose operations. */
-const randomFrom = (seed: number) => (): number => {
-  seed = (seed + 0x6d2b79f5) | 0;
-  let x = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-  x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-  return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-};
 
 const describe = (table: NodeTable): unknown =>
   [...table.rows()].map((row) => ({
@@ -23,7 +16,7 @@ const describe = (table: NodeTable): unknown =>
 
 for (const seed of [1, 2, 3, 4, 5]) {
   test(`any sequence of changes leaves what a rebuild from scratch gives, and the heap's choice is the best row (seed ${seed})`, (t) => {
-    const random = randomFrom(seed);
+    const random = seededRandom(seed);
     const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)]!;
     const table = new NodeTable();
     const nodes = new Map<string, Node>();

@@ -2,6 +2,7 @@
 // assumptions. It can be thrown away and rebuilt from the cache at any time (a property test does and compares). Owned by
 // scheduler.ts; nobody else writes it.
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
+import { priorityOf } from "../../base/kube/pod-state.ts";
 import { parseAmounts, placedRequests, type Amounts } from "../../base/kube/pod-requests.ts";
 import { controllerOf, hostPortsOf, type HostPort } from "./pod-class.ts";
 import { isInGroup, repelsOf, type NamespaceLookup, type PodGroup, type TopologyTerm } from "./topology.ts";
@@ -164,7 +165,7 @@ export class NodeTable {
     const found = new Map<number, Pod[]>();
     if (![...this.#priorities.keys()].some((p) => p < priority)) return found;
     for (const { pod, row } of this.#placements.values()) {
-      if ((pod.spec?.priority ?? 0) >= priority) continue;
+      if (priorityOf(pod) >= priority) continue;
       const pods = found.get(row);
       if (pods) pods.push(pod);
       else found.set(row, [pod]);
@@ -256,7 +257,7 @@ export class NodeTable {
   #count({ pod, repels, row, requests, hostPorts, owner }: Placement, sign: 1 | -1): void {
     for (const { group, rows } of this.#groups.values()) if (isInGroup(group, pod)) addTo(rows, row, sign);
     for (const term of repels) this.#repel(term, row, sign);
-    addTo(this.#priorities, pod.spec?.priority ?? 0, sign);
+    addTo(this.#priorities, priorityOf(pod), sign);
     for (const [resource, amount] of Object.entries(requests)) column(this.#requested, resource).add(row, sign * amount);
     for (const port of hostPorts) {
       if (sign === 1) this.#hostPorts[row]!.push(port);

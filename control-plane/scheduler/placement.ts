@@ -1,7 +1,7 @@
 // Chooses a node for the next pod of a class. One heap a class holds the fitting rows by score; a placement changes one row, so the
 // 100th replica costs O(log nodes). Rows that changed meanwhile are learnt from the table's change list. Owned by scheduler.ts.
 import type { Pod } from "../../base/kube/types.gen.ts";
-import { fits, isDomain } from "./filters.ts";
+import { fits } from "./filters.ts";
 import type { NodeTable } from "./node-table.ts";
 import type { PodClass } from "./pod-class.ts";
 import { score } from "./scores.ts";
@@ -74,7 +74,7 @@ export class ClassPlacer {
   /** The best row that fits `pod`, one of the class, now; or undefined. The caller places the pod in the table before it asks again. */
   choose(pod: Pod): number | undefined {
     this.#catchUp();
-    const check = topologyCheck(pod, this.podClass, this.#table, isDomain(this.podClass, this.#table), this.#eligible);
+    const check = topologyCheck(pod, this.podClass, this.#table, this.#eligible);
     if (this.#fitting) return this.#bestOf(this.#fitting, (row) => check?.allows(row) ?? true, check?.points ?? (() => 0));
     const aside: Candidate[] = [];
     try {

@@ -4,6 +4,7 @@ import type { ResourceName } from "../../base/kube/resources.ts";
 import type { NodeAffinity, NodeSelectorTerm, Pod, PreferredSchedulingTerm, Toleration } from "../../base/kube/types.gen.ts";
 import { topologyNeeds, type NamespaceLookup, type TopologyNeeds } from "./topology.ts";
 import type { VolumeNeeds } from "./volume-needs.ts";
+import { priorityOf } from "../../base/kube/pod-state.ts";
 import { qosClassOf } from "../../base/kube/qos-class.ts";
 import { podRequests, type Amounts } from "../../base/kube/pod-requests.ts";
 
@@ -63,7 +64,7 @@ export const classOf = (pod: Pod, volumes?: VolumeNeeds, namespaces: NamespaceLo
     hostPorts: hostPortsOf(pod),
     images: spec.containers.map((c) => c.image ?? ""),
     owner: controllerOf(pod)?.uid ?? "",
-    priority: spec.priority ?? 0,
+    priority: priorityOf(pod),
     volumes,
     topology: topologyNeeds(pod, namespaces),
     bestEffort: qosClassOf(spec) === "BestEffort",

@@ -2,8 +2,9 @@
 // (pkg/scheduler/framework/preemption): all lower ones of a node are taken away, then as many as possible come back, those first
 // whose budgets their going would break, then the most important.
 import { isUnder } from "../../base/kube/disruption.ts";
+import { priorityOf } from "../../base/kube/pod-state.ts";
 import type { Pod, PodDisruptionBudget } from "../../base/kube/types.gen.ts";
-import { fits, isDomain } from "./filters.ts";
+import { fits } from "./filters.ts";
 import type { NodeTable } from "./node-table.ts";
 import type { PodClass } from "./pod-class.ts";
 import { topologyCheck } from "./topology.ts";
@@ -19,7 +20,6 @@ export interface Preemption {
 /** Nodes that are looked at: with more of them a choice as good as any is among the first. */
 const MAX_NODES = 100;
 
-const priorityOf = (pod: Pod): number => pod.spec?.priority ?? 0;
 /** The most important first; of equal ones the oldest. */
 const byImportance = (a: Pod, b: Pod): number =>
   priorityOf(b) - priorityOf(a) || ((a.status?.startTime ?? a.metadata.creationTimestamp ?? "") < (b.status?.startTime ?? b.metadata.creationTimestamp ?? "") ? -1 : 1);
@@ -56,7 +56,7 @@ export const preempt = (pod: Pod, podClass: PodClass, table: NodeTable, kindOf: 
   for (const [row, lower] of table.podsBelow(podClass.priority)) {
     if (looked++ >= MAX_NODES) break;
     const nodeName = table.nodeName(row);
-    const allowed = (): boolean => fits(podClass, table, row) && (topologyCheck(pod, podClass, table, isDomain(podClass, table))?.allows(row) ?? true);
+    const allowed = (): boolean => fits(podClass, table, row) && (topologyCheck(pod, podClass, table)?.allows(row) ?? true);
     for (const other of lower) table.remove(other.metadata.uid!);
     if (allowed()) {
       const comeBack = (pods: readonly Pod[]): Pod[] => pods.filter((other) => {

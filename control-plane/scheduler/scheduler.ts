@@ -5,12 +5,15 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { SELECTED_NODE_ANNOTATION, claimNamesOf } from "../../base/kube/claims.ts";
+import { DISRUPTION_TARGET } from "../../base/kube/disruption.ts";
+import { markedForDeletion, timestamp } from "../../base/kube/meta.ts";
+import { isTerminal, priorityOf } from "../../base/kube/pod-state.ts";
 import { NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, POD_DISRUPTION_BUDGETS, PODS, STORAGE_CLASSES } from "../../base/kube/resources.ts";
 import { isAhead } from "../../base/kube/staging.ts";
 import type { Pod, PodCondition } from "../../base/kube/types.gen.ts";
 import type { CacheEvent, WatchCache } from "../state/cache.ts";
 import { keyOf, type Fence, type Store } from "../state/store.ts";
-import { buildNodeTable, explainClass, isTerminal, namespaceLookup } from "./explain.ts";
+import { buildNodeTable, explainClass, namespaceLookup } from "./explain.ts";
 import { giveWay } from "./give-way.ts";
 import type { NodeTable } from "./node-table.ts";
 import { preempt, type LowerPod } from "./preempt.ts";
@@ -204,8 +207,7 @@ class Scheduler implements Disposable {
             ? { ...current, metadata: { ...current.metadata, annotations: { ...current.metadata.annotations, [SELECTED_NODE_ANNOTATION]: nodeName } } } : undefined),
         { writer: "scheduler", fence: this.#fence });
       } catch (error) {
-        if (isCode(error, "Fenced")) this.#failed.reject(error);
-        else if (!isCode(error, "NotFound")) this.#o.logger.warn("could not say where a volume is to be", { claim: `${pod.metadata.namespace!}/${name}`, err: describeError(error) });
+        this.#couldNot("could not say where a volume is to be", { claim: `${pod.metadata.namespace!}/${name}` }, error);
       }
     }
   }
@@ -305,7 +307,7 @@ class Scheduler implements Disposable {
     const isLeaving = (other: Pod): boolean => this.#victims.has(other.metadata.uid!) || other.metadata.deletionTimestamp !== undefined;
     const before = this.#nominated.get(uid)?.nodeName;
     // Those that leave for it are on their way still.
-    if (before !== undefined && Array.from(this.#o.cache.resource(PODS).byIndex("node", before), (s) => s.object).some((p) => !isTerminal(p) && isLeaving(p) && (p.spec?.priority ?? 0) < podClass.priority)) return "later";
+    if (before !== undefined && Array.from(this.#o.cache.resource(PODS).byIndex("node", before), (s) => s.object).some((p) => !isTerminal(p) && isLeaving(p) && priorityOf(p) < podClass.priority)) return "later";
     this.#unnominate(uid);
     const waiting = new Map(Array.from(this.#nominated, ([of, { pod: one }]) => [standInFor(of), one]));
     const kindOf = (other: Pod): LowerPod => (waiting.has(other.metadata.uid!) ? "stand-in" : isLeaving(other) ? "leaving" : "victim");
@@ -335,16 +337,14 @@ class Scheduler implements Disposable {
       await this.#o.store.update(keyOf(PODS, victim), (current) => {
         if (current.metadata.deletionTimestamp !== undefined) return undefined;
         const graceSeconds = current.spec?.terminationGracePeriodSeconds ?? 30;
-        const condition: PodCondition = { type: "DisruptionTarget", status: "True", reason: "PreemptionByScheduler", message: "default-scheduler: preempting to accommodate a higher priority pod", lastTransitionTime: this.#timestamp() };
-        const deletionTimestamp = new Date(this.#o.clock.nowMs() + graceSeconds * 1000).toISOString().replace(/\.\d+Z$/, "Z");
-        return withCondition({ ...current, metadata: { ...current.metadata, deletionTimestamp, deletionGracePeriodSeconds: graceSeconds, generation: (current.metadata.generation ?? 0) + 1 } }, condition);
+        const condition: PodCondition = { type: DISRUPTION_TARGET, status: "True", reason: "PreemptionByScheduler", message: "default-scheduler: preempting to accommodate a higher priority pod", lastTransitionTime: this.#timestamp() };
+        return withCondition(markedForDeletion(current, this.#o.clock.nowMs(), graceSeconds), condition);
       }, { writer: "scheduler", fence: this.#fence, uid: victim.metadata.uid });
       this.#o.events.record({ regarding: victim, type: "Normal", reason: "Preempted", writer: "scheduler", component: "default-scheduler",
         message: `Preempted by pod ${pod.metadata.uid!} on node ${nodeName}` });
     } catch (error) {
       this.#victims.delete(victim.metadata.uid!);
-      if (isCode(error, "Fenced")) this.#failed.reject(error);
-      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("a pod could not be preempted", { pod: `${victim.metadata.namespace!}/${victim.metadata.name!}`, err: describeError(error) });
+      this.#couldNot("a pod could not be preempted", { pod: `${victim.metadata.namespace!}/${victim.metadata.name!}` }, error);
     }
   }
 
@@ -353,8 +353,7 @@ class Scheduler implements Disposable {
       await this.#o.store.update(keyOf(PODS, pod), (current) => (isSchedulable(current) ? { ...current, status: { ...current.status, nominatedNodeName: nodeName } } : undefined),
         { writer: "scheduler", fence: this.#fence, uid: pod.metadata.uid });
     } catch (error) {
-      if (isCode(error, "Fenced")) this.#failed.reject(error);
-      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("could not say where room is made for a pod", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, err: describeError(error) });
+      this.#couldNot("could not say where room is made for a pod", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}` }, error);
     }
   }
 
@@ -363,14 +362,13 @@ class Scheduler implements Disposable {
     try {
       await this.#o.store.update(keyOf(PODS, victim), (current) => {
         if (current.metadata.deletionTimestamp !== undefined || !isAhead(current, this.#o.clock.nowMs())) return undefined;
-        return { ...current, metadata: { ...current.metadata, deletionTimestamp: this.#timestamp(), deletionGracePeriodSeconds: 0, generation: (current.metadata.generation ?? 0) + 1 } };
+        return markedForDeletion(current, this.#o.clock.nowMs(), 0);
       }, { writer: "scheduler", fence: this.#fence, uid: victim.metadata.uid });
       this.#o.events.record({ regarding: victim, type: "Normal", reason: "GaveWay", writer: "scheduler", component: "default-scheduler",
         message: `Made room for ${pod.metadata.namespace!}/${pod.metadata.name!}, which is to run now, on ${victim.spec!.nodeName!} before its own start time` });
     } catch (error) {
       this.#leaving.delete(victim.metadata.uid!);
-      if (isCode(error, "Fenced")) this.#failed.reject(error);
-      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("a staged pod could not be sent away", { pod: name, err: describeError(error) });
+      this.#couldNot("a staged pod could not be sent away", { pod: name }, error);
     }
   }
 
@@ -457,8 +455,7 @@ class Scheduler implements Disposable {
       }, { writer: "scheduler", fence: this.#fence });
       this.#o.events.record({ regarding: pod, type: "Warning", reason: "FailedScheduling", message, writer: "scheduler", component: "default-scheduler" });
     } catch (error) {
-      if (isCode(error, "Fenced")) this.#failed.reject(error);
-      else if (!isCode(error, "NotFound")) this.#o.logger.warn("could not say that a pod is unschedulable", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, err: describeError(error) });
+      this.#couldNot("could not say that a pod is unschedulable", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}` }, error);
     }
   }
 
@@ -472,13 +469,18 @@ class Scheduler implements Disposable {
         ? withCondition(current, { type: "PodScheduled", status: "False", reason: "SchedulingGated", message: "Scheduling is blocked due to non-empty scheduling gates", lastTransitionTime: this.#timestamp() }) : undefined),
       { writer: "scheduler", fence: this.#fence, uid: pod.metadata.uid });
     } catch (error) {
-      if (isCode(error, "Fenced")) this.#failed.reject(error);
-      else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn("could not say that a pod is gated", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}`, err: describeError(error) });
+      this.#couldNot("could not say that a pod is gated", { pod: `${pod.metadata.namespace!}/${pod.metadata.name!}` }, error);
     }
   }
 
+  /** A write failed: of what is gone, or is another by now (Conflict), nothing is left to do; whoever was fenced off leads no longer. */
+  #couldNot(what: string, regarding: Readonly<Record<string, string>>, error: unknown): void {
+    if (isCode(error, "Fenced")) this.#failed.reject(error);
+    else if (!isCode(error, "NotFound", "Conflict")) this.#o.logger.warn(what, { ...regarding, err: describeError(error) });
+  }
+
   #timestamp(): string {
-    return new Date(this.#o.clock.nowMs()).toISOString().replace(/\.\d+Z$/, "Z");
+    return timestamp(this.#o.clock.nowMs());
   }
 }
 

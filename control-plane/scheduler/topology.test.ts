@@ -1,10 +1,11 @@
 import test from "ava";
 import type { Affinity, Pod, PodAffinityTerm, TopologySpreadConstraint } from "../../base/kube/types.gen.ts";
 import { explainClass } from "./explain.ts";
-import { fits, isDomain } from "./filters.ts";
+import { fits } from "./filters.ts";
 import { NodeTable } from "./node-table.ts";
 import { ClassPlacer } from "./placement.ts";
 import { classOf } from "./pod-class.ts";
+import { seededRandom } from "../state/store-contract.ts";
 import { aNode, aPod } from "./testing.ts";
 import { topologyCheck } from "./topology.ts";
 
@@ -23,7 +24,7 @@ const tableOf = (...placed: readonly (readonly [Pod, string])[]): NodeTable => {
 };
 const allowed = (table: NodeTable, pod: Pod): string[] => {
   const podClass = classOf(pod, undefined, (selector) => (selector.matchLabels?.["team"] === "blue" ? ["blue"] : []));
-  const check = topologyCheck(pod, podClass, table, isDomain(podClass, table));
+  const check = topologyCheck(pod, podClass, table);
   return [...table.rows()].filter((row) => fits(podClass, table, row) && check?.failure(row) === undefined).map((row) => table.nodeName(row)).sort();
 };
 const web = (name: string, more: Parameters<typeof aPod>[1] = {}): Pod => aPod(name, { labels: { app: "web" }, ...more });
@@ -79,17 +80,9 @@ test("what is in the way is said in upstream's words, and what would help", (t) 
   t.true(groups.some((g) => g.failed.some((f) => f.message === "a pod with app=web runs where kubernetes.io/hostname=a1")));
 });
 
-/** mulberry32. */
-const randomFrom = (seed: number) => (): number => {
-  seed = (seed + 0x6d2b79f5) | 0;
-  let x = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-  x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-  return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-};
-
 for (const seed of [1, 2, 3]) {
   test(`counting as pods come and go gives what counting from scratch does; what is chosen breaks no rule, and nothing is refused that breaks none (seed ${seed})`, (t) => {
-    const random = randomFrom(seed);
+    const random = seededRandom(seed);
     const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)]!;
     const table = new NodeTable();
     for (let i = 0; i < 9; i++) table.setNode(aNode(`n${i}`, { labels: { zone: `z${i % 3}`, rack: `r${i % 5}` }, pods: "12" }));
@@ -119,7 +112,7 @@ for (const seed of [1, 2, 3]) {
       const scratch = new NodeTable();
       for (const r of table.rows()) scratch.setNode(table.node(r));
       for (const [p, node] of live.values()) scratch.place(p, node);
-      const check = topologyCheck(pod, podClass, scratch, isDomain(podClass, scratch));
+      const check = topologyCheck(pod, podClass, scratch);
       const mayBe = [...scratch.rows()].filter((r) => fits(podClass, scratch, r) && check?.failure(r) === undefined).map((r) => scratch.nodeName(r));
       if (row === undefined) {
         refused++;

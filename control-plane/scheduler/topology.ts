@@ -4,7 +4,7 @@
 // https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/
 import { fromLabelSelector, selectorMatches, type Labels, type Selector } from "../../base/kube/labels.ts";
 import type { LabelSelector, Pod, PodAffinityTerm } from "../../base/kube/types.gen.ts";
-import type { Failure } from "./filters.ts";
+import { isDomain, type Failure } from "./filters.ts";
 import type { NodeTable } from "./node-table.ts";
 import type { PodClass } from "./pod-class.ts";
 
@@ -243,8 +243,8 @@ const softSpreadPoints = (rule: SpreadRule, table: NodeTable, eligible: Eligible
   };
 };
 
-/** Undefined when no rule is about this pod. `isEligible` are the class's own filters; `kept` spares asking them again for each pod. */
-export const topologyCheck = (pod: Pod, podClass: PodClass, table: NodeTable, isEligible: (row: number, rule: SpreadRule) => boolean, kept: EligibleRows = noEligibleRows()): TopologyCheck | undefined => {
+/** Undefined when no rule is about this pod. `kept` spares asking the class's own filters again for each pod. */
+export const topologyCheck = (pod: Pod, podClass: PodClass, table: NodeTable, kept: EligibleRows = noEligibleRows()): TopologyCheck | undefined => {
   const needs = podClass.topology;
   if (!needs && table.repellerCount === 0) return undefined;
   const repelled = repelledRule(pod, table);
@@ -258,7 +258,7 @@ export const topologyCheck = (pod: Pod, podClass: PodClass, table: NodeTable, is
     let found = kept.byRule.get(rule);
     if (!found) {
       // Upstream: a node that lacks the key of any required rule is no domain of the others either.
-      const rows = new Set([...table.rows()].filter((row) => isEligible(row, rule) && (!rule.isRequired || requiredKeys.every((k) => labelOf(table, row, k) !== undefined))));
+      const rows = new Set([...table.rows()].filter((row) => isDomain(podClass, table, row, rule) && (!rule.isRequired || requiredKeys.every((k) => labelOf(table, row, k) !== undefined))));
       const domains = new Set<string>();
       for (const row of rows) {
         const domain = labelOf(table, row, rule.topologyKey);

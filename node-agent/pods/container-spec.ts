@@ -80,15 +80,11 @@ export const oomScoreAdj = (qosClass: string, memoryRequestBytes: number, nodeMe
   return Math.min(999, Math.max(3, 1000 - Math.floor((1000 * memoryRequestBytes) / nodeMemoryBytes)));
 };
 
-const seccompOf = (container: Container, pod: PodSecurity | undefined): ContainerSpec["seccomp"] => {
-  if (container.security?.privileged) return { type: "Unconfined" };
-  const [type, profile] = container.security?.seccompType ? [container.security.seccompType, container.security.seccompLocalhost] : [pod?.seccompType ?? "", pod?.seccompLocalhost ?? ""];
-  return type === "Localhost" ? { type, profile } : type === "Unconfined" ? { type } : { type: "RuntimeDefault" };
-};
-
-const appArmorOf = (container: Container, pod: PodSecurity | undefined): NonNullable<ContainerSpec["appArmor"]> => {
-  const [type, profile] = container.security?.appArmorType ? [container.security.appArmorType, container.security.appArmorLocalhost] : [pod?.appArmorType ?? "", pod?.appArmorLocalhost ?? ""];
-  return type === "Localhost" ? { type, profile } : type === "Unconfined" ? { type } : { type: "RuntimeDefault" };
+/** The container's own profile, else the pod's, else the runtime's default. */
+const profileOf = (kind: "seccomp" | "appArmor", container: Container, pod: PodSecurity | undefined): ContainerSpec["seccomp"] => {
+  const from = container.security?.[`${kind}Type`] ? container.security : pod;
+  const type = from?.[`${kind}Type`];
+  return type === "Localhost" ? { type, profile: from?.[`${kind}Localhost`] ?? "" } : type === "Unconfined" ? { type } : { type: "RuntimeDefault" };
 };
 
 /** "Invalid" (CreateContainerConfigError) when there is nothing to run, or it would run as root against runAsNonRoot. */
@@ -116,7 +112,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     // Allowing escalation is Kubernetes' default for its own sake; Gantry's is not to, unless the pod says so.
     noNewPrivileges: !(security?.privileged ?? false) && security?.allowPrivilegeEscalation !== true,
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
-    seccomp: seccompOf(container, pod.security), appArmor: appArmorOf(container, pod.security), sysctls: pod.security?.sysctls ?? {},
+    seccomp: security?.privileged ? { type: "Unconfined" } : profileOf("seccomp", container, pod.security), appArmor: profileOf("appArmor", container, pod.security), sysctls: pod.security?.sysctls ?? {},
     cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit),
     oomScoreAdj: oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
     logPath: input.logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),

@@ -8,10 +8,10 @@ import { POD_COLUMNS } from "./pod-columns.ts";
 import { podDefaults, podSpecDefaults } from "./pod-defaults.ts";
 import { validateEphemeralUpdate, validatePodUpdate } from "./pod-update.ts";
 import { validateLifecycle, validatePodSpec, validateStartAt } from "./pod-validation.ts";
+import { isTerminal } from "../../../base/kube/pod-state.ts";
 import { qosClassOf } from "../../../base/kube/qos-class.ts";
 import { forbidden, required } from "./faults.ts";
 
-const isTerminal = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 
 const streamOptions = (kind: string): { group: string; version: string; kind: string } => ({ group: "", version: "v1", kind });
 

@@ -7,7 +7,7 @@ import type { CronJob, CronJobStatus, Job, ObjectReference, Pod } from "../../..
 import { takesNewObjects } from "../claim.ts";
 import { countNotStaged, notStagedText, TELL_AHEAD_MS } from "../not-staged.ts";
 import { FOREGROUND } from "../garbage-collector/reconcile.ts";
-import { controllerOf, isTerminal, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
+import { annotationChanged, controllerOf, isTerminal, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
 import { reconcile, started, tickOf } from "./reconcile.ts";
 
@@ -69,7 +69,7 @@ export const cronJobController = (context: ControllerContext): Controller => {
     concurrency: 256,
     *watch(queue) {
       yield cronJobs.subscribe(({ stored, previous }) => {
-        if (!previous || specChanged(previous.object, stored.object) || previous.object.metadata.annotations?.[STAGE_AHEAD] !== stored.object.metadata.annotations?.[STAGE_AHEAD]) queue.add(objectKey(stored.object));
+        if (!previous || specChanged(previous.object, stored.object) || annotationChanged(previous.object, stored.object, STAGE_AHEAD)) queue.add(objectKey(stored.object));
       });
       yield jobs.subscribe(({ stored: { object: job } }) => {
         const owner = controllerOf(job);

@@ -1,17 +1,12 @@
 // Keeps the status of PodDisruptionBudgets, which evictions are granted by (api/eviction.ts takes from it by compare-and-put). It and evictions alone write it.
 import { isUnder } from "../../../base/kube/disruption.ts";
-import { DEPLOYMENTS, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS } from "../../../base/kube/resources.ts";
-import type { KubeObject, ResourceType } from "../../../base/kube/resources.ts";
+import { DEPLOYMENTS, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS } from "../../../base/kube/resources.ts";
 import type { Pod } from "../../../base/kube/types.gen.ts";
 import { controllerOf, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext } from "../reconcile-loop.ts";
+import { SCALABLE, type Scalable } from "../scalable.ts";
 import { reconcile } from "./reconcile.ts";
 
-interface Sized extends KubeObject {
-  spec?: { replicas?: number | undefined } | undefined;
-}
-
-const SIZED = [REPLICA_SETS, STATEFUL_SETS, REPLICATION_CONTROLLERS] as readonly ResourceType[] as readonly ResourceType<Sized>[];
 /** Changes of many pods at once are one look. */
 const SETTLE_MS = 50;
 
@@ -25,12 +20,12 @@ export const disruptionController = ({ cache, clock }: ControllerContext): Contr
     for (const pod of own) {
       const owner = controllerOf(pod);
       if (!owner) return `found no controllers for pod ${JSON.stringify(pod.metadata.name)}`;
-      const type = SIZED.find((t) => t.kind === owner.kind);
+      const type = SCALABLE.find((t) => t.kind === owner.kind);
       const object = type && cache.resource(type).byUid(owner.uid)?.object;
       if (!object) return `${owner.kind} ${JSON.stringify(owner.name)} of pod ${JSON.stringify(pod.metadata.name)} does not implement the scale subresource`;
       const above = type.kind === REPLICA_SETS.kind ? controllerOf(object) : undefined;
       const deployment = above?.kind === DEPLOYMENTS.kind ? cache.resource(DEPLOYMENTS).byUid(above.uid)?.object : undefined;
-      const whose: Sized = deployment ?? object;
+      const whose: Scalable = deployment ?? object;
       sizes.set(whose.metadata.uid!, whose.spec?.replicas ?? 1);
     }
     return [...sizes.values()].reduce((sum, n) => sum + n, 0);
@@ -48,7 +43,7 @@ export const disruptionController = ({ cache, clock }: ControllerContext): Contr
           if (isUnder(budget, pod) || (previous && isUnder(budget, previous.object))) queue.addAfter(objectKey(budget), SETTLE_MS);
         }
       });
-      for (const type of [DEPLOYMENTS, ...SIZED] as readonly ResourceType<Sized>[]) {
+      for (const type of SCALABLE) {
         yield cache.resource(type).subscribe(({ stored: { object }, previous }) => {
           if (previous?.object.spec?.replicas === object.spec?.replicas) return;
           for (const { object: budget } of budgets.list(object.metadata.namespace ?? "")) queue.addAfter(objectKey(budget), SETTLE_MS);

@@ -1,14 +1,13 @@
 // Empties namespaces that are being deleted, then lets them go; makes the system's namespaces. It alone takes the "kubernetes"
 // finalizer off.
-import { isCode } from "../../../base/errors.ts";
 import { newUid } from "../../../base/ids.ts";
 import { ALL_RESOURCES, NAMESPACES } from "../../../base/kube/resources.ts";
 import type { Namespace } from "../../../base/kube/types.gen.ts";
 import type { Clock } from "../../../base/clock.ts";
-import { keyOf } from "../../state/store.ts";
 import type { Store } from "../../state/store.ts";
 import { sameJson, timestamp } from "../objects.ts";
 import type { Controller, ControllerContext } from "../reconcile-loop.ts";
+import { createIfMissing } from "../writes.ts";
 import { NAMESPACE_FINALIZER, reconcile } from "./reconcile.ts";
 
 export const SYSTEM_NAMESPACES = ["default", "kube-system", "kube-node-lease", "kube-public"] as const;
@@ -24,15 +23,7 @@ const systemNamespace = (name: string, nowMs: number): Namespace => ({
 
 /** Makes those of `default`, `kube-system`, `kube-node-lease` and `kube-public` that are missing. Any control plane may call it, leader or not. */
 export const ensureSystemNamespaces = async (store: Store, clock: Pick<Clock, "nowMs">): Promise<void> => {
-  await Promise.all(SYSTEM_NAMESPACES.map(async (name) => {
-    const namespace = systemNamespace(name, clock.nowMs());
-    if (await store.get(keyOf(NAMESPACES, namespace))) return;
-    try {
-      await store.create(keyOf(NAMESPACES, namespace), namespace, { writer: "controller" });
-    } catch (error) {
-      if (!isCode(error, "AlreadyExists")) throw error;
-    }
-  }));
+  await Promise.all(SYSTEM_NAMESPACES.map((name) => createIfMissing(store, NAMESPACES, systemNamespace(name, clock.nowMs()))));
 };
 
 export const namespaceController = (context: ControllerContext): Controller => {

@@ -1,5 +1,6 @@
 // A node's condition, taints and evictions from what is known of its health. Pure. Taints and tolerations:
 // https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions
+import { DISRUPTION_TARGET } from "../../../base/kube/disruption.ts";
 import { tolerates } from "../../../base/kube/node-match.ts";
 import type { Node, NodeCondition, Pod, PodCondition, Taint } from "../../../base/kube/types.gen.ts";
 import { isTerminal, sameJson, timeMs, timestamp, withCondition } from "../objects.ts";
@@ -100,6 +101,6 @@ export const withDisruption = (pod: Pod, message: string, nowMs: number): Pod =>
   ...pod,
   status: {
     ...pod.status,
-    conditions: [...withCondition(pod.status?.conditions ?? [], { type: "DisruptionTarget", status: "True", reason: "DeletionByTaintManager", message, lastTransitionTime: timestamp(nowMs) })],
+    conditions: [...withCondition(pod.status?.conditions ?? [], { type: DISRUPTION_TARGET, status: "True", reason: "DeletionByTaintManager", message, lastTransitionTime: timestamp(nowMs) })],
   },
 });

@@ -11,7 +11,7 @@ import { inBatches } from "../batch.ts";
 import { adoptersOf, applyClaim, candidatesOf, claim, selectorOf, takesNewObjects } from "../claim.ts";
 import { newPod } from "../new-pod.ts";
 import type { PodIds } from "../new-pod.ts";
-import { controllerOf, isActive, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
+import { annotationChanged, controllerOf, isActive, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass, Requeue } from "../reconcile-loop.ts";
 import { reconcile } from "./reconcile.ts";
 import type { Plan } from "./reconcile.ts";
@@ -99,7 +99,7 @@ const keeping = <T extends KubeObject>(context: ControllerContext, { name, type:
     *watch(queue) {
       yield owners.subscribe(({ stored, previous }) => {
         // Its own status writes come back as events and ask for nothing.
-        if (!previous || specChanged(previous.object, stored.object) || previous.object.metadata.annotations?.[STAGED_REPLICAS] !== stored.object.metadata.annotations?.[STAGED_REPLICAS]) queue.add(objectKey(stored.object));
+        if (!previous || specChanged(previous.object, stored.object) || annotationChanged(previous.object, stored.object, STAGED_REPLICAS)) queue.add(objectKey(stored.object));
       });
       yield pods.subscribe((event) => podChanged(queue, event));
       for (const { object } of owners.list()) queue.add(objectKey(object));

@@ -62,9 +62,9 @@ export const reconcile = (replicaSet: ReplicaSet, pods: readonly Pod[], nowMs: n
   const alive = pods.filter(isActive);
   const ahead = alive.filter((pod) => isAhead(pod, nowMs));
   const active = ahead.length === 0 ? alive : alive.filter((pod) => !isAhead(pod, nowMs));
-  const awaited = staged && !isDue ? ahead.filter((pod) => startAtMs(pod) === staged.atMs).slice(0, staged.more) : [];
-  const lacking = staged && !isDue ? staged.more - awaited.length : 0;
-  const unawaited = ahead.filter((pod) => !awaited.includes(pod));
+  const awaited = new Set(staged && !isDue ? ahead.filter((pod) => startAtMs(pod) === staged.atMs).slice(0, staged.more) : []);
+  const lacking = staged && !isDue ? staged.more - awaited.size : 0;
+  const unawaited = ahead.filter((pod) => !awaited.has(pod));
   const deleting = metadata.deletionTimestamp !== undefined;
   const templateLabels = Object.entries(spec?.template?.metadata?.labels ?? {});
   const minReadyMs = (spec?.minReadySeconds ?? 0) * 1000;

@@ -1,18 +1,14 @@
 // Gives workloads the size that their ScheduledScaler has for this time. It alone writes a ScheduledScaler's status.
-import { DEPLOYMENTS, PODS, REPLICATION_CONTROLLERS, REPLICA_SETS, SCHEDULED_SCALERS, STATEFUL_SETS } from "../../../base/kube/resources.ts";
-import type { KubeObject, ResourceType } from "../../../base/kube/resources.ts";
+import { DEPLOYMENTS, PODS, REPLICATION_CONTROLLERS, REPLICA_SETS, SCHEDULED_SCALERS } from "../../../base/kube/resources.ts";
+import type { KubeObject } from "../../../base/kube/resources.ts";
 import { STAGE_AHEAD, STAGED_REPLICAS, stagedReplicasOf, stagedReplicasText, startAtMs, withStagedReplicas, type StagedReplicas } from "../../../base/kube/staging.ts";
 import type { Pod, ScheduledScaler } from "../../../base/kube/types.gen.ts";
 import { countNotStaged, notStagedText, TELL_AHEAD_MS } from "../not-staged.ts";
-import { objectKey, sameJson, specChanged, splitKey, withSpec } from "../objects.ts";
+import { annotationChanged, objectKey, sameJson, specChanged, splitKey, withSpec } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
+import { SCALABLE } from "../scalable.ts";
 import { reconcile } from "./reconcile.ts";
 
-interface Sized extends KubeObject {
-  spec?: { replicas?: number | undefined } | undefined;
-}
-
-const TARGETS = [DEPLOYMENTS, STATEFUL_SETS, REPLICA_SETS, REPLICATION_CONTROLLERS] as readonly ResourceType[] as readonly ResourceType<Sized>[];
 /** Their pods are all alike and may come in any order; a StatefulSet's come one after another. */
 const STAGING: ReadonlySet<string> = new Set([DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS].map((t) => t.kind));
 /** The timer runs on the monotonic clock; the wall clock may step. */
@@ -47,9 +43,9 @@ export const scheduledScalerController = ({ cache, clock, metrics }: ControllerC
     writer: "controller",
     *watch(queue) {
       yield scalers.subscribe(({ stored, previous }) => {
-        if (!previous || specChanged(previous.object, stored.object) || previous.object.metadata.annotations?.[STAGE_AHEAD] !== stored.object.metadata.annotations?.[STAGE_AHEAD]) queue.add(objectKey(stored.object));
+        if (!previous || specChanged(previous.object, stored.object) || annotationChanged(previous.object, stored.object, STAGE_AHEAD)) queue.add(objectKey(stored.object));
       });
-      for (const type of TARGETS) {
+      for (const type of SCALABLE) {
         yield cache.resource(type).subscribe(({ type: what, stored: { object }, previous }) => {
           // Whether it is there; and its size, beyond which pods are staged.
           if (what === "modified" && object.spec?.replicas === previous?.object.spec?.replicas) return;
@@ -61,7 +57,7 @@ export const scheduledScalerController = ({ cache, clock, metrics }: ControllerC
       }
       for (const { object } of scalers.list()) queue.add(objectKey(object));
       // What a scaler staged that was deleted while nobody led.
-      for (const type of TARGETS) {
+      for (const type of SCALABLE) {
         for (const { object } of cache.resource(type).list()) {
           const staged = stagedReplicasOf(object);
           if (staged) queue.add(`${object.metadata.namespace!}/${staged.by}`);
@@ -74,17 +70,15 @@ export const scheduledScalerController = ({ cache, clock, metrics }: ControllerC
       const [namespace, name] = splitKey(key);
       const scaler = scalers.get(namespace, name)?.object;
       const { kind, name: targetName = "" } = scaler?.spec?.scaleTargetRef ?? {};
-      const unstage = async (): Promise<void> => {
-        for (const type of TARGETS) {
-          const stale = Array.from(cache.resource(type).list(namespace), (s) => s.object)
-            .filter((o) => stagedReplicasOf(o)?.by === name && !(scaler && type.kind === kind && o.metadata.name === targetName));
-          await Promise.all(stale.map((o) => writes.update(type, o, (current) => withStagedReplicas(current, undefined))));
-        }
-      };
-      await unstage();
+      // What it staged for a target that is its own no longer.
+      for (const type of SCALABLE) {
+        const stale = Array.from(cache.resource(type).list(namespace), (s) => s.object)
+          .filter((o) => stagedReplicasOf(o)?.by === name && !(scaler && type.kind === kind && o.metadata.name === targetName));
+        await Promise.all(stale.map((o) => writes.update(type, o, (current) => withStagedReplicas(current, undefined))));
+      }
       if (!scaler) told.delete(key);
       if (!scaler?.spec || scaler.metadata.deletionTimestamp !== undefined) return;
-      const type = TARGETS.find((t) => t.kind === kind);
+      const type = SCALABLE.find((t) => t.kind === kind);
       const target = type && cache.resource(type).get(namespace, targetName)?.object;
       const plan = reconcile(scaler, target && (target.spec?.replicas ?? 1), clock.nowMs());
       if (plan.againMs !== undefined) again(Math.min(plan.againMs, LONGEST_SLEEP_MS));

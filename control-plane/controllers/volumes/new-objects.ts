@@ -2,13 +2,12 @@
 // but for ensureDefaultClass.
 import { CLAIM_FINALIZER, DATA_FINALIZER, DEFAULT_CLASS_ANNOTATION, HOSTNAME_LABEL, LOCAL_PROVISIONER, VOLUME_FINALIZER } from "../../../base/kube/claims.ts";
 import { newUid } from "../../../base/ids.ts";
-import { isCode } from "../../../base/errors.ts";
 import type { Clock } from "../../../base/clock.ts";
 import { STORAGE_CLASSES } from "../../../base/kube/resources.ts";
 import type { OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Volume } from "../../../base/kube/types.gen.ts";
-import { keyOf } from "../../state/store.ts";
 import type { Store } from "../../state/store.ts";
 import { timestamp } from "../objects.ts";
+import { createIfMissing } from "../writes.ts";
 
 /** A directory on that node. Its name follows from the claim, so that a pass that is repeated makes no second one. */
 export const newLocalVolume = (claim: PersistentVolumeClaim, storage: StorageClass, { node, hostname, uid, nowMs }: { readonly node: string; readonly hostname: string; readonly uid: string; readonly nowMs: number }): PersistentVolume => {
@@ -43,11 +42,5 @@ const LOCAL_CLASS: StorageClass = {
 };
 
 /** Makes the class `local` where it is missing; one that is there stays as it is. Any control plane may call it, leader or not. */
-export const ensureDefaultClass = async (store: Store, clock: Pick<Clock, "nowMs">): Promise<void> => {
-  if (await store.get(keyOf(STORAGE_CLASSES, LOCAL_CLASS))) return;
-  try {
-    await store.create(keyOf(STORAGE_CLASSES, LOCAL_CLASS), { ...LOCAL_CLASS, metadata: { ...LOCAL_CLASS.metadata, uid: newUid(), creationTimestamp: timestamp(clock.nowMs()) } }, { writer: "controller" });
-  } catch (error) {
-    if (!isCode(error, "AlreadyExists")) throw error;
-  }
-};
+export const ensureDefaultClass = (store: Store, clock: Pick<Clock, "nowMs">): Promise<void> =>
+  createIfMissing(store, STORAGE_CLASSES, { ...LOCAL_CLASS, metadata: { ...LOCAL_CLASS.metadata, uid: newUid(), creationTimestamp: timestamp(clock.nowMs()) } });
