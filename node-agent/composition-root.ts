@@ -33,6 +33,8 @@ import { HYBRID_MOUNTS_RECORD, type NodeAgentOptions } from "./options.ts";
 import { createPeerServer } from "./peers/peer-server.ts";
 import { Peers } from "./peers/peers.ts";
 import { createPodService } from "./pods/local-pod-service.ts";
+import { parseIdRange } from "./pods/user-ids.ts";
+import { openUserNamespaces } from "./pods/user-namespaces.ts";
 import { ConmonRuntime } from "./runtime/conmon-runtime.ts";
 import { credentialFiles, type CredentialStore, type NodeCredentials } from "./session/credentials.ts";
 import { readHost } from "./runtime/host.ts";
@@ -80,8 +82,10 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   const network = new LinuxPodNetwork({ bridgeName: options.bridge, addresses: state.addresses, nodeAddress, clock, logger, metrics });
   stack.defer(() => network.close());
   const volumes = new VolumeService({ root: join(options.dataDir, "pods"), localRoot: join(options.dataDir, "volumes") });
+  const userNamespaces = openUserNamespaces(join(options.dataDir, "user-namespaces"), parseIdRange(options.userNamespaceIds), process.arch);
+  if (!userNamespaces.isSupported) logger.warn("pods with hostUsers: false can't run here", { reason: userNamespaces.reason });
   const pods = createPodService({
-    state, runtime, images, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
+    state, runtime, images, userNamespaces, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
     options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, allocatable: description.allocatable!, defaultPidsLimit: options.podPidsLimit, allowedSysctls: options.allowedUnsafeSysctls, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
   });
   stack.defer(() => pods.close());
@@ -115,7 +119,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   }));
   eviction.start();
   const session = createSession({
-    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version }), pods, stats, conditions: () => eviction.conditions(), images, builder, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
+    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version, runtimeHandlers: runtime.handlers().map(({ name, joinsUserNamespaces }) => ({ name, userNamespaces: userNamespaces.isSupported && joinsUserNamespaces })) }), pods, stats, conditions: () => eviction.conditions(), images, builder, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
     imageDirectories: { containers: join(options.dataDir, "containers"), volumes: join(options.dataDir, "volumes"), builds: join(options.dataDir, "build") },
   });
   stack.defer(() => session.close());
@@ -196,7 +200,7 @@ const describeNode = ({ options, version }: NodeAgentParts, nodeName: string, no
     hostname: nodeName, addresses: [nodeAddress], machineId: facts.machineId, bootId: facts.bootId, kernelVersion: facts.kernelVersion, osImage: facts.osImage, architecture: facts.architecture,
     agentVersion: version, runtimeVersion: "", capacity,
     allocatable: allocatableOf(capacity, { milliCpu: toMilli(options.reservedCpu), memoryBytes: toUnits(options.reservedMemory), storageBytes: toUnits(options.reservedStorage) }, thresholds),
-    labels: Object.fromEntries(options.labels.map((l) => keyValue("--labels", l))), taints: options.taints.map(parseTaint), cgroupNotes: [cgroups.describe().version, ...cgroups.describe().notes], images: [], peerPort: options.peerPort,
+    labels: Object.fromEntries(options.labels.map((l) => keyValue("--labels", l))), taints: options.taints.map(parseTaint), cgroupNotes: [cgroups.describe().version, ...cgroups.describe().notes], images: [], peerPort: options.peerPort, runtimeHandlers: [],
   };
 };
 

@@ -15,6 +15,7 @@ export const NODE_AGENT_OPTIONS = {
   conmon: stringOption("Path of conmon (default: found on PATH)", "", { placeholder: "FILE" }),
   maxPods: numberOption("Most pods on this node", 500),
   allowedUnsafeSysctls: listOption("Kernel settings that pods may change beyond the safe ones: NAME, or PREFIX*"),
+  userNamespaceIds: stringOption("User and group ids of this machine for pods with hostUsers: false, FIRST:COUNT; each gets 65536", "65536:2147418112", { placeholder: "FIRST:COUNT" }),
   podPidsLimit: numberOption("Most processes in a container that sets no limit of its own; 0: no limit", 4096),
   reservedCpu: stringOption("CPU kept back for the system, as a quantity", "0"),
   reservedMemory: stringOption("Memory kept back for the system, as a quantity", "0"),

@@ -8,7 +8,7 @@ const NOW_MS = Date.UTC(2026, 0, 1);
 const resources = { milliCpu: 1500, memoryBytes: 2 ** 31, ephemeralStorageBytes: 2 ** 30, pods: 110, extended: { "example.com/gpu": 1 } };
 const description = (change: Partial<NodeDescription> = {}): NodeDescription => ({
   hostname: "host-a", addresses: ["10.0.0.1"], machineId: "m", bootId: "b", kernelVersion: "6.1", osImage: "Debian", architecture: "amd64", agentVersion: "v0.1.0", runtimeVersion: "crun://1.8.1",
-  capacity: resources, allocatable: resources, labels: { zone: "a" }, taints: [{ key: "dedicated", value: "", effect: "NoSchedule" }], cgroupNotes: [], images: [], peerPort: 0, ...change,
+  capacity: resources, allocatable: resources, labels: { zone: "a" }, taints: [{ key: "dedicated", value: "", effect: "NoSchedule" }], cgroupNotes: [], images: [], peerPort: 0, runtimeHandlers: [], ...change,
 });
 const networkUp: NodeCondition = { type: "NetworkUnavailable", status: false, reason: "PodNetworkReady", message: "" };
 const ready = (node: ReturnType<typeof newNode>): string | undefined => node.status!.conditions!.find((c) => c.type === "Ready")!.status;

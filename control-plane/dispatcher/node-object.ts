@@ -41,6 +41,7 @@ const describedStatus = (name: string, d: NodeDescription): NodeStatus => ({
     machineID: d.machineId, systemUUID: d.machineId, bootID: d.bootId, kernelVersion: d.kernelVersion, osImage: d.osImage, architecture: d.architecture,
     operatingSystem: "linux", containerRuntimeVersion: d.runtimeVersion, kubeletVersion: d.agentVersion, kubeProxyVersion: "",
   },
+  runtimeHandlers: d.runtimeHandlers.map(({ name: handler, userNamespaces }) => ({ name: handler, features: { userNamespaces } })),
   images: d.images.slice(0, MAX_IMAGES).map((image) => ({ names: image.names, sizeBytes: image.sizeBytes })),
 });
 

@@ -113,6 +113,13 @@ export const spawnAttributes = {
 export const schedSetscheduler: (pid: number, policy: number, parameters: Uint8Array) => number =
   bind("sched_setscheduler", "int sched_setscheduler(int pid, int policy, const void *parameters)");
 
+/** Of this thread alone, whatever the C library. */
+export const prctl: (option: number, argument: number, unused3: number, unused4: number, unused5: number) => number =
+  bind("prctl", "int prctl(int option, unsigned long argument, unsigned long unused3, unsigned long unused4, unsigned long unused5)");
+/** These answer with the id before, and never with an error. */
+export const setfsuid: (id: number) => number = bind("setfsuid", "int setfsuid(uint32_t id)");
+export const setfsgid: (id: number) => number = bind("setfsgid", "int setfsgid(uint32_t id)");
+
 export const mknod: (path: string, mode: number, device: bigint) => number = bind("mknod", "int mknod(const char *path, uint32_t mode, uint64_t device)");
 export const lsetxattr: (path: string, name: string, value: Uint8Array, sizeBytes: number, flags: number) => number =
   bind("lsetxattr", "int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)");
@@ -125,6 +132,9 @@ export const lremovexattr: (path: string, name: string) => number = bind("lremov
 export const pidfdSendSignal: (pidfd: number, signal: number, info: null, flags: number) => number =
   bindNumber("pidfd_send_signal", 424, "int pidfd, int signal, void *info, unsigned int flags");
 export const pidfdOpen: (pid: number, flags: number) => number = bindNumber("pidfd_open", 434, "int pid, unsigned int flags");
+export const openTree: (directory: number, path: string, flags: number) => number = bindNumber("open_tree", 428, "int directory, const char *path, unsigned int flags");
+export const moveMount: (from: number, fromPath: string, to: number, toPath: string, flags: number) => number =
+  bindNumber("move_mount", 429, "int from, const char *fromPath, int to, const char *toPath, unsigned int flags");
 export const openat2: (directory: number, path: string, how: Uint8Array, sizeBytes: number) => number =
   bindNumber("openat2", 437, "int directory, const char *path, const void *how, size_t size");
 export const mountSetattr: (directory: number, path: string, flags: number, attributes: Uint8Array, sizeBytes: number) => number =

@@ -128,8 +128,9 @@ const makeReadOnly = (target: string, recursive: boolean): void => {
   }
 };
 
-export const mountTmpfs = (target: string, { sizeBytes, mode = 0o755, flags = MountFlags.noSuid | MountFlags.noDev }: { readonly sizeBytes?: number; readonly mode?: number; readonly flags?: number } = {}): void => {
-  mount({ source: "tmpfs", target, type: "tmpfs", flags, data: `mode=${mode.toString(8)}${sizeBytes === undefined ? "" : `,size=${sizeBytes}`}` });
+/** `owner`: user and group of its root directory; absent: 0. */
+export const mountTmpfs = (target: string, { sizeBytes, mode = 0o755, owner, flags = MountFlags.noSuid | MountFlags.noDev }: { readonly sizeBytes?: number; readonly mode?: number; readonly owner?: number; readonly flags?: number } = {}): void => {
+  mount({ source: "tmpfs", target, type: "tmpfs", flags, data: `mode=${mode.toString(8)}${sizeBytes === undefined ? "" : `,size=${sizeBytes}`}${owner === undefined ? "" : `,uid=${owner},gid=${owner}`}` });
 };
 
 const TMPFS_MAGIC = 0x01021994;

@@ -98,19 +98,23 @@ export const unpin = (path: string): void => {
   rmSync(path, { force: true });
 };
 
-/** Runs `fn` in the network namespace pinned at `path` (or any ns file). Sockets made in there stay in there, also when used from outside. */
-export const inNetworkNamespace = <T>(path: string, fn: () => T): T =>
-  returning(["net"], () => {
+/** Runs `fn` in the namespace of that type pinned at `path` (or any ns file). */
+export const inNamespace = <T>(type: NamespaceType, path: string, fn: () => T): T =>
+  returning([type], () => {
     const fd = openSync(path, "r");
     try {
-      libc.setns(fd, CLONE.net);
+      libc.setns(fd, CLONE[type]);
     } finally {
       closeSync(fd);
     }
     return fn();
   });
 
-const bringLoopbackUp = (): void => {
+/** Sockets made in there stay in there, also when used from outside. */
+export const inNetworkNamespace = <T>(path: string, fn: () => T): T => inNamespace("net", path, fn);
+
+/** Of this thread's network namespace. */
+export const bringLoopbackUp = (): void => {
   const fd = libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
   try {
     const request = Buffer.alloc(40); // struct ifreq: name[16], flags

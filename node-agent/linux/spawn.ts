@@ -46,9 +46,12 @@ export const spawnProcess = ({ path, args, cwd, env, fds }: SpawnOptions): numbe
   }
 };
 
-/** Waits for a child of ours that is known to have ended, or to be about to. */
-export const reapProcess = (pid: number): void => {
-  libc.waitpid(pid, Buffer.alloc(4), 0);
+/** Waits for a child of ours that is known to have ended, or to be about to. Its exit code; 128 and the signal when it was killed. */
+export const reapProcess = (pid: number): number => {
+  const status = Buffer.alloc(4);
+  libc.waitpid(pid, status, 0);
+  const signal = status.readInt32LE(0) & 0x7f;
+  return signal === 0 ? (status.readInt32LE(0) >> 8) & 0xff : 128 + signal;
 };
 
 const O_CLOEXEC = 0o2000000;

@@ -37,20 +37,20 @@ const entriesOf = async (archive: AsyncIterable<Buffer>): Promise<Record<string,
 };
 
 const write = (fd: number, path: string, entries: readonly TarInput[], keepOwners = false): Promise<void> =>
-  writeArchive(fd, path, new TarReader((async function* () { yield await Promise.resolve(writeTar(entries)); })(), "the archive"), { keepOwners });
+  writeArchive({ fd, firstId: 0 }, path, new TarReader((async function* () { yield await Promise.resolve(writeTar(entries)); })(), "the archive"), { keepOwners });
 
 test("a tree under its last name: directories, files, links, names of one file", async (t) => {
   const { fd, root } = box(t);
   chmodSync(join(root, "data/a"), 0o640);
   linkSync(join(root, "data/a"), join(root, "data/again"));
   symlinkSync("/etc/passwd", join(root, "data/link"));
-  const found = await entriesOf(readArchive(fd, "/data", false));
+  const found = await entriesOf(readArchive({ fd, firstId: 0 }, "/data", false));
   t.deepEqual(Object.keys(found), ["data/", "data/a", "data/again", "data/link", "data/sub/", "data/sub/b"]);
   t.like(found["data/a"], { type: "file", text: "one", mode: 0o640 });
   t.like(found["data/again"], { type: "hardlink", linkPath: "data/a" });
   t.like(found["data/link"], { type: "symlink", linkPath: "/etc/passwd" });
-  t.deepEqual(Object.keys(await entriesOf(readArchive(fd, "data/sub/b", false))), ["b"]);
-  t.true(Object.keys(await entriesOf(readArchive(fd, "/", false))).includes("./etc/passwd"));
+  t.deepEqual(Object.keys(await entriesOf(readArchive({ fd, firstId: 0 }, "data/sub/b", false))), ["b"]);
+  t.true(Object.keys(await entriesOf(readArchive({ fd, firstId: 0 }, "/", false))).includes("./etc/passwd"));
 });
 
 test("links are taken as in the container: none leads out, at the end only when asked for", async (t) => {
@@ -58,12 +58,12 @@ test("links are taken as in the container: none leads out, at the end only when 
   symlinkSync(outside, join(root, "out"));
   symlinkSync("../../../../../../../../../etc", join(root, "data/up"));
   symlinkSync("/data/a", join(root, "to-a"));
-  await t.throwsAsync(entriesOf(readArchive(fd, "/out/secret", false)), { code: "NotFound" });
-  t.is((await entriesOf(readArchive(fd, "/data/up/passwd", false)))["passwd"]?.text, "inside");
+  await t.throwsAsync(entriesOf(readArchive({ fd, firstId: 0 }, "/out/secret", false)), { code: "NotFound" });
+  t.is((await entriesOf(readArchive({ fd, firstId: 0 }, "/data/up/passwd", false)))["passwd"]?.text, "inside");
   t.like(statPath(fd, "/to-a", false), { linkTarget: "/data/a", name: "to-a" });
   t.like(statPath(fd, "/to-a", true), { linkTarget: "", size: 3, isDirectory: false });
-  t.is((await entriesOf(readArchive(fd, "/to-a", true)))["to-a"]?.text, "one");
-  t.is((await entriesOf(readArchive(fd, "/to-a", false)))["to-a"]?.type, "symlink");
+  t.is((await entriesOf(readArchive({ fd, firstId: 0 }, "/to-a", true)))["to-a"]?.text, "one");
+  t.is((await entriesOf(readArchive({ fd, firstId: 0 }, "/to-a", false)))["to-a"]?.type, "symlink");
   t.throws(() => statPath(fd, "/data/a/x", false), { code: "BadRequest", message: /not a directory/ });
   t.throws(() => statPath(fd, "/none", false), { code: "NotFound", message: /no such file or directory in the container: \/none/ });
   t.like(statPath(fd, "/", true), { isDirectory: true });

@@ -8,9 +8,11 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { GantryError } from "../../base/errors.ts";
 import type { TarEntry, TarReader } from "../images/tar.ts";
 import { TAR_END, tarHead, tarPadding } from "../images/tar-writer.ts";
+import { withFileIds } from "../linux/file-ids.ts";
 import { makeNode, O_PATH, openConfined, Resolve } from "../linux/files.ts";
 import * as libc from "../linux/libc.ts";
 import { isErrno } from "../linux/libc.ts";
+import type { ContainerRoot } from "../runtime/container-runtime.ts";
 
 /** What a path is: as docker's X-Docker-Container-Path-Stat. */
 export interface PathStat {
@@ -44,6 +46,22 @@ const explained = (error: unknown, path: string): unknown => {
   if (isErrno(error, "ENOSPC", "EDQUOT")) return new GantryError("ServiceUnavailable", `no space left for ${path}`);
   return error;
 };
+
+/** How many ids a container in a user namespace has. */
+const IDS = 65_536;
+/** As the kernel shows an id that has no number in a user namespace. */
+const NOBODY = 65_534;
+
+/** `firstId`: which id of the machine is 0 of the container (ContainerRoot). */
+const idInside = (id: number, firstId: number): number => (firstId === 0 ? id : id >= firstId && id < firstId + IDS ? id - firstId : NOBODY);
+
+const idOutside = (id: number, firstId: number): number => {
+  if (firstId > 0 && id >= IDS) throw new GantryError("BadRequest", `the owner ${id} is not one of the container's ${IDS} users: its pod has a user namespace (hostUsers: false)`);
+  return id + firstId;
+};
+
+/** New files belong to root of the container until they get their owner; there is no number for root of the machine in there. */
+const making = <T>(firstId: number, fn: () => T): T => (firstId === 0 ? fn() : withFileIds(firstId, fn));
 
 interface Found {
   /** Directory that holds it; the caller closes it. */
@@ -100,7 +118,7 @@ export const statPath = (root: number, path: string, follow: boolean): PathStat 
 };
 
 /** The tar of one file, or of a directory with all below it, under the last part of its path. In pieces; what changes meanwhile is as it was found. */
-export async function* readArchive(root: number, path: string, follow: boolean): AsyncGenerator<Buffer, void> {
+export async function* readArchive({ fd: root, firstId }: Pick<ContainerRoot, "fd" | "firstId">, path: string, follow: boolean): AsyncGenerator<Buffer, void> {
   let found: Found;
   try {
     found = find(root, path, follow);
@@ -111,7 +129,7 @@ export async function* readArchive(root: number, path: string, follow: boolean):
   let entries = 0;
   const emit = async function* (directory: number, name: string, stat: Stats, as: string): AsyncGenerator<Buffer, void> {
     if (++entries % ENTRIES_PER_TURN === 0) await nextTurn();
-    const common = { path: as, mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeMs: stat.mtimeMs };
+    const common = { path: as, mode: stat.mode & 0o7777, uid: idInside(stat.uid, firstId), gid: idInside(stat.gid, firstId), mtimeMs: stat.mtimeMs };
     if (stat.isDirectory()) {
       const own = name === "" ? directory : openConfined(directory, name, { flags: O_PATH | constants.O_DIRECTORY, resolve: Resolve.noLinks });
       try {
@@ -174,7 +192,7 @@ async function* file(directory: number, name: string, head: Parameters<typeof ta
 }
 
 /** Unpacks into the directory `path`. Files and links are replaced; a directory is never replaced by something else, nor the other way round. */
-export const writeArchive = async (root: number, path: string, tar: TarReader, { keepOwners }: { readonly keepOwners: boolean }): Promise<void> => {
+export const writeArchive = async ({ fd: root, firstId }: Pick<ContainerRoot, "fd" | "firstId">, path: string, tar: TarReader, { keepOwners }: { readonly keepOwners: boolean }): Promise<void> => {
   let into: number;
   try {
     into = openDirectory(root, path.replace(/^\/+/, ""), Resolve.inRoot);
@@ -188,7 +206,7 @@ export const writeArchive = async (root: number, path: string, tar: TarReader, {
       if (++entries % ENTRIES_PER_TURN === 0) await nextTurn();
       const full = `${path.replace(/\/$/, "")}/${entry.path}`;
       try {
-        await writeEntry(into, entry, tar, keepOwners, times);
+        await writeEntry(into, entry, tar, { keepOwners, firstId, times });
       } catch (error) {
         throw explained(error, full);
       }
@@ -210,11 +228,11 @@ const setTime = (into: number, path: string, ms: number): void => {
 };
 
 /** Missing directories above an entry are made. Links in the container are taken as long as they stay in the directory that is written to. */
-const openParent = (into: number, parts: readonly string[]): number => {
+const openParent = (into: number, parts: readonly string[], firstId: number): number => {
   for (let depth = 1; depth <= parts.length; depth++) {
     const parent = openConfined(into, parts.slice(0, depth - 1).join("/") || ".", { flags: O_PATH | constants.O_DIRECTORY, resolve: Resolve.beneath });
     try {
-      mkdirSync(at(parent, parts[depth - 1]!), 0o755);
+      making(firstId, () => mkdirSync(at(parent, parts[depth - 1]!), 0o755));
     } catch (error) {
       if (!isErrno(error, "EEXIST")) throw error;
     } finally {
@@ -224,19 +242,26 @@ const openParent = (into: number, parts: readonly string[]): number => {
   return openConfined(into, parts.join("/") || ".", { flags: O_PATH | constants.O_DIRECTORY, resolve: Resolve.beneath });
 };
 
-const writeEntry = async (into: number, entry: TarEntry, tar: TarReader, keepOwners: boolean, times: { path: string; ms: number }[]): Promise<void> => {
+interface Writing {
+  readonly keepOwners: boolean;
+  readonly firstId: number;
+  /** Of directories, to be set at the end. */
+  readonly times: { readonly path: string; readonly ms: number }[];
+}
+
+const writeEntry = async (into: number, entry: TarEntry, tar: TarReader, { keepOwners, firstId, times }: Writing): Promise<void> => {
   const parts = partsOf(entry.path);
   if (entry.path.startsWith("/") || parts.includes("..")) throw new GantryError("Invalid", `the archive's entry ${JSON.stringify(entry.path)} leads out of the directory that it is unpacked into`);
   const name = parts.pop();
-  const [uid, gid] = keepOwners ? [entry.uid, entry.gid] : [0, 0];
+  const [uid, gid] = [idOutside(keepOwners ? entry.uid : 0, firstId), idOutside(keepOwners ? entry.gid : 0, firstId)];
   if (name === undefined) return; // the directory itself: it is there
-  const parent = openParent(into, parts);
+  const parent = openParent(into, parts, firstId);
   try {
     const target = at(parent, name);
     const present = lstatSync(target, { throwIfNoEntry: false });
     if (entry.type === "directory") {
       if (present && !present.isDirectory()) throw new GantryError("BadRequest", `cannot overwrite non-directory ${JSON.stringify(entry.path)} with a directory`);
-      if (!present) mkdirSync(target, 0o700);
+      if (!present) making(firstId, () => mkdirSync(target, 0o700));
       // By descriptor: chmod(2) would follow a link that the container puts there in this very moment.
       const fd = openConfined(parent, name, { flags: constants.O_RDONLY | constants.O_DIRECTORY, resolve: Resolve.noLinks });
       try {
@@ -249,19 +274,24 @@ const writeEntry = async (into: number, entry: TarEntry, tar: TarReader, keepOwn
       return;
     }
     if (present?.isDirectory()) throw new GantryError("BadRequest", `cannot overwrite directory ${JSON.stringify(entry.path)} with a non-directory`);
-    if (entry.type === "file") return await writeFile(parent, name, present !== undefined, entry, tar, uid, gid);
+    if (entry.type === "file") return await writeFile(parent, name, present !== undefined, entry, tar, { uid, gid, firstId });
     if (present) rmSync(target);
-    if (entry.type === "symlink") symlinkSync(entry.linkPath, target);
-    else if (entry.type === "hardlink") linkTo(into, entry.linkPath, target);
-    else if (entry.type === "fifo") makeNode(target, { type: "fifo", mode: entry.mode & 0o777 });
-    else if (entry.type === "character" && HARMLESS_DEVICES.has(`${entry.deviceMajor}:${entry.deviceMinor}`)) makeNode(target, { type: "character", mode: entry.mode & 0o777, major: entry.deviceMajor, minor: entry.deviceMinor });
-    else return;
-    if (entry.type === "hardlink") return;
+    if (entry.type === "hardlink") return making(firstId, () => linkTo(into, entry.linkPath, target));
+    if (!making(firstId, () => makeSpecial(entry, target))) return;
     lchownSync(target, uid, gid);
     lutimesSync(target, entry.mtimeMs / 1000, entry.mtimeMs / 1000);
   } finally {
     libc.close(parent);
   }
+};
+
+/** What is no file with contents. false: a kind that is left out. */
+const makeSpecial = (entry: TarEntry, target: string): boolean => {
+  if (entry.type === "symlink") symlinkSync(entry.linkPath, target);
+  else if (entry.type === "fifo") makeNode(target, { type: "fifo", mode: entry.mode & 0o777 });
+  else if (entry.type === "character" && HARMLESS_DEVICES.has(`${entry.deviceMajor}:${entry.deviceMinor}`)) makeNode(target, { type: "character", mode: entry.mode & 0o777, major: entry.deviceMajor, minor: entry.deviceMinor });
+  else return false;
+  return true;
 };
 
 const linkTo = (into: number, linkPath: string, target: string): void => {
@@ -276,7 +306,7 @@ const linkTo = (into: number, linkPath: string, target: string): void => {
   }
 };
 
-const writeFile = async (parent: number, name: string, isPresent: boolean, entry: TarEntry, tar: TarReader, uid: number, gid: number): Promise<void> => {
+const writeFile = async (parent: number, name: string, isPresent: boolean, entry: TarEntry, tar: TarReader, { uid, gid, firstId }: { readonly uid: number; readonly gid: number; readonly firstId: number }): Promise<void> => {
   let isOld = false;
   if (isPresent) {
     try {
@@ -287,7 +317,7 @@ const writeFile = async (parent: number, name: string, isPresent: boolean, entry
       isOld = true;
     }
   }
-  const fd = openConfined(parent, name, { flags: constants.O_WRONLY | (isOld ? 0 : constants.O_CREAT | constants.O_EXCL), mode: 0o600, resolve: Resolve.noLinks });
+  const fd = making(firstId, () => openConfined(parent, name, { flags: constants.O_WRONLY | (isOld ? 0 : constants.O_CREAT | constants.O_EXCL), mode: 0o600, resolve: Resolve.noLinks }));
   try {
     if (isOld) {
       if (!fstatSync(fd).isFile()) throw new GantryError("BadRequest", `cannot overwrite ${JSON.stringify(entry.path)}, which is no file`);

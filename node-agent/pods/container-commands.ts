@@ -161,7 +161,7 @@ export class ContainerCommands {
     const send = outputTo("stdout", output);
     await send(Buffer.from(JSON.stringify(statPath(root.fd, request.path, request.follow))));
     if (request.statOnly) return;
-    for await (const piece of readArchive(root.fd, request.path, request.follow)) {
+    for await (const piece of readArchive(root, request.path, request.follow)) {
       signal.throwIfAborted();
       await send(piece);
     }
@@ -171,7 +171,7 @@ export class ContainerCommands {
     using root = await this.#root(this.#options.find(request.podUid, request.container));
     const stat = statPath(root.fd, request.path, true);
     if (!stat.isDirectory) throw new GantryError("BadRequest", `${request.path} is no directory in the container`);
-    await writeArchive(root.fd, request.path, new TarReader(bytesOf(input), "the archive"), { keepOwners: request.keepOwners });
+    await writeArchive(root, request.path, new TarReader(bytesOf(input), "the archive"), { keepOwners: request.keepOwners });
   }
 
   async diff(request: DiffRequest): Promise<readonly Change[]> {

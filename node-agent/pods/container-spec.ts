@@ -109,6 +109,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
       ...input.volumeMounts,
     ],
     tty: container.tty, stdin: container.stdin, stdinOnce: container.stdinOnce, readOnlyRoot: security?.readOnlyRoot ?? false, privileged: security?.privileged ?? false,
+    ...(security?.procMount === "Unmasked" && { unmaskedProc: true }),
     // Allowing escalation is Kubernetes' default for its own sake; Gantry's is not to, unless the pod says so.
     noNewPrivileges: !(security?.privileged ?? false) && security?.allowPrivilegeEscalation !== true,
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],

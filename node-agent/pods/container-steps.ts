@@ -1,6 +1,6 @@
 // What the steps of a pod's worker do to the world: images, sandbox, volumes, containers, logs. Knows paths and wiring, decides nothing
 // about when. Below RUNROOT/pods/UID lie also the termination messages: NAME-ATTEMPT.message.
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, closeSync, fstatSync, mkdirSync, openSync, readSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { GantryError, isCode } from "../../base/errors.ts";
@@ -95,7 +95,6 @@ export class ContainerSteps {
 
   async makeSandbox(pod: Assignment): Promise<string> {
     if (!this.#options.runtime.hasHandler(pod.runtimeClass)) throw new GantryError("Invalid", `no runtime for ${JSON.stringify(pod.runtimeClass)} is configured on this node: --runtime-handlers ${pod.runtimeClass}=PATH names one`);
-    if (pod.security?.userNamespace) throw new GantryError("Invalid", "hostUsers: false (a user namespace) is not supported by this agent: leave it out");
     checkSysctls(pod.security?.sysctls ?? {}, this.#options.allowedSysctls ?? []);
     const ip = this.#options.sandboxes.make(pod);
     await this.#options.sandboxes.publish(pod, ip);
@@ -188,7 +187,9 @@ export class ContainerSteps {
     const { volumes, sandboxes } = this.#options;
     const messagePath = this.#messagePath(pod, container.name, attempt);
     mkdirSync(sandboxes.directory(pod.uid), { recursive: true });
-    writeFileSync(messagePath, "", { mode: 0o666 });
+    writeFileSync(messagePath, "");
+    chmodSync(messagePath, 0o666); // whoever the container runs as; the umask would keep others out
+    const idMap = sandboxes.idMap(pod.uid);
     const shared = sandboxes.sharedMemory(pod);
     const mounts: RuntimeMount[] = [
       ...(shared ? [shared] : []),
@@ -203,7 +204,7 @@ export class ContainerSteps {
       const options = [mount.readOnly ? "ro" : "rw", PROPAGATION[mount.propagation] ?? "rprivate"];
       const destination = mount.path.startsWith("/") ? mount.path : `/${mount.path}`;
       const subPath = mount.subPathExpr === "" ? mount.subPath : subPathOf(mount.subPathExpr, container, facts);
-      mounts.push({ source: subPath === "" ? volume : volumes.pinSubPath(pod.uid, `${container.name}-${i}`, volume, subPath), destination, type: "bind", options });
+      mounts.push({ source: subPath === "" && !idMap ? volume : volumes.pin(pod.uid, `${container.name}-${i}`, { volume, subPath, idMap, follows: mount.propagation === "HostToContainer" }), destination, type: "bind", options });
     }
     // The container's own mounts win over what it would get without asking.
     const wanted = new Set(container.mounts.map((m) => (m.path.startsWith("/") ? m.path : `/${m.path}`)));

@@ -1,9 +1,7 @@
 // The init process of a shared process namespace (shareProcessNamespace): a namespace lives as long as its first process, and none of a
 // pod's containers lives as long as the pod. A program of some 170 bytes that ignores its children, so that the kernel buries orphans,
 // and sleeps for ever. It is made here because nothing can be counted on in the pods' images or on the node. Pure but for ensureInitLayer.
-import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { GantryError } from "../../base/errors.ts";
+import { ensureProgram, staticProgram, type ProgramText } from "../linux/static-program.ts";
 import type { ContainerSpec } from "../runtime/container-runtime.ts";
 import type { Assignment } from "./assignment.ts";
 import type { SandboxFacts } from "./container-spec.ts";
@@ -15,56 +13,22 @@ export const INIT_NAME = "_init";
  * rt_sigaction(SIGCHLD, &{ sa_handler: SIG_IGN }, NULL, 8); for (;;) pause();
  * As the first process of a namespace it gets no signal that it has no handler for, but SIGKILL from outside.
  */
-const CODE: Readonly<Record<string, { readonly machine: number; readonly text: string }>> = {
+const CODE: ProgramText = {
   // mov eax,13; mov edi,17; lea rsi,[rip+19]; xor edx,edx; mov r10d,8; syscall; again: mov eax,34; syscall; jmp again
-  x64: { machine: 62, text: "b80d000000bf11000000488d351300000031d241ba080000000f05b8220000000f05ebf7" },
+  x64: "b80d000000bf11000000488d351300000031d241ba080000000f05b8220000000f05ebf7",
   // mov x8,134; mov x0,17; adr x1,+44; mov x2,0; mov x3,8; svc 0; again: mov x0,0; mov x1,0; mov x2,0; mov x3,0; mov x8,73 (ppoll); svc 0; b again
-  arm64: { machine: 183, text: "c81080d2200280d261010010020080d2030180d2010000d4000080d2010080d2020080d2030080d2280980d2010000d4faffff17" },
+  arm64: "c81080d2200280d261010010020080d2030180d2010000d4000080d2010080d2020080d2030080d2280980d2010000d4faffff17",
 };
 
-const LOAD_ADDRESS = 0x400000;
-const HEADERS_BYTES = 64 + 56;
-
-/** A static ELF64 executable for `arch` (node's name). System V ABI, chapter 4 and 5. */
 export const initProgram = (arch: string): Buffer => {
-  const code = CODE[arch];
-  if (!code) throw new GantryError("FailedPrecondition", `shareProcessNamespace is not supported on ${arch}: ${Object.keys(CODE).join(" and ")} are`);
-  const text = Buffer.from(code.text, "hex");
   const action = Buffer.alloc(32); // struct sigaction of the kernel: handler, flags, restorer, mask
   action.writeBigUInt64LE(1n, 0); // SIG_IGN
-  const size = HEADERS_BYTES + text.length + action.length;
-  const header = Buffer.alloc(HEADERS_BYTES);
-  header.write("\x7fELF\x02\x01\x01", "latin1");
-  header.writeUInt16LE(2, 16); // ET_EXEC
-  header.writeUInt16LE(code.machine, 18);
-  header.writeUInt32LE(1, 20);
-  header.writeBigUInt64LE(BigInt(LOAD_ADDRESS + HEADERS_BYTES), 24); // entry
-  header.writeBigUInt64LE(64n, 32); // program headers
-  header.writeUInt16LE(64, 52);
-  header.writeUInt16LE(56, 54);
-  header.writeUInt16LE(1, 56);
-  header.writeUInt32LE(1, 64); // PT_LOAD
-  header.writeUInt32LE(5, 68); // readable, executable
-  header.writeBigUInt64LE(BigInt(LOAD_ADDRESS), 80);
-  header.writeBigUInt64LE(BigInt(LOAD_ADDRESS), 88);
-  header.writeBigUInt64LE(BigInt(size), 96);
-  header.writeBigUInt64LE(BigInt(size), 104);
-  header.writeBigUInt64LE(0x10000n, 112); // alignment: the largest page size there is on arm64
-  return Buffer.concat([header, text, action]);
+  return staticProgram("shareProcessNamespace", arch, CODE, action);
 };
 
-/** The directory, with the program in it. Idempotent, and safe against an agent that was killed half-way. */
+/** The directory, with the program in it. Idempotent. */
 export const ensureInitLayer = (directory: string, arch: string): string => {
-  const [path, program] = [join(directory, "init"), initProgram(arch)];
-  mkdirSync(directory, { recursive: true, mode: 0o755 });
-  try {
-    if (readFileSync(path).equals(program)) return directory;
-  } catch {
-    // It isn't there yet.
-  }
-  writeFileSync(`${path}.new`, program);
-  chmodSync(`${path}.new`, 0o555);
-  renameSync(`${path}.new`, path);
+  ensureProgram(directory, "init", initProgram(arch));
   return directory;
 };
 

@@ -19,6 +19,8 @@ import { containerId } from "./pod-record.ts";
 import type { PodService } from "./pod-service.ts";
 import { podHostname } from "./sandbox.ts";
 import { makePod, type PodShape } from "./testing.ts";
+import { IDS_PER_POD } from "./user-ids.ts";
+import type { UserNamespaces } from "./user-namespaces.ts";
 
 const IMAGE: Image = {
   id: "sha256:aa", manifestDigest: "sha256:bb", names: ["docker.io/library/app:1"], sizeBytes: 1, architecture: "amd64", createdMs: 0, manifestBytes: 0, mediaType: "", layers: [], layerDirs: ["/layer"],
@@ -34,6 +36,15 @@ class Bench {
   readonly pinned = new Set<string>();
   readonly cgroups = new Set<string>();
   readonly images = new Map<string, Image>([["app:1", IMAGE], [IMAGE.id, IMAGE]]);
+  /** Which ids the pods with a user namespace got, by the path of its pin. */
+  readonly userIds = new Map<string, number>();
+  userNamespaces: UserNamespaces = {
+    isSupported: true, range: { firstId: IDS_PER_POD, pods: 2 },
+    pin: ({ firstId, user, net, ipc, uts }) => {
+      this.userIds.set(user, firstId);
+      for (const path of [user, net, ipc, uts]) this.pinned.add(path);
+    },
+  };
   pulls: string[] = [];
   pullError: Error | undefined;
   attachError: Error | undefined;
@@ -77,6 +88,7 @@ class Bench {
         unpin: (path) => void this.pinned.delete(path), isPinned: (path) => this.pinned.has(path),
       },
       mounts: { mountTmpfs: () => undefined, unmount: () => undefined },
+      userNamespaces: this.userNamespaces,
       cgroups: { create: (path) => void this.cgroups.add(path), remove: async (path) => void this.cgroups.delete(path), apply: () => undefined, readStats: () => undefined },
       volumes: new VolumeService({ root: join(this.directory, "volumes"), localRoot: join(this.directory, "local") }),
       options: { runRoot: join(this.directory, "run"), logRoot: join(this.directory, "logs"), allocatable: { milliCpu: 4000, memoryBytes: 8e9, ephemeralStorageBytes: 0, pods: 100, extended: {} }, nodeMemoryBytes: 8e9, defaultPidsLimit: 0, maxLogBytes: 100, maxLogFiles: 3, hostIp: () => "192.0.2.1" },

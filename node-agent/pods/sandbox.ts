@@ -1,10 +1,11 @@
 // What a pod has before its first container and after its last: pinned namespaces, address and link, the files for /etc, the pod's
 // cgroup. There is no process in it. Owns RUNROOT/pods/UID. Making and removing are idempotent.
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { chownSync, closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION, hostsNames } from "../../base/kube/pod-extras.ts";
 import { GantryError } from "../../base/errors.ts";
 import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
+import type { IdMap } from "../linux/idmap.ts";
 import type * as Mounts from "../linux/mount.ts";
 import type * as Namespaces from "../linux/namespaces.ts";
 import type { HostPort, PodNetwork, PublishedPod } from "../network/pod-network.ts";
@@ -14,11 +15,14 @@ import type { Assignment } from "./assignment.ts";
 import { cpuShares, type SandboxFacts } from "./container-spec.ts";
 import { hostsFile, resolvConf } from "./pod-files.ts";
 import { podContainers } from "./pod-record.ts";
+import { chooseIds, IDS_PER_POD } from "./user-ids.ts";
+import type { UserNamespaces } from "./user-namespaces.ts";
 
 export interface SandboxOptions {
   readonly runRoot: string;
   readonly network: Pick<PodNetwork, "attach" | "detach" | "publish" | "withdraw">;
   readonly namespaces: Pick<typeof Namespaces, "pinNamespaces" | "unpin" | "isPinned">;
+  readonly userNamespaces: UserNamespaces;
   readonly mounts: Pick<typeof Mounts, "mountTmpfs" | "unmount">;
   readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
   readonly hostIp: () => string;
@@ -58,27 +62,34 @@ export const publishedPod = (pod: Assignment, ip: string): PublishedPod => ({ na
 
 export class Sandboxes {
   readonly #options: SandboxOptions;
+  /** Of pods with a user namespace: uid -> first id. As the files `user-ids` say, which last as long as the namespaces do. */
+  readonly #ids: Map<string, number>;
 
   constructor(options: SandboxOptions) {
     this.#options = options;
+    this.#ids = new Map(this.present().flatMap((uid) => {
+      const path = this.#idsFile(uid);
+      return existsSync(path) ? [[uid, Number(readFileSync(path, "utf8"))] as const] : [];
+    }));
   }
 
   directory(uid: string): string {
     return join(this.#options.runRoot, "pods", uid);
   }
 
-  #ns(uid: string, type: "net" | "ipc" | "uts"): string {
+  #ns(uid: string, type: "net" | "ipc" | "uts" | "user"): string {
     return join(this.directory(uid), "ns", type);
+  }
+
+  #idsFile(uid: string): string {
+    return join(this.directory(uid), "user-ids");
   }
 
   /** Returns the pod's address; "" on the host's network. What was made before a failure is undone. */
   make(pod: Assignment): string {
-    const { namespaces, network, cgroups } = this.#options;
+    const { network, cgroups } = this.#options;
     try {
-      namespaces.pinNamespaces({
-        ...(pod.hostNetwork ? {} : { net: this.#ns(pod.uid, "net"), uts: this.#ns(pod.uid, "uts"), hostname: podHostname(pod) }),
-        ...(pod.hostIpc ? {} : { ipc: this.#ns(pod.uid, "ipc") }),
-      });
+      this.#pin(pod);
       const ip = pod.hostNetwork ? this.#options.hostIp() : pod.annotations[NETWORK_ANNOTATION] === "none" ? "" : network.attach(pod.uid, this.#ns(pod.uid, "net")).ip;
       this.#writeFiles(pod, ip);
       cgroups.create(podCgroupPath(pod.qosClass, pod.uid), podLimits(pod));
@@ -87,6 +98,32 @@ export class Sandboxes {
       this.#undo(pod.uid);
       throw error;
     }
+  }
+
+  #pin(pod: Assignment): void {
+    if (pod.security?.userNamespace) return this.#pinOwned(pod);
+    this.#options.namespaces.pinNamespaces({
+      ...(pod.hostNetwork ? {} : { net: this.#ns(pod.uid, "net"), uts: this.#ns(pod.uid, "uts"), hostname: podHostname(pod) }),
+      ...(pod.hostIpc ? {} : { ipc: this.#ns(pod.uid, "ipc") }),
+    });
+  }
+
+  /** The namespaces of a pod with users of its own. Which ids it has is noted first: they must not be given twice. */
+  #pinOwned(pod: Assignment): void {
+    const { userNamespaces } = this.#options;
+    if (!userNamespaces.isSupported) throw new GantryError("FailedPrecondition", `hostUsers: false: this node can't give the pod a user namespace: ${userNamespaces.reason}`);
+    const { uid } = pod;
+    const firstId = this.#ids.get(uid) ?? chooseIds(userNamespaces.range, uid, new Set(this.#ids.values()));
+    mkdirSync(this.directory(uid), { recursive: true, mode: 0o755 });
+    writeFileSync(this.#idsFile(uid), String(firstId));
+    this.#ids.set(uid, firstId);
+    userNamespaces.pin({ firstId, user: this.#ns(uid, "user"), net: this.#ns(uid, "net"), ipc: this.#ns(uid, "ipc"), uts: this.#ns(uid, "uts"), hostname: podHostname(pod) });
+  }
+
+  /** How the ids of files are to show in the pod's containers; undefined: as they are. */
+  idMap(uid: string): IdMap | undefined {
+    const firstId = this.#ids.get(uid);
+    return firstId === undefined ? undefined : { userNamespace: this.#ns(uid, "user"), firstId };
   }
 
   /** Host ports, for the few pods that have some: it takes a process. */
@@ -137,10 +174,12 @@ export class Sandboxes {
   facts(pod: Assignment, ip: string): SandboxFacts {
     const directory = this.directory(pod.uid);
     const hostIp = this.#options.hostIp();
+    const map = this.idMap(pod.uid);
     return {
       namespaces: {
         network: pod.hostNetwork ? "host" : this.#ns(pod.uid, "net"), uts: pod.hostNetwork ? "host" : this.#ns(pod.uid, "uts"),
         ipc: pod.hostIpc ? "host" : this.#ns(pod.uid, "ipc"), ...(pod.hostPid ? { pid: "host" } : {}),
+        ...(map ? { user: { path: map.userNamespace, firstId: map.firstId, count: IDS_PER_POD } } : {}),
       },
       hostname: podHostname(pod), podIp: pod.hostNetwork ? hostIp : ip, hostIp, cgroupPath: podCgroupPath(pod.qosClass, pod.uid),
       files: new Map(["hosts", "hostname", "resolv.conf"].map((name) => [`/etc/${name}`, join(directory, name)])),
@@ -172,10 +211,11 @@ export class Sandboxes {
     const directory = this.directory(uid);
     const steps = [
       () => network.detach(uid),
-      ...(["net", "ipc", "uts"] as const).map((type) => () => namespaces.unpin(this.#ns(uid, type))),
+      ...(["net", "ipc", "uts", "user"] as const).map((type) => () => namespaces.unpin(this.#ns(uid, type))),
       () => {
         if (existsSync(join(directory, "shm"))) this.#options.mounts.unmount(join(directory, "shm"), { detach: true });
         rmSync(directory, { recursive: true, force: true });
+        this.#ids.delete(uid);
       },
     ];
     let failure: unknown;
@@ -198,10 +238,13 @@ export class Sandboxes {
     writeFileSync(join(directory, "hosts"), this.#hosts(pod, ip));
     writeFileSync(join(directory, "hostname"), `${hostname}\n`);
     writeFileSync(join(directory, "resolv.conf"), resolvConf(pod.dns, { ...dns, namespace: pod.namespace }, nodeConf === undefined ? "" : readFileSync(nodeConf, "utf8")));
+    const owner = this.#ids.get(pod.uid);
+    // Root of the container may write them, as anywhere else.
+    if (owner !== undefined) for (const name of ["hosts", "hostname", "resolv.conf"]) chownSync(join(directory, name), owner, owner);
     const shm = join(directory, "shm");
     if (podContainers(pod).length > 1 && !pod.hostIpc && !existsSync(shm)) {
       mkdirSync(shm);
-      this.#options.mounts.mountTmpfs(shm, { mode: 0o1777, sizeBytes: SHM_BYTES });
+      this.#options.mounts.mountTmpfs(shm, { mode: 0o1777, sizeBytes: SHM_BYTES, ...(owner === undefined ? {} : { owner }) });
     }
   }
 }

@@ -62,7 +62,7 @@ const CPU_PERIOD_US = 100_000;
 const LEAST_CPU_QUOTA_US = 1000;
 
 /** Empty in a container, as containerd and Docker have it. */
-export const MASKED_PATHS = [
+const MASKED_PATHS = [
   "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
   "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 ];
@@ -108,9 +108,20 @@ const namespaces = (spec: ContainerSpec, host: Host): readonly { type: string; p
     ...joined("network", spec.namespaces.network),
     ...joined("ipc", spec.namespaces.ipc),
     ...joined("uts", spec.namespaces.uts),
+    ...(spec.namespaces.user ? [{ type: "user", path: spec.namespaces.user.path }] : []),
     ...(host.cgroupV2 && !spec.privileged ? [{ type: "cgroup" }] : []),
   ];
 };
+
+/** runc wants to be told what the namespace that is joined knows already; crun compares. */
+const idMappings = ({ namespaces: { user } }: ContainerSpec): Record<string, unknown> => {
+  if (!user) return {};
+  const mappings = [{ containerID: 0, hostID: user.firstId, size: user.count }];
+  return { uidMappings: mappings, gidMappings: mappings };
+};
+
+/** What of /proc and /sys shows nothing. */
+export const maskedPaths = (spec: Pick<ContainerSpec, "privileged" | "unmaskedProc">): readonly string[] => (spec.privileged || spec.unmaskedProc ? [] : MASKED_PATHS);
 
 const seccomp = (spec: ContainerSpec, host: Host, capabilities: readonly string[]): OciSeccomp | undefined => {
   if (spec.privileged || spec.seccomp.type === "Unconfined") return undefined;
@@ -172,11 +183,12 @@ export const buildConfig = (spec: ContainerSpec, user: OciUser, host: Host, path
     annotations: { "io.gantry.cgroup": spec.cgroupPath },
     linux: {
       namespaces: namespaces(spec, host),
+      ...idMappings(spec),
       resources: resources(spec),
       cgroupsPath: paths.cgroupsPath,
       ...(Object.keys(spec.sysctls).length > 0 ? { sysctl: spec.sysctls } : {}),
       ...(profile ? { seccomp: profile } : {}),
-      ...(spec.privileged ? { devices: host.devices() } : { maskedPaths: MASKED_PATHS, readonlyPaths: READONLY_PATHS }),
+      ...(spec.privileged ? { devices: host.devices() } : spec.unmaskedProc ? {} : { maskedPaths: maskedPaths(spec), readonlyPaths: READONLY_PATHS }),
     },
   };
 };

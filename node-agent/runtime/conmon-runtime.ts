@@ -7,7 +7,7 @@
 // for one id are not to overlap (pods/ has one worker a pod), but exits come at any time.
 import { createHash } from "node:crypto";
 import { execFile } from "node:child_process";
-import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
+import { chmodSync, closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
 import { rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
@@ -19,10 +19,11 @@ import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { O_PATH } from "../linux/files.ts";
 import { isErrno } from "../linux/libc.ts";
-import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow } from "../linux/mount.ts";
+import { mountIdmappedOverlay } from "../linux/idmap.ts";
+import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow, type OverlayOptions } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
-import { buildConfig, MASKED_PATHS, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
+import { buildConfig, maskedPaths, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
@@ -30,6 +31,7 @@ import type { ContainerExit, ContainerPhase, ContainerRoot, ContainerRuntime, Co
 import { checkCage, checkExecDirectory } from "./check-cage.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
+import { mendNullDevice } from "./null-device.ts";
 import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
 import { Permits } from "./permits.ts";
 import { resolveUserIn } from "./user.ts";
@@ -68,6 +70,8 @@ interface Saved {
   readonly sharesPids?: boolean;
   /** Of its RuntimeClass; absent: the default. */
   readonly handler?: string;
+  /** Which id of the machine its user 0 is; absent: 0, no user namespace. */
+  readonly firstId?: number;
 }
 
 interface Container extends Saved {
@@ -122,7 +126,10 @@ export class ConmonRuntime implements ContainerRuntime {
   static async open(options: ConmonRuntimeOptions): Promise<ConmonRuntime> {
     const { root, runRoot } = options;
     ensureTmpfs(runRoot, { mode: 0o755 });
-    for (const directory of ["containers", "exits", "oci", "attach", "exec", "seccomp"]) mkdirSync(join(runRoot, directory), { recursive: true, mode: 0o700 });
+    for (const directory of ["exits", "oci", "attach", "exec", "seccomp"]) mkdirSync(join(runRoot, directory), { recursive: true, mode: 0o700 });
+    // To be passed through by what runs in a user namespace, on the way to its root. Of an older agent it may be closed.
+    mkdirSync(join(runRoot, "containers"), { recursive: true });
+    chmodSync(join(runRoot, "containers"), 0o711);
     mkdirSync(join(root, "containers"), { recursive: true, mode: 0o711 });
     spreadDirectories(join(root, "containers"));
     const conmon = findCommand(options.conmon || "conmon");
@@ -166,11 +173,12 @@ export class ConmonRuntime implements ContainerRuntime {
       const bundle = this.#bundle(spec.id);
       const oci = this.#ociOf(spec.handler);
       const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, oci);
+      mendNullDevice();
       // Others may be virtual machines, whose process here shows nothing of what is inside.
-      if (oci.name === "crun" || oci.name === "runc") checkCage(pid, spec.privileged ? [] : MASKED_PATHS);
+      if (oci.name === "crun" || oci.name === "runc") checkCage(pid, maskedPaths(spec));
       this.#keepFilter(spec);
-      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}), ...(spec.handler ? { handler: spec.handler } : {}) };
-      writeFileSync(join(bundle, "container.json"), JSON.stringify(saved));
+      const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}), ...(spec.handler ? { handler: spec.handler } : {}), ...(spec.namespaces.user ? { firstId: spec.namespaces.user.firstId } : {}) };
+      writeFileSync(join(bundle, "container.json"), JSON.stringify(saved), { mode: 0o600 });
       this.#containers.set(spec.id, { ...saved, id: spec.id, state: { phase: "created", pid } });
       return { pid };
     } catch (error) {
@@ -283,7 +291,7 @@ export class ConmonRuntime implements ContainerRuntime {
     const container = this.#containers.get(id);
     if (container && container.state.phase !== "exited") {
       const fd = openSync(`/proc/${container.pid}/root`, O_PATH | constants.O_DIRECTORY);
-      if (isAlive(container.pid, container.startTicks)) return { fd, upper, [Symbol.dispose]: () => closeSync(fd) };
+      if (isAlive(container.pid, container.startTicks)) return { fd, upper, firstId: container.firstId ?? 0, [Symbol.dispose]: () => closeSync(fd) };
       // Of some other process by now.
       closeSync(fd);
       throw new GantryError("FailedPrecondition", `container ${id} has just ended: try again`);
@@ -295,7 +303,7 @@ export class ConmonRuntime implements ContainerRuntime {
     const fd = openSync(mounted.path, O_PATH | constants.O_DIRECTORY);
     let isOpen = true;
     return {
-      fd, upper,
+      fd, upper, firstId: 0,
       [Symbol.dispose]: () => {
         if (!isOpen) return;
         isOpen = false;
@@ -381,6 +389,10 @@ export class ConmonRuntime implements ContainerRuntime {
     return name === "" || this.#handlers.has(name);
   }
 
+  handlers(): ReturnType<ContainerRuntime["handlers"]> {
+    return [["", this.#oci] as const, ...this.#handlers].map(([name, oci]) => ({ name, joinsUserNamespaces: oci.name === "crun" || oci.name === "runc" }));
+  }
+
   #ociOf(handler: string | undefined): OciRuntime {
     const oci = handler ? this.#handlers.get(handler) : this.#oci;
     if (!oci) throw new GantryError("Invalid", `no runtime for ${JSON.stringify(handler)} is configured on this node (--runtime-handlers); there are: ${[...this.#handlers.keys()].join(", ") || "none"}`);
@@ -401,14 +413,18 @@ export class ConmonRuntime implements ContainerRuntime {
     const bundle = this.#bundle(spec.id);
     const layer = join(this.#options.root, "containers", spec.id);
     const [rootfs, upper, work] = [join(bundle, "rootfs"), join(layer, "upper"), join(layer, "work")] as const;
-    mkdirSync(rootfs, { recursive: true, mode: 0o700 });
+    const { user: userNamespace } = spec.namespaces;
+    mkdirSync(rootfs, { recursive: true, mode: userNamespace ? 0o711 : 0o700 });
     mkdirSync(layer, { recursive: true, mode: 0o711 });
     const keep = spec.keepLayer ?? false;
     mkdirSync(upper, { mode: 0o755, recursive: keep });
     mkdirSync(work, { mode: 0o700, recursive: keep });
     if (keep) writeFileSync(join(layer, KEEP), "");
     mkdirSync(dirname(spec.logPath), { recursive: true });
-    this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs }, keep);
+    const mount = userNamespace
+      ? (overlay: OverlayOptions): void => mountIdmappedOverlay(overlay, { userNamespace: userNamespace.path, firstId: userNamespace.firstId }, join(bundle, "layers"))
+      : mountOverlay;
+    this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs }, mount, keep);
     const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups, spec.strictGroups);
     const config = buildConfig(spec, user, this.#host, { rootPath: rootfs, cgroupsPath: this.#options.cgroups.ociPath(spec.cgroupPath) });
     writeFileSync(join(bundle, "config.json"), JSON.stringify(this.#withFilter(config, spec)), { mode: 0o600 });
@@ -416,13 +432,13 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   /** volatile: a writable layer that does not outlive its container needs no sync when it goes. (The kernel takes such a one only once.) */
-  #mountRoot(overlay: Parameters<typeof mountOverlay>[0], keep: boolean): void {
-    if (keep || !this.#volatileOverlay) return mountOverlay(overlay);
+  #mountRoot(overlay: OverlayOptions, mount: (overlay: OverlayOptions) => void, keep: boolean): void {
+    if (keep || !this.#volatileOverlay) return mount(overlay);
     try {
-      mountOverlay({ ...overlay, volatile: true });
+      mount({ ...overlay, volatile: true });
     } catch (error) {
       if (!isErrno(error, "EINVAL")) throw error;
-      mountOverlay(overlay);
+      mount(overlay);
       this.#volatileOverlay = false; // that was it: this kernel doesn't know the option
     }
   }
@@ -600,6 +616,10 @@ export class ConmonRuntime implements ContainerRuntime {
         for (const oci of new Set([this.#oci, ...this.#handlers.values()])) await forgetContainer(oci, id);
       },
       () => unmount(join(bundle, "rootfs"), { detach: true }),
+      // Of a container in a user namespace that was being made when the agent was killed.
+      () => {
+        if (existsSync(join(bundle, "layers"))) unmountAllBelow(join(bundle, "layers"));
+      },
       () => (keepLayer ? undefined : rm(join(root, "containers", id), { recursive: true, force: true })),
       () => rm(join(runRoot, "attach", id), { recursive: true, force: true }),
       () => rmSync(join(runRoot, "exits", id), { force: true }),

@@ -19,6 +19,13 @@ export interface CgroupLimits {
   readonly pids: number;
 }
 
+/** A pinned one, and which ids of the machine its ids 0 to `count` - 1 are. It owns the other namespaces. */
+export interface UserNamespace {
+  readonly path: string;
+  readonly firstId: number;
+  readonly count: number;
+}
+
 export interface ContainerSpec {
   /** Unique on the node; letters, digits and dashes. */
   readonly id: string;
@@ -34,8 +41,8 @@ export interface ContainerSpec {
   /** The image's /etc/group adds none to these. */
   readonly strictGroups?: boolean;
   readonly hostname: string;
-  /** Pinned namespaces to join, by type; "host" for the node's own; absent: a new private one (mount, pid). */
-  readonly namespaces: { readonly network: string; readonly ipc: string; readonly uts: string; readonly pid?: string };
+  /** Pinned namespaces to join, by type; "host" for the node's own; absent: a new private one (mount, pid), the node's own (user). */
+  readonly namespaces: { readonly network: string; readonly ipc: string; readonly uts: string; readonly pid?: string; readonly user?: UserNamespace };
   readonly mounts: readonly RuntimeMount[];
   readonly tty: boolean;
   readonly stdin: boolean;
@@ -43,6 +50,8 @@ export interface ContainerSpec {
   readonly stdinOnce?: boolean;
   readonly readOnlyRoot: boolean;
   readonly privileged: boolean;
+  /** Nothing of /proc and /sys is hidden or read-only: for containers that make containers, in a user namespace. */
+  readonly unmaskedProc?: boolean;
   readonly noNewPrivileges: boolean;
   readonly capabilitiesAdd: readonly string[];
   readonly capabilitiesDrop: readonly string[];
@@ -99,6 +108,8 @@ export interface ContainerRoot extends Disposable {
   readonly fd: number;
   /** The writable layer: an overlayfs upper directory. */
   readonly upper: string;
+  /** Which id of the machine is user (and group) 0 of the container, seen through `fd`: not 0 where it runs in a user namespace. In `upper` it always is 0. */
+  readonly firstId: number;
 }
 
 export interface ContainerRuntime {
@@ -106,6 +117,8 @@ export interface ContainerRuntime {
   readonly version: string;
   /** Whether pods can ask for it by a RuntimeClass; "" is the default. */
   hasHandler(name: string): boolean;
+  /** All of them, the default ("") first. Of those that are neither crun nor runc nobody knows whether they can join a user namespace: no is said. */
+  handlers(): readonly { readonly name: string; readonly joinsUserNamespaces: boolean }[];
   /** Root filesystem, bundle, conmon, OCI create. Undoes everything when it fails. Errors in a user's words ("command not found: ..."). */
   create(spec: ContainerSpec): Promise<{ readonly pid: number }>;
   /** OCI start. "FailedPrecondition" when it is not in phase created. */

@@ -12,6 +12,7 @@ import * as libc from "../linux/libc.ts";
 import { OutputReader } from "../linux/output-reader.ts";
 import type { OciProcess } from "./bundle.ts";
 import type { ExecOptions } from "./container-runtime.ts";
+import { mendNullDevice } from "./null-device.ts";
 import { ociMessage, startFailure, type OciRuntime } from "./oci-runtime.ts";
 
 /** asm-generic/ioctls.h, the same on every architecture that Node runs on but PowerPC and MIPS. */
@@ -71,6 +72,7 @@ const startDetached = async (runtime: OciRuntime, { id, processPath, logPath }: 
     child.on("error", reject);
     child.on("exit", (code) => resolve(code ?? 255));
   });
+  mendNullDevice();
   if (exitCode === 0) return { exitCode };
   const failure = startFailure(ociMessage(readIfThere(logPath)), options.command[0]!);
   throw new GantryError("BadRequest", `OCI runtime exec failed: exec failed: ${failure.message}`);
@@ -148,7 +150,12 @@ const openPipes = (directory: string, options: ExecOptions): Streams => {
   };
   const [out, err] = [pipe("stdout"), pipe("stderr")];
   const outputs = [{ from: new Socket({ fd: out.read, readable: true, writable: false }), to: options.onStdout }, { from: new Socket({ fd: err.read, readable: true, writable: false }), to: options.onStderr }];
-  if (!options.stdin) return { theirs: [openSync("/dev/null", "r"), out.write, err.write], stdin: undefined, canEnd: false, outputs, resize: () => undefined };
+  // At its end from the start. Not /dev/null: the OCI runtime may give what it gets to the container's user (null-device.ts).
+  if (!options.stdin) {
+    const { read, write } = pipe("stdin");
+    closeSync(write);
+    return { theirs: [read, out.write, err.write], stdin: undefined, canEnd: false, outputs, resize: () => undefined };
+  }
   // Opened through the FIFO twice, because our writing end must not block and the command's reading end must.
   const path = join(directory, "stdin");
   makeNode(path, { type: "fifo", mode: 0o600 });

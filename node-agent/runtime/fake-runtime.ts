@@ -37,6 +37,7 @@ export interface FakeRuntimeOptions {
 export class FakeRuntime implements ContainerRuntime {
   readonly version = "fake://1.0.0";
   hasHandler = (name: string): boolean => name === "" || name === "fake";
+  handlers = (): ReturnType<ContainerRuntime["handlers"]> => ["", "fake"].map((name) => ({ name, joinsUserNamespaces: true }));
   readonly machine: FakeMachine;
   /** Every call, as "create ID", for assertions on order. */
   readonly calls: string[] = [];

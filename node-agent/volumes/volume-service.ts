@@ -1,12 +1,13 @@
 // A pod's volumes on the node: folders, tmpfs mounts, host paths and sets of files, below ROOT/<pod uid>/volumes/<name>. Owns that
 // folder and LOCAL/<id> of named local volumes, which outlive pods. Every operation is idempotent: it is called again after a crash.
-import { chmodSync, chownSync, closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
 import type { Assignment } from "../pods/assignment.ts";
 import type { HostPath, Volume } from "../../proto/gen/gantry/v1/agent.ts";
 import { O_PATH, Resolve, openConfined } from "../linux/files.ts";
+import { bindIdmapped, makeMountPoint, type IdMap } from "../linux/idmap.ts";
 import { close, isErrno } from "../linux/libc.ts";
 import { bindMount, ensureTmpfs, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { writeAtomically } from "./atomic-files.ts";
@@ -99,23 +100,25 @@ export class VolumeService {
   }
 
   /**
-   * What to mount for a subPath: a bind mount of the agent's own, made from the descriptor. Were it the path, who can write to the volume could put a link to
-   * the host's root in its place before the runtime mounts it (CVE-2021-25741). `name` is the mount's within the pod; it replaces an earlier one.
+   * What to mount for a subPath, or in a user namespace: a bind mount of the agent's own. A subPath's is made from the descriptor: were it the path, who can write
+   * to the volume could put a link to the host's root in its place before the runtime mounts it (CVE-2021-25741). `subPath` "": the volume itself; `follows`: what
+   * the host mounts in there later appears. `name` is the mount's within the pod; it replaces an earlier one. "FailedPrecondition": see bindIdmapped.
    */
-  pinSubPath(podUid: string, name: string, volume: string, subPath: string): string {
-    const pin = join(this.#podDir(podUid), ".subpaths", name);
-    return withSubPath(volume, subPath, (path) => {
+  pin(podUid: string, name: string, { volume, subPath, idMap, follows = false }: { readonly volume: string; readonly subPath: string; readonly idMap?: IdMap | undefined; readonly follows?: boolean }): string {
+    const pin = join(this.#podDir(podUid), ".pins", name);
+    const make = (path: string): string => {
       unmount(pin, { detach: true });
       // Empty once it is unmounted. Not recursively: what is still mounted there is the volume's.
       const before = lstatSync(pin, { throwIfNoEntry: false });
       if (before?.isDirectory()) rmdirSync(pin);
       else if (before) unlinkSync(pin);
-      mkdirSync(dirname(pin), { recursive: true, mode: 0o755 });
-      if (statSync(path).isDirectory()) mkdirSync(pin, { mode: 0o755 });
-      else writeFileSync(pin, "");
-      bindMount(path, pin, { recursive: true, propagation: "private" });
+      makeMountPoint(path, pin);
+      const propagation = follows ? "slave" : "private";
+      if (idMap) bindIdmapped(path, pin, idMap, { propagation });
+      else bindMount(path, pin, { recursive: true, propagation });
       return pin;
-    });
+    };
+    return subPath === "" ? make(volume) : withSubPath(volume, subPath, make);
   }
 
   /** Unmounts and deletes what belongs to the pod; host paths and named volumes stay. Idempotent. */

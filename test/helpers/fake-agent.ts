@@ -246,7 +246,7 @@ export const describeFakeNode = (nodeName: string, change: Partial<NodeDescripti
   const resources = { milliCpu: 4000, memoryBytes: 8 * 2 ** 30, ephemeralStorageBytes: 2 ** 34, pods: 250, extended: {} };
   return {
     hostname: nodeName, addresses: ["127.0.0.1"], machineId: nodeName, bootId: "boot", kernelVersion: "6.18", osImage: "Fake", architecture: "amd64", agentVersion: "v0.1.0",
-    runtimeVersion: "fake://1.0.0", capacity: resources, allocatable: resources, labels: {}, taints: [], cgroupNotes: ["none"], images: [], peerPort: 0, ...change,
+    runtimeVersion: "fake://1.0.0", capacity: resources, allocatable: resources, labels: {}, taints: [], cgroupNotes: ["none"], images: [], peerPort: 0, runtimeHandlers: [], ...change,
   };
 };
 

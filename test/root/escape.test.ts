@@ -162,11 +162,11 @@ test.serial("CVE-2021-25741: a subPath that is swapped for a link after it was f
   writeFileSync(join(volume, "sub/own"), "own\n");
   writeFileSync(join(volume, "file"), "own\n");
   const volumes = new VolumeService({ root: join(directory, "pods"), localRoot: join(directory, "local") });
-  const [folder, file] = [volumes.pinSubPath("pod", "main-0", volume, "sub"), volumes.pinSubPath("pod", "main-1", volume, "file")];
+  const [folder, file] = [volumes.pin("pod", "main-0", { volume, subPath: "sub" }), volumes.pin("pod", "main-1", { volume, subPath: "file" })];
   renameSync(join(volume, "sub"), join(volume, "was"));
   symlinkSync(host, join(volume, "sub"));
   rmSync(join(volume, "file"));
   symlinkSync(join(host, "secret"), join(volume, "file"));
   t.deepEqual([readdirSync(folder), readFileSync(file, "utf8")], [["own"], "own\n"]);
-  t.throws(() => volumes.pinSubPath("pod", "main-0", volume, "sub/own"), { message: /is a symlink to something that the volume doesn't hold/ });
+  t.throws(() => volumes.pin("pod", "main-0", { volume, subPath: "sub/own" }), { message: /is a symlink to something that the volume doesn't hold/ });
 });

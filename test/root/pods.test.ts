@@ -20,6 +20,8 @@ import type { Assignment } from "../../node-agent/pods/assignment.ts";
 import { createPodService } from "../../node-agent/pods/local-pod-service.ts";
 import type { PodService } from "../../node-agent/pods/pod-service.ts";
 import { makePod, type PodShape } from "../../node-agent/pods/testing.ts";
+import { parseIdRange } from "../../node-agent/pods/user-ids.ts";
+import { openUserNamespaces } from "../../node-agent/pods/user-namespaces.ts";
 import { ConmonRuntime } from "../../node-agent/runtime/conmon-runtime.ts";
 import { UNTIL_TERM } from "../../node-agent/runtime/runtime-contract.ts";
 import { VolumeService } from "../../node-agent/volumes/volume-service.ts";
@@ -56,7 +58,7 @@ const makeNode = async (t: ExecutionContext): Promise<Node> => {
     const network = new LinuxPodNetwork({ ...common, bridgeName: "gantry0", addresses: state.addresses, nodeAddress: host.address, netnsPath: host.netnsPath });
     await network.configure({ clusterCidr: "10.99.0.0/16", podCidr: "10.99.7.0/24", routes: [], dnsServers: [], clusterDomain: "cluster.local" });
     const pods = createPodService({
-      ...common, state, runtime, images, network, cgroups, volumes: new VolumeService({ root: join(root, "pods"), localRoot: join(root, "volumes") }),
+      ...common, userNamespaces: openUserNamespaces(join(root, "user-namespaces"), parseIdRange("65536:655360"), process.arch), state, runtime, images, network, cgroups, volumes: new VolumeService({ root: join(root, "pods"), localRoot: join(root, "volumes") }),
       options: { runRoot, logRoot: join(root, "logs"), allocatable: { milliCpu: 4000, memoryBytes: 8e9, ephemeralStorageBytes: 0, pods: 100, extended: {} }, nodeMemoryBytes: 8e9, defaultPidsLimit: 0, hostIp: () => host.address },
     });
     await pods.recover();

@@ -77,11 +77,20 @@ export interface NodeDescription {
   images: NodeImage[];
   /** Where other nodes' agents get image blobs of this one (HTTPS with node certificates, at addresses[0]); 0: nowhere. */
   peerPort: number;
+  runtimeHandlers: RuntimeHandler[];
 }
 
 export interface NodeDescription_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** An OCI runtime of the node: core/v1 NodeRuntimeHandler. */
+export interface RuntimeHandler {
+  /** as RuntimeClasses name it; "" is the node's default */
+  name: string;
+  /** pods with hostUsers: false can run */
+  userNamespaces: boolean;
 }
 
 export interface NodeImage {
@@ -1342,6 +1351,7 @@ function createBaseNodeDescription(): NodeDescription {
     cgroupNotes: [],
     images: [],
     peerPort: 0,
+    runtimeHandlers: [],
   };
 }
 
@@ -1394,6 +1404,9 @@ export const NodeDescription: MessageFns<NodeDescription> = {
     }
     if (message.peerPort !== 0) {
       writer.uint32(240).int32(message.peerPort);
+    }
+    for (const v of message.runtimeHandlers) {
+      RuntimeHandler.encode(v!, writer.uint32(250).fork()).join();
     }
     return writer;
   },
@@ -1542,6 +1555,14 @@ export const NodeDescription: MessageFns<NodeDescription> = {
             message.peerPort = reader.int32();
             continue;
           }
+          case 31: {
+            if (tag !== 250) {
+              break;
+            }
+
+            message.runtimeHandlers.push(RuntimeHandler.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1587,6 +1608,7 @@ export const NodeDescription: MessageFns<NodeDescription> = {
     message.cgroupNotes = object.cgroupNotes?.map((e) => e) || [];
     message.images = object.images?.map((e) => NodeImage.fromPartial(e)) || [];
     message.peerPort = object.peerPort ?? 0;
+    message.runtimeHandlers = object.runtimeHandlers?.map((e) => RuntimeHandler.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1654,6 +1676,73 @@ export const NodeDescription_LabelsEntry: MessageFns<NodeDescription_LabelsEntry
     const message = createBaseNodeDescription_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseRuntimeHandler(): RuntimeHandler {
+  return { name: "", userNamespaces: false };
+}
+
+export const RuntimeHandler: MessageFns<RuntimeHandler> = {
+  encode(message: RuntimeHandler, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.userNamespaces !== false) {
+      writer.uint32(16).bool(message.userNamespaces);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RuntimeHandler {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRuntimeHandler();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.userNamespaces = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RuntimeHandler>, I>>(base?: I): RuntimeHandler {
+    return RuntimeHandler.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RuntimeHandler>, I>>(object: I): RuntimeHandler {
+    const message = createBaseRuntimeHandler();
+    message.name = object.name ?? "";
+    message.userNamespaces = object.userNamespaces ?? false;
     return message;
   },
 };
