@@ -107,6 +107,8 @@ export class ConmonRuntime implements ContainerRuntime {
   /** Of containers that have ended, mounted for somebody who reads or writes their files. */
   readonly #roots = new Map<string, StoppedRoot>();
   readonly #exitHandlers = new Set<(exit: ContainerExit) => void>();
+  /** Settled when it is made, or when nothing of it is left. */
+  readonly #creating = new Map<string, Promise<unknown>>();
   readonly #exitWaiters = new Map<string, Set<() => void>>();
   readonly #watcher: FSWatcher;
   readonly #permits: Permits;
@@ -155,10 +157,21 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   async create(spec: ContainerSpec): Promise<{ readonly pid: number }> {
-    // The kernel takes an upper directory in one overlay at a time only.
-    while (this.#roots.has(spec.id)) await new Promise<void>((resolve) => this.#roots.get(spec.id)!.waiting.push(resolve));
     if (!ID.test(spec.id)) throw new GantryError("Invalid", `container id ${JSON.stringify(spec.id)}: 13 to 128 letters, digits and dashes are needed`);
-    if (this.#containers.has(spec.id)) throw new GantryError("AlreadyExists", `container ${spec.id} exists`);
+    // The kernel takes an upper directory in one overlay at a time only: a second mount empties the work directory of the first, which can
+    // then make no file.
+    while (this.#roots.has(spec.id)) await new Promise<void>((resolve) => this.#roots.get(spec.id)!.waiting.push(resolve));
+    if (this.#containers.has(spec.id) || this.#creating.has(spec.id)) throw new GantryError("AlreadyExists", `container ${spec.id} exists`);
+    const created = this.#create(spec);
+    this.#creating.set(spec.id, created.catch(() => undefined));
+    try {
+      return await created;
+    } finally {
+      this.#creating.delete(spec.id);
+    }
+  }
+
+  async #create(spec: ContainerSpec): Promise<{ readonly pid: number }> {
     const end = this.#createSeconds.startTimer();
     const release = await this.#permits.take();
     try {
@@ -280,6 +293,7 @@ export class ConmonRuntime implements ContainerRuntime {
   async openRoot(id: string, layerDirs: readonly string[]): Promise<ContainerRoot> {
     const layer = join(this.#options.root, "containers", id);
     const upper = join(layer, "upper");
+    await this.#creating.get(id);
     const container = this.#containers.get(id);
     if (container && container.state.phase !== "exited") {
       const fd = openSync(`/proc/${container.pid}/root`, O_PATH | constants.O_DIRECTORY);

@@ -225,6 +225,24 @@ test("a kept layer: files stay, can be read and written while nothing runs, and 
   t.true(isCode(await t.throwsAsync(runtime.openRoot(own.id, own.layerDirs)), "FailedPrecondition"));
 });
 
+test("whoever asks for the files of a container that is being made gets that container's, and it starts", async (t) => {
+  const { runtime, spec } = await openMachine(t);
+  const own = spec("exec sleep 1000", { keepLayer: true });
+  const created = runtime.create(own);
+  // A second mount of its layer, beside the one being made, would leave it unable to make a file.
+  const [root] = await Promise.all([runtime.openRoot(own.id, own.layerDirs), created]);
+  writeFileSync(`/proc/self/fd/${root.fd}/tmp/copied`, "in");
+  root[Symbol.dispose]();
+  await runtime.start(own.id);
+  let out = "";
+  const { exitCode } = await runtime.exec(own.id, {
+    command: ["sh", "-c", "cat /tmp/copied && echo > /etc/made"], tty: false, stdin: undefined, signal: new AbortController().signal,
+    onStdout: async (data) => void (out += Buffer.from(data).toString()), onStderr: async (data) => void (out += Buffer.from(data).toString()),
+  });
+  t.is(out, "in");
+  t.is(exitCode, 0);
+});
+
 test("what is typed reaches a container through conmon, with its end only where stdinOnce says so; the terminal gets its size", async (t) => {
   const machine = await openMachine(t);
   const { runtime, spec } = machine;
