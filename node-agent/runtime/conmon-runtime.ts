@@ -296,11 +296,12 @@ export class ConmonRuntime implements ContainerRuntime {
     await this.#creating.get(id);
     const container = this.#containers.get(id);
     if (container && container.state.phase !== "exited") {
-      const fd = openSync(`/proc/${container.pid}/root`, O_PATH | constants.O_DIRECTORY);
-      if (isAlive(container.pid, container.startTicks)) return { fd, upper, [Symbol.dispose]: () => closeSync(fd) };
-      // Of some other process by now.
-      closeSync(fd);
-      throw new GantryError("FailedPrecondition", `container ${id} has just ended: try again`);
+      const fd = openRunningRoot(container);
+      if (fd !== undefined) return { fd, upper, [Symbol.dispose]: () => closeSync(fd) };
+      // It has just ended: conmon says so in a moment.
+      await this.#exited(id, EXIT_FILE_DEADLINE_MS);
+      await this.#creating.get(id);
+      if (this.#containers.get(id)?.state.phase !== "exited") throw new GantryError("FailedPrecondition", `container ${id} has just ended: try again`);
     }
     if (!existsSync(join(layer, KEEP))) throw new GantryError("FailedPrecondition", `container ${id} does not run, and its files went with it`);
     const mounted = this.#roots.get(id) ?? this.#mountStopped(id, layerDirs, upper, join(layer, "work"));
@@ -665,6 +666,20 @@ const cgroupPathOf = (bundle: string): string | undefined => {
   } catch {
     return undefined;
   }
+};
+
+/** Only if that process is the container's still: pids are reused. */
+const openRunningRoot = ({ pid, startTicks }: Container): number | undefined => {
+  let fd: number;
+  try {
+    fd = openSync(`/proc/${pid}/root`, O_PATH | constants.O_DIRECTORY);
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ESRCH")) return undefined;
+    throw error;
+  }
+  if (isAlive(pid, startTicks)) return fd;
+  closeSync(fd);
+  return undefined;
 };
 
 const readableCreateError = (error: unknown, command: string): unknown => {

@@ -241,6 +241,11 @@ test("whoever asks for the files of a container that is being made gets that con
   });
   t.is(out, "in");
   t.is(exitCode, 0);
+  // In the moment in which its process has ended and nobody has said so yet.
+  const { pid } = await created;
+  process.kill(pid, "SIGKILL");
+  using after = await runtime.openRoot(own.id, own.layerDirs);
+  t.is(readFileSync(`/proc/self/fd/${after.fd}/tmp/copied`, "utf8"), "in");
 });
 
 test("what is typed reaches a container through conmon, with its end only where stdinOnce says so; the terminal gets its size", async (t) => {
