@@ -1,7 +1,7 @@
 // HorizontalPodAutoscaler as clients of autoscaling/v1 know it (kubectl autoscale before 1.33): one CPU target. What v1 has no field for
 // travels in annotations, as upstream's do, so that nothing is lost on the way through an old client.
 // Source: k8s.io/kubernetes/pkg/apis/autoscaling/v1/conversion.go.
-import type { KubeObject, ResourceType } from "../../../base/kube/resources.ts";
+import type { KubeObject } from "../../../base/kube/resources.ts";
 import type { AutoscalingV1HorizontalPodAutoscaler, HorizontalPodAutoscaler, MetricSpec, MetricStatus } from "../../../base/kube/types.gen.ts";
 import { decodeObject } from "../schema/decode.ts";
 import type { ResourceDefinition } from "./definition.ts";
@@ -85,7 +85,7 @@ const show = (stored: KubeObject): KubeObject => {
     apiVersion: "autoscaling/v1", kind: "HorizontalPodAutoscaler",
     metadata: { ...metadata, ...(metadata.annotations || Object.keys(notes).length > 0 ? { annotations: { ...metadata.annotations, ...notes } } : {}) },
     spec: {
-      scaleTargetRef: spec!.scaleTargetRef, minReplicas: spec!.minReplicas, maxReplicas: spec!.maxReplicas,
+      scaleTargetRef: spec.scaleTargetRef, minReplicas: spec.minReplicas, maxReplicas: spec.maxReplicas,
       targetCPUUtilizationPercentage: (spec?.metrics ?? []).map(cpuPercent).find((p) => p !== undefined),
     },
     ...(status && { status: {
@@ -124,7 +124,7 @@ const store = (received: KubeObject): KubeObject => {
 
 export const HORIZONTAL_POD_AUTOSCALER_V1: ResourceDefinition<HorizontalPodAutoscaler> = {
   ...HORIZONTAL_POD_AUTOSCALER,
-  type: { ...HORIZONTAL_POD_AUTOSCALER.type, version: "v1", apiVersion: "autoscaling/v1" } as ResourceType<HorizontalPodAutoscaler>,
+  type: { ...HORIZONTAL_POD_AUTOSCALER.type, version: "v1", apiVersion: "autoscaling/v1" },
   schema: "autoscaling/v1.HorizontalPodAutoscaler",
   conversion: { store, show },
 };

@@ -120,7 +120,7 @@ const validateRules = (path: string, rules: HPAScalingRules | undefined): FieldC
   ...(rules.tolerance !== undefined && parseQuantity(rules.tolerance) < 0 ? [invalid(`${path}.tolerance`, rules.tolerance, "must be greater or equal to zero")] : []),
 ]);
 
-const validateSpec = (spec: HorizontalPodAutoscalerSpec): FieldCause[] => {
+const validateSpec = (spec: Partial<HorizontalPodAutoscalerSpec>): FieldCause[] => {
   const { minReplicas = 1, maxReplicas = 0, metrics = [], behavior } = spec;
   return [
     ...nonNegative("spec.minReplicas", minReplicas),

@@ -80,9 +80,9 @@ const grouped = ({ pods, readings, nowMs }: Question, isCpu: boolean): Groups =>
 
 interface Measure {
   /** Usage over its target: above 1 more pods are needed. */
-  ratio(values: ReadonlyMap<string, number>): number;
+  readonly ratio: (values: ReadonlyMap<string, number>) => number;
   /** What a pod without a reading counts as where less pods would do: too much rather than too little. */
-  assumed(pod: string): number;
+  readonly assumed: (pod: string) => number;
 }
 
 const proposed = ({ replicas, tolerances }: Question, { ready, unready, missing }: Groups, { ratio: ratioOf, assumed }: Measure): number => {
