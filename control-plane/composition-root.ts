@@ -137,7 +137,7 @@ export const startControlPlane = async (parts: ControlPlaneParts, stack: AsyncDi
       const ended = new AbortController();
       const running = AbortSignal.any([term, ended.signal]);
       const components = [
-        startControllers({ store, cache, clock, random, logger, metrics, fence: won, signal: running, events, options: { nodeLeaseMs: options.nodeLease, podEvictionMs: options.podEvictionDelay } }),
+        startControllers({ store, cache, clock, random, logger, metrics, fence: won, signal: running, events, streams: dispatcher.streams, options: { nodeLeaseMs: options.nodeLease, podEvictionMs: options.podEvictionDelay } }),
         runScheduler({ store, cache, clock, logger, metrics, events }, won, running),
         runCompaction({ store, clock, logger, signal: running }),
       ];

@@ -7,6 +7,7 @@ import type { Metrics } from "../../base/metrics.ts";
 import { WorkQueue, workQueueMetrics } from "../../base/work-queue.ts";
 import type { WatchCache } from "../state/cache.ts";
 import type { EventRecorder, RecordedEvent } from "../state/event-recorder.ts";
+import type { NodeStreams } from "../state/node-streams.ts";
 import type { Fence, Store } from "../state/store.ts";
 import type { Writer } from "../state/writers.ts";
 import { Writes } from "./writes.ts";
@@ -40,6 +41,8 @@ export interface ControllerContext {
   readonly fence: Fence | undefined;
   readonly signal: AbortSignal;
   readonly events: EventRecorder;
+  /** What pods use is asked of their nodes. */
+  readonly streams: NodeStreams;
   readonly options: ControllerOptions;
 }
 
