@@ -1,7 +1,7 @@
 // The taints that a node's state brings with it, and how long pods bear them. Pure.
 // https://kubernetes.io/docs/reference/labels-annotations-taints/
 import { tolerates } from "./node-match.ts";
-import type { Pod, Toleration } from "./types.gen.ts";
+import type { Node, Pod, Toleration } from "./types.gen.ts";
 
 export const UNREACHABLE = "node.kubernetes.io/unreachable";
 export const NOT_READY = "node.kubernetes.io/not-ready";
@@ -12,6 +12,8 @@ export const PID_PRESSURE = "node.kubernetes.io/pid-pressure";
 export const NETWORK_UNAVAILABLE = "node.kubernetes.io/network-unavailable";
 /** Set by a user who knows that the machine is off: what it ran need not be waited for. https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#non-graceful-node-shutdown */
 export const OUT_OF_SERVICE = "node.kubernetes.io/out-of-service";
+
+export const isNodeReady = (node: Node): boolean => node.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") === true;
 
 /** Those that every pod bears for a while, for the node may come back. */
 const PASSING = [NOT_READY, UNREACHABLE] as const;

@@ -1,7 +1,7 @@
 // Watches the nodes' leases, marks lost nodes, and evicts what can't stay: pods of lost nodes, pods that don't tolerate a NoExecute
 // taint, pods of nodes that are no more. It alone writes a lost node's Ready condition and the node.kubernetes.io taints.
 import { describeError } from "../../../base/errors.ts";
-import { OUT_OF_SERVICE } from "../../../base/kube/node-taints.ts";
+import { isNodeReady, OUT_OF_SERVICE } from "../../../base/kube/node-taints.ts";
 import { LEASES, NODES, PODS } from "../../../base/kube/resources.ts";
 import type { Node, Pod } from "../../../base/kube/types.gen.ts";
 import type { Logger } from "../../../base/logger.ts";
@@ -10,7 +10,7 @@ import type { Controller, ControllerContext, Pass, Requeue } from "../reconcile-
 import { graceOf } from "../writes.ts";
 import { NodeHealth } from "./health.ts";
 import { awaitsTurn, failedWithNode, isMarkedLost, reconcile, reconcileNode, reconcilePodReadiness, troubledSinceMs, withDisruption } from "./reconcile.ts";
-import { intervalMsOf, isHealthy, Turns, ZoneCensus, zoneOf } from "./zones.ts";
+import { intervalMsOf, Turns, ZoneCensus, zoneOf } from "./zones.ts";
 
 export const LEASE_NAMESPACE = "kube-node-lease";
 const WATCHDOG_MS = 1000;
@@ -162,7 +162,7 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
   const counted = (name: string, node: Node | undefined, zone: string): boolean => {
     const verdict = (): string => `${census.allUnhealthy} ${intervalMsOf(census.of(zone), options.evictionPace)}`;
     const before = verdict();
-    if (node) census.set(name, zone, isHealthy(node));
+    if (node) census.set(name, zone, isNodeReady(node));
     else census.remove(name);
     return verdict() !== before;
   };

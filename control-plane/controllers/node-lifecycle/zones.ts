@@ -29,8 +29,6 @@ const LEAST_UNHEALTHY = 3;
 /** "" for nodes that say nothing of one: they are a zone together. */
 export const zoneOf = ({ metadata: { labels } }: Node): string => [labels?.["topology.kubernetes.io/region"], labels?.["topology.kubernetes.io/zone"]].filter((x) => x).join("/");
 
-export const isHealthy = (node: Node): boolean => node.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") === true;
-
 export const zoneStateOf = ({ healthy, unhealthy }: ZoneCount, { unhealthyPercent }: EvictionPace): ZoneState =>
   unhealthy > 0 && healthy === 0 ? "full" : unhealthy >= LEAST_UNHEALTHY && unhealthy * 100 >= unhealthyPercent * (healthy + unhealthy) ? "partial" : "normal";
 
