@@ -117,6 +117,9 @@ export const failedWithNode = (pod: Pod, message: string, nowMs: number): Pod =>
   return { ...told, status: { ...told.status, phase: "Failed" } };
 };
 
+/** Failed and marked: what still keeps it are others' finalizers. */
+const isReleased = (pod: Pod): boolean => isTerminal(pod) && pod.metadata.finalizers !== undefined && pod.metadata.finalizers.length > 0;
+
 export interface Input extends Omit<EvictionInput, "taints"> {
   readonly node: Node;
   /** All that are bound to it. */
@@ -159,7 +162,7 @@ export const reconcile = ({ node: before, pods, liveness, mayEvict, mayExecute, 
     node,
     inDoubt: running.filter((pod) => reconcilePodReadiness(pod, lost, nowMs) !== pod),
     evict: isOff ? [] : due,
-    release: isOff ? [...due, ...pods.filter((pod) => pod.metadata.deletionTimestamp !== undefined)] : [],
+    release: isOff ? [...due, ...pods.filter((pod) => pod.metadata.deletionTimestamp !== undefined && !isReleased(pod))] : [],
     why: isOff ? "is out of service" : lost ? "is unreachable" : judged.some(executes) ? "is not ready" : "has a taint NoExecute that the pod does not tolerate",
     againMs: later.length === 0 ? undefined : Math.min(...later),
   };
