@@ -2,7 +2,7 @@
 import { HORIZONTAL_POD_AUTOSCALERS, PODS, REPLICA_SETS, SCHEDULED_SCALERS, STATEFUL_SETS } from "../../../base/kube/resources.ts";
 import type { KubeObject } from "../../../base/kube/resources.ts";
 import { STAGE_AHEAD, STAGED_REPLICAS, stagedReplicasOf, stagedReplicasText, startAtMs, withStagedReplicas, type StagedReplicas } from "../../../base/kube/staging.ts";
-import type { HorizontalPodAutoscaler, Pod, ScheduledScaler } from "../../../base/kube/types.gen.ts";
+import type { HorizontalPodAutoscaler, Pod, ScheduledScaler, StatefulSet } from "../../../base/kube/types.gen.ts";
 import { countNotStaged, notStagedText, TELL_AHEAD_MS } from "../not-staged.ts";
 import { annotationChanged, controllerOf, objectKey, sameJson, specChanged, splitKey, withSpec } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
@@ -13,7 +13,7 @@ import type { Bounds } from "./reconcile.ts";
 
 /** A StatefulSet's pods come one after another, unless it says otherwise: only the next one can be made ahead. */
 const stageable = (target: Scalable, more: number): number =>
-  (target.kind === STATEFUL_SETS.kind && target.spec?.podManagementPolicy !== "Parallel" ? Math.min(1, more) : more);
+  (target.kind === STATEFUL_SETS.kind && (target as StatefulSet).spec?.podManagementPolicy !== "Parallel" ? Math.min(1, more) : more);
 const boundsOf = ({ spec }: HorizontalPodAutoscaler): Bounds => ({ min: spec.minReplicas ?? 1, max: spec.maxReplicas });
 /** The timer runs on the monotonic clock; the wall clock may step. */
 const LONGEST_SLEEP_MS = 60_000;
