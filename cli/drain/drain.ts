@@ -61,15 +61,16 @@ const reasonOf = (error: unknown): string => {
 
 /** Asks once. Of this very pod: another one of its name (a StatefulSet's, elsewhere) is not meant. */
 const ask = (client: ApiClient, pod: Pod, { graceSeconds, disableEviction, dryRun }: DrainOptions): Promise<unknown> => {
-  const options = { apiVersion: "v1", kind: "DeleteOptions", preconditions: { uid: pod.metadata.uid }, ...(graceSeconds !== undefined && { gracePeriodSeconds: graceSeconds }), ...(dryRun && { dryRun: ["All"] }) };
+  const options = { preconditions: { uid: pod.metadata.uid }, ...(graceSeconds !== undefined && { gracePeriodSeconds: graceSeconds }), ...(dryRun && { dryRun: ["All"] }) };
   const path = (subresource?: string): string => client.pathOf(PODS, pod.metadata.namespace, pod.metadata.name, subresource);
-  if (disableEviction) return client.json("DELETE", path(), { body: options });
+  if (disableEviction) return client.json("DELETE", path(), { body: { apiVersion: "v1", kind: "DeleteOptions", ...options } });
   return client.json("POST", path("eviction"), { body: { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: pod.metadata.name, namespace: pod.metadata.namespace }, deleteOptions: options } });
 };
 
-/** Time may mend it. */
+/** Time may mend it: a budget without room, a namespace that goes, a control plane that restarts. */
 const isHindrance = (error: unknown): boolean =>
-  isCode(error, "TooManyRequests", "ServiceUnavailable") || (error instanceof ApiError && isCode(error, "Forbidden") && error.details.causes?.some((c) => c.reason === "NamespaceTerminating") === true);
+  isCode(error, "TooManyRequests", "ServiceUnavailable") || (error instanceof Error && "code" in error && error.code === "ECONNRESET")
+  || (error instanceof ApiError && error.code === "Forbidden" && error.details.causes?.some((c) => c.reason === "NamespaceTerminating") === true);
 
 /** Resolves when the pod is gone. `held` hears what keeps it, and undefined when nothing does any more. */
 const sendAway = async (client: ApiClient, pod: Pod, options: DrainOptions, signal: AbortSignal | undefined, held: (reason: string | undefined) => void): Promise<void> => {
@@ -77,8 +78,11 @@ const sendAway = async (client: ApiClient, pod: Pod, options: DrainOptions, sign
     signal?.throwIfAborted();
     try {
       await ask(client, pod, options);
-      break;
+      held(undefined);
+      if (!options.dryRun) await untilGone(client, PODS, pod.metadata.namespace!, pod.metadata.name!, pod.metadata.uid, signal);
+      return;
     } catch (error) {
+      signal?.throwIfAborted();
       // Gone meanwhile, or its name's bearer is another one.
       if (isCode(error, "NotFound", "Conflict")) return;
       if (options.dryRun || !isHindrance(error)) throw new GantryError("FailedPrecondition", `pod ${podName(pod)}: ${reasonOf(error)}`);
@@ -86,8 +90,6 @@ const sendAway = async (client: ApiClient, pod: Pod, options: DrainOptions, sign
     }
     await delay(RETRY_MS, undefined, { signal });
   }
-  held(undefined);
-  if (!options.dryRun) await untilGone(client, PODS, pod.metadata.namespace!, pod.metadata.name!, pod.metadata.uid, signal);
 };
 
 /** Throws when not all that was to go has gone: "FailedPrecondition" when it may not, "Timeout" when it didn't in time. */

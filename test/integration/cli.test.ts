@@ -313,7 +313,7 @@ test.serial("drain says what may not go, and by which flag it may; then it is go
   const drained = await gantry(`${drain} --force --delete-emptydir-data --timeout 30s`);
   t.is(drained.code, 0, drained.err);
   t.regex(drained.out, /^node\/node-1 already cordoned\n(pod\/(files|lonely) evicted\n){2}node\/node-1 drained\n$/);
-  t.regex(drained.err, /Warning: deleting Pods that declare no controller: default\/files, default\/lonely\nWarning: deleting Pods with local storage: default\/files/);
+  t.regex(drained.err, /Warning: deleting Pods that declare no controller: default\/files, default\/lonely\nWarning: deleting Pods with local storage: default\/files\n(node-1: .*\n)*$/);
   t.is(await ok(t, "uncordon -l kubernetes.io/hostname=node-1"), "node/node-1 uncordoned\n");
   await fails(t, "cordon node-9", 1, /nodes "node-9" not found/);
   await fails(t, "drain", 2, /gantry drain needs the name of a node, or --selector/);
