@@ -26,6 +26,7 @@ const WORDS: Readonly<Record<string, readonly (Source | "files" | "")[]>> = {
   pause: ["containers"], unpause: ["containers"], wait: ["containers"], top: ["containers", ""], stats: ["containers"], port: ["containers", ""], inspect: ["containers"], diff: ["containers", ""], commit: ["containers", ""],
   "port-forward": ["containers", ""], cp: ["files"], load: ["files"], build: ["files"], pull: ["images"], push: ["images"], rmi: ["images"], save: ["images"], history: ["images", ""], tag: ["images", "images", ""],
   "image inspect": ["images"], "volume rm": ["volumes"], "volume inspect": ["volumes"], get: ["types", "objects"], describe: ["types", "objects"], delete: ["types", "objects"], scale: ["types", "objects"], why: ["types", "objects"],
+  cordon: ["nodes"], uncordon: ["nodes"], drain: ["nodes"],
   "compose up": ["services"], "compose ps": ["services"], "compose logs": ["services"], "compose stop": ["services"], "compose start": ["services"], "compose restart": ["services"], "compose kill": ["services"], "compose rm": ["services"],
   "compose pause": ["services"], "compose unpause": ["services"], "compose exec": ["services", ""], "compose run": ["services", ""], "compose build": ["services"], "compose pull": ["services"], "compose images": ["services"],
 };

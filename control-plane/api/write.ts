@@ -123,14 +123,15 @@ const checkNamespaceIsOpen = async ({ context, definition }: ResourceRequest, na
 };
 
 /** The object with what it gets from other objects of the cluster, or a refusal by them. */
-const admit = async ({ context: { cache, store, freshness }, definition }: ResourceRequest, object: KubeObject): Promise<KubeObject> => {
+const admit = async ({ context, definition }: ResourceRequest, object: KubeObject): Promise<KubeObject> => {
+  const { cache, store, freshness } = context;
   // Who deletes something to make room in a quota has that room for the next object.
   if (definition.type.namespaced && hasQuota(cache, object.metadata.namespace!)) await freshness.ownWrites();
   const classes = priorityClassesOf(cache);
   const name = definition.type.name === PODS.name ? ((object as Pod).spec?.priorityClassName ?? "") : "";
   // The cache may lag behind: what it lacks is looked up before the client is told no.
   const own = name === "" ? undefined : classes.byName(name) ?? (await store.get({ type: PRIORITY_CLASSES, namespace: "", name }))?.object;
-  return admitted(cache, definition.type, object, { ...classes, byName: () => own });
+  return admitted(context, definition.type, object, { ...classes, byName: () => own });
 };
 
 /** A new object, complete and valid, but for being stored. */
