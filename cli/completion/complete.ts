@@ -37,13 +37,13 @@ const FLAG_SOURCES: Readonly<Record<string, Source | "files">> = {
 const starting = (prefix: string, candidates: readonly Candidate[]): Completion => ({ kind: "fixed", candidates: candidates.filter((c) => c.value.startsWith(prefix)) });
 
 const flagsOf = (options: OptionTable, daemon: boolean): readonly Candidate[] => [
-  ...Object.entries(options).map(([key, o]) => ({ value: `--${flagOf(key)}`, help: o.help })), ...(daemon ? [{ value: "--config", help: "YAML file of settings" }] : []), { value: "--help", help: "Say more" },
+  ...Object.entries(options).filter(([, o]) => o.refused === undefined).map(([key, o]) => ({ value: `--${flagOf(key)}`, help: o.help })), ...(daemon ? [{ value: "--config", help: "YAML file of settings" }] : []), { value: "--help", help: "Say more" },
 ];
 
 /** Which option a flag word means, and the value behind its =. */
 const flagIn = (options: OptionTable, word: string): { readonly key: string | undefined; readonly inline: string | undefined } => {
   const long = /^--([^=]+)(?:=([\s\S]*))?$/.exec(word);
-  if (long) return { key: Object.keys(options).find((k) => flagOf(k) === long[1]), inline: long[2] };
+  if (long) return { key: Object.keys(options).find((k) => flagOf(k) === long[1] || options[k]!.aliases?.includes(long[1]!)), inline: long[2] };
   // -it: the last letter is the one that may take a value.
   return { key: Object.keys(options).find((k) => options[k]!.short === word.at(-1)), inline: undefined };
 };

@@ -16,7 +16,11 @@ export interface RunOptions {
   /** 0: a pod; else a deployment. */
   readonly replicas: number;
   readonly detachKeys: Buffer;
+  /** Signals that come here go to the container. */
+  readonly sigProxy: boolean;
   readonly warn: (text: string) => void;
+  /** Once the container exists. */
+  readonly onCreated?: (pod: Pod) => void;
 }
 
 /** A client that is killed can't remove its container: the control plane does it, but not before this one has read what was written. */
@@ -40,7 +44,7 @@ export const runContainer = (client: ApiClient, namespace: string, wanted: Conta
     const request = await prepare(client, namespace, options.detach ? wanted : { ...wanted, ...attached }, options.warn);
     if (options.detach) {
       const pod = await createPod(client, namespace, request);
-      await untilStarted(client, pod, {});
+      options.onCreated?.(await untilStarted(client, pod, {}));
       console.log(pod.metadata.name!);
       return 0;
     }
@@ -48,7 +52,8 @@ export const runContainer = (client: ApiClient, namespace: string, wanted: Conta
     const joins = request.restart.policy === "no" || request.stdin;
     const pod = await createPod(client, namespace, request, joins ? CREATED : {});
     const started = await untilStarted(client, pod, { isCreated: joins });
-    const code = await (joins ? runJoined(client, started, options.detachKeys) : runFollowed(client, started));
+    options.onCreated?.(started);
+    const code = await (joins ? runJoined(client, started, options) : runFollowed(client, started));
     if (code === "detached") return 0;
     if (removes) await removePod(client, started, 0);
     return code;
@@ -75,13 +80,13 @@ const untilStarted = async (client: ApiClient, pod: Pod, how: { readonly isCreat
   }
 };
 
-const runJoined = async (client: ApiClient, pod: Pod, detachKeys: Buffer): Promise<number | "detached"> => {
+const runJoined = async (client: ApiClient, pod: Pod, { detachKeys, sigProxy }: Pick<RunOptions, "detachKeys" | "sigProxy">): Promise<number | "detached"> => {
   const go = Promise.withResolvers<undefined>();
   const start = async (): Promise<undefined> => {
     await annotate(client, pod, { [Annotation.desiredState]: null });
     return undefined;
   };
-  const end = attach(client, pod, { container: pod.spec!.containers[0]!.name, stdin: true, detachKeys, sigProxy: true, fromStart: true, onOpen: () => void start().then(go.resolve, go.reject) });
+  const end = attach(client, pod, { container: pod.spec!.containers[0]!.name, stdin: true, detachKeys, sigProxy, fromStart: true, onOpen: () => void start().then(go.resolve, go.reject) });
   end.catch(() => undefined); // waited for below
   const code = await Promise.race([end, go.promise]);
   return code ?? end;
@@ -94,10 +99,10 @@ const runFollowed = async (client: ApiClient, pod: Pod): Promise<number> => {
   return code;
 };
 
-export const createContainer = (client: ApiClient, namespace: string, wanted: ContainerRequest, { warn }: Pick<RunOptions, "warn">): Promise<number> =>
+export const createContainer = (client: ApiClient, namespace: string, wanted: ContainerRequest, { warn, onCreated }: Pick<RunOptions, "warn" | "onCreated">): Promise<number> =>
   passingOnCodes(async () => {
     const pod = await createPod(client, namespace, await prepare(client, namespace, wanted, warn), CREATED);
-    await untilStarted(client, pod, { isCreated: true });
+    onCreated?.(await untilStarted(client, pod, { isCreated: true }));
     console.log(pod.metadata.name!);
     return 0;
   });

@@ -4,6 +4,7 @@ import { closeSync, fstatSync, mkdirSync, openSync, readSync, readdirSync, rmSyn
 import { constants } from "node:os";
 import { join } from "node:path";
 import { GantryError, isCode } from "../../base/errors.ts";
+import { parseExtras } from "../../base/kube/container-extras.ts";
 import { signalNumber } from "../../base/signals.ts";
 import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Image, ImageService } from "../images/image-service.ts";
@@ -171,7 +172,7 @@ export class ContainerSteps {
     }
     // A group can't have more than the one above it, so the pod's is as large as both until its containers have what they get.
     sandboxes.limit(pod, given((r) => r.applied), given((r) => r.allocated));
-    for (const { container, id } of containers) cgroups.apply(`${podPath}/${id}`, limitsOf(withAllocation(container, record.containers[container.name]), defaultPidsLimit));
+    for (const { container, id } of containers) cgroups.apply(`${podPath}/${id}`, limitsOf(withAllocation(container, record.containers[container.name]), defaultPidsLimit, parseExtras(pod.annotations)));
     sandboxes.limit(pod, given((r) => r.allocated));
   }
 

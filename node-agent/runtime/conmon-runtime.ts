@@ -22,7 +22,7 @@ import { isErrno } from "../linux/libc.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
-import { buildConfig, MASKED_PATHS, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
+import { buildConfig, ociJson, MASKED_PATHS, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
@@ -411,7 +411,7 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs }, keep);
     const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups, spec.strictGroups);
     const config = buildConfig(spec, user, this.#host, { rootPath: rootfs, cgroupsPath: this.#options.cgroups.ociPath(spec.cgroupPath) });
-    writeFileSync(join(bundle, "config.json"), JSON.stringify(this.#withFilter(config, spec)), { mode: 0o600 });
+    writeFileSync(join(bundle, "config.json"), ociJson(this.#withFilter(config, spec)), { mode: 0o600 });
     return config;
   }
 

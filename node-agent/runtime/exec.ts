@@ -10,7 +10,7 @@ import { GantryError } from "../../base/errors.ts";
 import { makeNode } from "../linux/files.ts";
 import * as libc from "../linux/libc.ts";
 import { OutputReader } from "../linux/output-reader.ts";
-import type { OciProcess } from "./bundle.ts";
+import { ociJson, type OciProcess } from "./bundle.ts";
 import type { ExecOptions } from "./container-runtime.ts";
 import { ociMessage, startFailure, type OciRuntime } from "./oci-runtime.ts";
 
@@ -39,7 +39,7 @@ export const execInContainer = async (
   const [processPath, logPath, pidPath] = [join(directory, "process.json"), join(directory, "log"), join(directory, "pid")] as const;
   try {
     const env = options.tty && !container.process.env.some((entry) => entry.startsWith("TERM=")) ? [...container.process.env, "TERM=xterm"] : container.process.env;
-    writeFileSync(processPath, JSON.stringify({ ...container.process, env, args: options.command, terminal: options.tty && !options.detach }), { mode: 0o600 });
+    writeFileSync(processPath, ociJson({ ...container.process, env, args: options.command, terminal: options.tty && !options.detach }), { mode: 0o600 });
     if (options.detach) return await startDetached(runtime, { id, processPath, logPath }, options);
     const streams = options.tty ? openTerminal(options) : openPipes(directory, options);
     const args = [...runtime.globalArgs, `--log=${logPath}`, "exec", "--process", processPath, "--pid-file", pidPath, id];

@@ -1,0 +1,82 @@
+// What a container takes over from its image that has to stand in its pod: the health check, and with -P the ports. The config comes from whichever node has
+// the image; where none has, one node fetches it first, with the credentials of `gantry login`, and shows that as docker does. Nodes get it from each other.
+import { GantryError, isCode } from "../../base/errors.ts";
+import { NODES } from "../../base/kube/resources.ts";
+import type { Node } from "../../base/kube/types.gen.ts";
+import { parseReference, formatReference } from "../../node-agent/images/reference.ts";
+import type { ApiClient } from "../api-client.ts";
+import { dockerConfigPath, readCredentials } from "../images/docker-config.ts";
+import { LayerLines } from "../images/layer-lines.ts";
+import { inspectImage, pullImage } from "../images/operations.ts";
+import type { ContainerRequest, HealthCheck } from "./container-request.ts";
+import { exposedPorts } from "./other-containers.ts";
+
+/** The part of an image's config that is read here; a stranger's: each field is checked. */
+interface ImageSettings {
+  readonly ExposedPorts?: unknown;
+  readonly Healthcheck?: unknown;
+}
+
+const NANOS_PER_MS = 1e6;
+
+/** https://github.com/moby/docker-image-spec/blob/main/spec.md: Test is [], ["NONE"], ["CMD", ...] or ["CMD-SHELL", TEXT]; times are ns, 0 for the default. Undefined: none that can be run. */
+export const healthOfImage = (healthcheck: unknown): HealthCheck | undefined => {
+  if (typeof healthcheck !== "object" || healthcheck === null) return undefined;
+  const { Test, Interval, Timeout, StartPeriod, Retries } = healthcheck as Readonly<Record<string, unknown>>;
+  if (!Array.isArray(Test) || !Test.every((word) => typeof word === "string")) return undefined;
+  const [kind, ...words] = Test;
+  if ((kind !== "CMD" && kind !== "CMD-SHELL") || words.length === 0) return undefined;
+  const ms = (nanos: unknown, fallback: number): number => (typeof nanos === "number" && nanos > 0 ? nanos / NANOS_PER_MS : fallback);
+  return {
+    command: kind === "CMD" ? words : ["/bin/sh", "-c", words.join(" ")], intervalMs: ms(Interval, 30_000), timeoutMs: ms(Timeout, 30_000), startPeriodMs: ms(StartPeriod, 0),
+    retries: typeof Retries === "number" && Retries > 0 ? Retries : 3,
+  };
+};
+
+/** The request with what the image adds. Ports that are there already stay as they are; those of the image may be any of the node. */
+export const withSettings = (request: ContainerRequest, settings: ImageSettings): ContainerRequest => {
+  const health = request.health ?? (request.imageHealth ? healthOfImage(settings.Healthcheck) : undefined);
+  if (!request.publishAll) return { ...request, health };
+  const names = typeof settings.ExposedPorts === "object" && settings.ExposedPorts !== null ? Object.keys(settings.ExposedPorts) : [];
+  const has = (port: { readonly containerPort: number; readonly protocol: string }): boolean => request.ports.some((p) => p.containerPort === port.containerPort && p.protocol === port.protocol);
+  const added = exposedPorts(names).filter((p) => !has(p)).map((p) => ({ ...p, hostIp: "", hostPort: 0 }));
+  return { ...request, health, ports: [...request.ports.map((p) => (p.hostPort === undefined ? { ...p, hostPort: 0 } : p)), ...added] };
+};
+
+/** Of the nodes that the container may come to, the first that is ready. */
+export const nodeToPullOn = (nodes: readonly Node[], request: Pick<ContainerRequest, "nodeSelector" | "nodes">): string | undefined =>
+  nodes.find(({ metadata, spec, status }) => status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") && !spec?.unschedulable
+    && [...request.nodeSelector].every(([key, value]) => metadata.labels?.[key] === value) && (request.nodes.length === 0 || request.nodes.includes(metadata.name!)))?.metadata.name;
+
+const inspect = async (client: ApiClient, image: string): Promise<ImageSettings | undefined> => {
+  try {
+    const [found] = await inspectImage(client, image);
+    return found?.config["config"] ?? {};
+  } catch (error) {
+    if (isCode(error, "NotFound")) return undefined;
+    throw error;
+  }
+};
+
+const pull = async (client: ApiClient, request: ContainerRequest): Promise<void> => {
+  const node = nodeToPullOn((await client.list(NODES)).items, request);
+  // No node: the scheduler says why.
+  if (node === undefined) return;
+  const reference = parseReference(request.image);
+  const lines = new LayerLines(process.stderr);
+  if (request.pull !== "always" && !request.quiet) console.error(`Unable to find image '${request.image}' on any node`);
+  await pullImage(client, formatReference(reference), readCredentials(dockerConfigPath(process.env), reference.registry), [node], (line) => {
+    if (!request.quiet) lines.update(line);
+  });
+};
+
+/** "BadRequest" for an image's name that can't be read; errors of the pull as they are. */
+export const applyImageSettings = async (client: ApiClient, request: ContainerRequest): Promise<ContainerRequest> => {
+  let settings = request.pull === "always" ? undefined : await inspect(client, request.image);
+  if (settings === undefined && request.pull !== "never") {
+    await pull(client, request);
+    settings = await inspect(client, request.image);
+  }
+  if (settings === undefined && request.publishAll) throw new GantryError("FailedPrecondition", `--publish-all: no node has the image ${request.image}, which would say its ports`);
+  return withSettings(request, settings ?? {});
+};
