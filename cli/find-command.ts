@@ -29,7 +29,11 @@ export const findCommand = (commands: readonly Command[], families: readonly Com
   if (members.length > 0) {
     const options = families.find((f) => f.name === first)?.options ?? {};
     const before = known(first) && !isHelp(after[0]) && after[0]?.startsWith("-") ? undefined : parseOptions(options, { argv: after, stopAtPositional: 0 });
-    if (before && (before.help || (before.positionals.length === 0 && !known(first)))) return { familyName: first };
+    if (before && (before.help || (before.positionals.length === 0 && !known(first)))) {
+      // All that is there of it are other names for commands of one word.
+      if (!families.some((f) => f.name === first)) refuse(first);
+      return { familyName: first };
+    }
     const [second, ...args] = before?.positionals ?? [];
     const command = second === undefined ? undefined : known(`${first} ${second}`);
     if (command) return { command, args: [...args, ...(before!.rest.length > 0 ? ["--", ...before!.rest] : [])], family: before!.values };
