@@ -39,6 +39,8 @@ const passingOnCodes = async (run: () => Promise<number>): Promise<number> => {
 export const runContainer = (client: ApiClient, namespace: string, wanted: ContainerRequest, options: RunOptions): Promise<number> =>
   passingOnCodes(async () => {
     if (options.replicas > 0) return runDeployment(client, namespace, await prepare(client, namespace, wanted, options.warn), options.replicas);
+    // Its terminal would never see the end of what comes through a pipe.
+    if (!options.detach && wanted.tty && wanted.stdin && !process.stdin.isTTY) throw new RunError(1, "the input device is not a TTY: leave out --tty");
     const removes = wanted.removeAfter !== undefined;
     const attached = { stdinOnce: wanted.stdin, ...(removes ? { removeAfter: READ_OUTPUT_WITHIN } : {}) };
     const request = await prepare(client, namespace, options.detach ? wanted : { ...wanted, ...attached }, options.warn);

@@ -9,6 +9,7 @@ import type { Explanation } from "../../control-plane/state/explain.ts";
 import type { ApiClient } from "../api-client.ts";
 import { deleteObject, waitUntilGone } from "../delete.ts";
 import { followObject } from "../follow-object.ts";
+import { FOLLOW } from "../logs.ts";
 import type { Progress } from "../progress.ts";
 import { bindMounts, namedVolumes, toPodTemplate, RUN_LABEL, type ContainerRequest } from "./container-request.ts";
 import { findContainer } from "./find-container.ts";
@@ -184,7 +185,7 @@ export const waitForExit = async (client: ApiClient, pod: Pod, signal?: AbortSig
 
 /** All that it writes, from its first byte and over restarts, until it is over. */
 export const followLogs = async (client: ApiClient, pod: Pod, signal: AbortSignal): Promise<void> => {
-  const path = `${client.pathOf(PODS, pod.metadata.namespace, pod.metadata.name, "log")}?follow=true`;
+  const path = `${client.pathOf(PODS, pod.metadata.namespace, pod.metadata.name, "log")}?${new URLSearchParams(FOLLOW).toString()}`;
   try {
     const response = await client.send("GET", path, { accept: "*/*", signal });
     for await (const chunk of response) {

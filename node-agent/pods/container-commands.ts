@@ -84,7 +84,8 @@ export class ContainerCommands {
       if (!over.aborted) stdin?.end();
     };
     const sizing = async (): Promise<void> => {
-      for await (const size of resize) if (container.tty && recordOf(target).phase === "running") runtime.resizeTerminal(id, size);
+      // Also of one that is about to be started: the client says its size once.
+      for await (const size of resize) if (container.tty && ["created", "running"].includes(recordOf(target).phase)) runtime.resizeTerminal(id, size);
     };
     // Both end with the container or the client; the container that ends while somebody types is no error.
     const feeding = Promise.allSettled([typing(), sizing()]);

@@ -25,7 +25,13 @@ interface Streams {
   /** A terminal has no half-close: it ends with the command. */
   readonly canEnd: boolean;
   readonly outputs: readonly { readonly from: Socket; readonly to: (data: Uint8Array) => Promise<void> }[];
-  resize(size: { readonly width: number; readonly height: number }, child: ChildProcess): void;
+  /** `pid`: the command's, on this machine; undefined before it runs. */
+  resize(size: TerminalSize, child: ChildProcess, pid: number | undefined): void;
+}
+
+interface TerminalSize {
+  readonly width: number;
+  readonly height: number;
 }
 
 /** Exit code of the command; 127 not found and 126 not executable, with the reason on stderr. "Cancelled" when the signal is aborted: the command is killed. */
@@ -89,10 +95,14 @@ const pump = async (child: ChildProcess, streams: Streams, options: ExecOptions,
     child.on("error", reject);
     child.on("exit", (code, signal) => resolve(code ?? (signal === null ? 255 : 137)));
   });
+  const commandPid = (): number | undefined => {
+    const pid = Number(readIfThere(pidPath));
+    return pid > 1 ? pid : undefined;
+  };
   const abort = (): void => {
     // The command itself: the OCI runtime in front of it would only leave it behind.
-    const pid = Number(readIfThere(pidPath));
-    if (pid > 1) {
+    const pid = commandPid();
+    if (pid !== undefined) {
       try {
         process.kill(pid, "SIGKILL");
       } catch {
@@ -104,12 +114,22 @@ const pump = async (child: ChildProcess, streams: Streams, options: ExecOptions,
   options.signal.addEventListener("abort", abort, { once: true });
   const stopInput = new AbortController();
   void feed(streams, options.stdin, stopInput.signal);
+  let size: TerminalSize | undefined;
+  const applySize = (): void => {
+    if (size && !stopInput.signal.aborted) streams.resize(size, child, commandPid());
+  };
   const resizing = (async () => {
-    for await (const size of options.resize ?? []) if (!stopInput.signal.aborted) streams.resize(size, child);
+    for await (size of options.resize ?? []) applySize();
   })().catch(() => undefined);
   void resizing;
+  let isSilent = true;
   try {
-    const readers = streams.outputs.map(({ from, to }) => new OutputReader(from, to));
+    const readers = streams.outputs.map(({ from, to }) => new OutputReader(from, (data) => {
+      // A size that came between the OCI runtime's look at it and the command's start got lost.
+      if (isSilent) applySize();
+      isSilent = false;
+      return to(data);
+    }));
     const exitCode = await ended;
     for (const reader of readers) reader.endAfterSilence();
     await Promise.all(readers.map((reader) => reader.done));
@@ -170,12 +190,30 @@ const openTerminal = (options: ExecOptions): Streams => {
   const stream = new ReadStream(main);
   return {
     theirs: [side, side, side], stdin: options.stdin ? stream : undefined, canEnd: false, outputs: [{ from: stream, to: options.onStdout }],
-    resize: ({ width, height }, child) => {
+    resize: ({ width, height }, child, pid) => {
       const size = Buffer.alloc(8); // struct winsize: rows, columns, pixels
       size.writeUInt16LE(height, 0);
       size.writeUInt16LE(width, 2);
       libc.ioctl(main, Ioctl.setWindowSize, size);
       child.kill("SIGWINCH");
+      if (pid !== undefined) resizeTerminalOf(pid, size);
     },
   };
+};
+
+/** The container's own terminal: runc gives it the new size at a SIGWINCH, crun 1.8 only hands the signal on. Its kernel tells the programs on it. */
+const resizeTerminalOf = (pid: number, size: Buffer): void => {
+  for (const stdio of [0, 1, 2]) {
+    try {
+      const fd = openSync(`/proc/${pid}/fd/${stdio}`, constants.O_RDWR | O_NOCTTY | constants.O_NONBLOCK);
+      try {
+        libc.ioctl(fd, Ioctl.setWindowSize, size);
+        return;
+      } finally {
+        closeSync(fd);
+      }
+    } catch {
+      // Redirected, or the command has ended.
+    }
+  }
 };
