@@ -91,6 +91,8 @@ class LocalPodService implements PodService {
   readonly #bursts: Bursts;
   readonly #workers = new Map<string, PodWorker>();
   readonly #handlers = new Set<(status: PodStatus) => void>();
+  /** Told of all news, and of pods that go without any. */
+  readonly #onlookers = new Set<() => void>();
   readonly #dirty = new Set<PodWorker>();
   readonly #newAssignments = new Map<string, Assignment>();
   readonly #exits: Disposable;
@@ -124,6 +126,7 @@ class LocalPodService implements PodService {
         const { started, accepted } = status.stagesMs;
         if (status.phase === "Running" && status.generation === 1 && started !== undefined && accepted !== undefined) startSeconds.observe((started - accepted) / 1000);
         for (const handler of this.#handlers) handler(status);
+        for (const look of this.#onlookers) look();
       },
       forget: (worker) => this.#forget(worker),
     };
@@ -261,14 +264,13 @@ class LocalPodService implements PodService {
       if (verdict !== undefined) resolve(verdict);
     };
     const giveUp = (): void => resolve(false);
-    using _ = this.onStatus((status) => {
-      if (status.uid === worker.assignment.uid) look();
-    });
+    this.#onlookers.add(look);
     signal.addEventListener("abort", giveUp, { once: true });
     try {
       look();
       return await promise;
     } finally {
+      this.#onlookers.delete(look);
       signal.removeEventListener("abort", giveUp);
     }
   }
@@ -406,6 +408,7 @@ class LocalPodService implements PodService {
     this.#workers.delete(worker.uid);
     this.#newAssignments.delete(worker.uid);
     this.#options.state.deletePod(worker.uid);
+    for (const look of this.#onlookers) look();
     if (worker.successor) this.upsert(worker.successor);
   }
 
