@@ -21,6 +21,8 @@ export const ExtrasAnnotation = {
   memorySwap: "gantry.io/memory-swap",
   /** -1000 to 1000; docker's --oom-score-adj. */
   oomScoreAdj: "gantry.io/oom-score-adj",
+  /** "30x90": rows and columns that its terminal begins with. */
+  consoleSize: "gantry.io/console-size",
 } as const;
 
 /** `<prefix><volume>: "mode=1770,uid=1000,noexec"`: how the pod's volume in memory (emptyDir, medium Memory) is mounted. */
@@ -53,6 +55,12 @@ export interface ContainerExtras {
   readonly cpusetMems?: string;
   readonly memorySwapBytes?: number;
   readonly oomScoreAdj?: number;
+  readonly consoleSize?: ConsoleSize;
+}
+
+export interface ConsoleSize {
+  readonly height: number;
+  readonly width: number;
 }
 
 export const NO_EXTRAS: ContainerExtras = { ulimits: [], devices: [], init: false };
@@ -112,6 +120,11 @@ const parsers: { readonly [K in keyof typeof ExtrasAnnotation]: (where: string, 
   cpusetMems: (where, text) => ({ cpusetMems: parseCpuset(where, text) }),
   memorySwap: (where, text) => ({ memorySwapBytes: limitOf(where, text) }),
   oomScoreAdj: (where, text) => ({ oomScoreAdj: parseOomScoreAdj(where, text) }),
+  consoleSize: (where, text) => {
+    const match = /^(\d{1,5})x(\d{1,5})$/.exec(text);
+    if (!match) throw fault(where, text, "ROWSxCOLUMNS, such as 24x80");
+    return { consoleSize: { height: Number(match[1]), width: Number(match[2]) } };
+  },
 };
 
 const KEYS = Object.keys(ExtrasAnnotation) as readonly (keyof typeof ExtrasAnnotation)[];
@@ -134,6 +147,7 @@ export const extrasAnnotations = ({ ulimits, devices, init, ...rest }: Container
   ...(init ? { [ExtrasAnnotation.init]: "true" } : {}),
   ...whenGiven(ExtrasAnnotation.pidsLimit, rest.pidsLimit), ...whenGiven(ExtrasAnnotation.cpuShares, rest.cpuShares), ...whenGiven(ExtrasAnnotation.cpusetCpus, rest.cpusetCpus),
   ...whenGiven(ExtrasAnnotation.cpusetMems, rest.cpusetMems), ...whenGiven(ExtrasAnnotation.memorySwap, rest.memorySwapBytes), ...whenGiven(ExtrasAnnotation.oomScoreAdj, rest.oomScoreAdj),
+  ...(rest.consoleSize ? { [ExtrasAnnotation.consoleSize]: `${rest.consoleSize.height}x${rest.consoleSize.width}` } : {}),
 });
 
 export interface TmpfsOptions {

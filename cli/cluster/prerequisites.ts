@@ -37,7 +37,7 @@ const TEST_TOOLS: readonly Tool[] = [
   { commands: ["docker-registry"], packages: { ...everywhere("docker-registry"), fedora: "docker-distribution" } },
   { commands: ["skopeo"], packages: everywhere("skopeo") },
   { commands: ["buildah"], packages: everywhere("buildah") },
-  { commands: ["buildah"], packages: everywhere("buildah") },
+  { commands: ["tini-static", "catatonit", "docker-init"], packages: everywhere("tini") },
   { commands: ["openssl"], packages: everywhere("openssl") },
   { commands: ["promtool"], packages: everywhere("prometheus") },
   { commands: ["etcdctl"], packages: { ...everywhere("etcd"), debian: "etcd-client" } },

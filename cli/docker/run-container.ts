@@ -42,7 +42,10 @@ export const runContainer = (client: ApiClient, namespace: string, wanted: Conta
     // Its terminal would never see the end of what comes through a pipe.
     if (!options.detach && wanted.tty && wanted.stdin && !process.stdin.isTTY) throw new RunError(1, "the input device is not a TTY: leave out --tty");
     const removes = wanted.removeAfter !== undefined;
-    const attached = { stdinOnce: wanted.stdin, ...(removes ? { removeAfter: READ_OUTPUT_WITHIN } : {}) };
+    // The container may look at its terminal's size before our first word of it comes.
+    const { isTTY, rows: height, columns: width } = process.stdout;
+    const extras = wanted.tty && isTTY && width > 0 ? { ...wanted.extras, consoleSize: { height, width } } : wanted.extras;
+    const attached = { extras, stdinOnce: wanted.stdin, ...(removes ? { removeAfter: READ_OUTPUT_WITHIN } : {}) };
     const request = await prepare(client, namespace, options.detach ? wanted : { ...wanted, ...attached }, options.warn);
     if (options.detach) {
       const pod = await createPod(client, namespace, request);

@@ -116,7 +116,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
     seccomp: security?.privileged ? { type: "Unconfined" } : profileOf("seccomp", container, pod.security), appArmor: profileOf("appArmor", container, pod.security), sysctls: pod.security?.sysctls ?? {},
     cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit, extras),
-    rlimits: extras.ulimits, devices: extras.devices, init: extras.init, cpusetCpus: extras.cpusetCpus, cpusetMems: extras.cpusetMems, memorySwapBytes: extras.memorySwapBytes,
+    rlimits: extras.ulimits, devices: extras.devices, init: extras.init, cpusetCpus: extras.cpusetCpus, cpusetMems: extras.cpusetMems, memorySwapBytes: extras.memorySwapBytes, consoleSize: extras.consoleSize,
     oomScoreAdj: extras.oomScoreAdj ?? oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
     logPath: input.logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),
     labels: { "io.kubernetes.pod.uid": pod.uid, "io.kubernetes.pod.namespace": pod.namespace, "io.kubernetes.pod.name": pod.name, "io.kubernetes.container.name": container.name },

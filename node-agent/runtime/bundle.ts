@@ -214,7 +214,7 @@ export const buildConfig = (spec: ContainerSpec, user: OciUser, host: Host, path
   return {
     ociVersion: "1.0.2",
     process: {
-      terminal: spec.tty,
+      terminal: spec.tty, ...(spec.tty && spec.consoleSize ? { consoleSize: spec.consoleSize } : {}),
       user,
       args: spec.init ? [INIT_PATH, "--", ...spec.args] : spec.args,
       env: spec.env,

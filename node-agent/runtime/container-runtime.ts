@@ -1,7 +1,7 @@
 // The contract of the container runtime: OCI bundles, an OCI runtime, conmon. Implementations: conmon-runtime.ts (Linux) and
 // fake-runtime.ts (tests); runtime-contract.ts is run on both. A container is known by its id; nothing here knows pods.
 
-import type { DeviceMapping, Ulimit } from "../../base/kube/container-extras.ts";
+import type { ConsoleSize, DeviceMapping, Ulimit } from "../../base/kube/container-extras.ts";
 import type { ContainerInput } from "./attach.ts";
 
 export interface RuntimeMount {
@@ -66,6 +66,8 @@ export interface ContainerSpec {
   readonly cpusetMems?: string | undefined;
   /** Memory and swap together; -1: without a limit. */
   readonly memorySwapBytes?: number | undefined;
+  /** What its terminal begins with; nothing is known of it otherwise until a client says its size. */
+  readonly consoleSize?: ConsoleSize | undefined;
   /** CRI-format log file that conmon writes. */
   readonly logPath: string;
   readonly labels: Readonly<Record<string, string>>;
