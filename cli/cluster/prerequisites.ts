@@ -38,6 +38,8 @@ const TEST_TOOLS: readonly Tool[] = [
   { commands: ["skopeo"], packages: everywhere("skopeo") },
   { commands: ["buildah"], packages: everywhere("buildah") },
   { commands: ["tini-static", "catatonit", "docker-init"], packages: everywhere("tini") },
+  { commands: ["zsh"], packages: everywhere("zsh") },
+  { commands: ["fish"], packages: everywhere("fish") },
   { commands: ["openssl"], packages: everywhere("openssl") },
   { commands: ["promtool"], packages: everywhere("prometheus") },
   { commands: ["etcdctl"], packages: { ...everywhere("etcd"), debian: "etcd-client" } },

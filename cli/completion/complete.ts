@@ -23,7 +23,7 @@ const FILES: Completion = { kind: "files" };
 /** Sources of a command's words behind its name; the last one goes on. "" ends it. */
 const WORDS: Readonly<Record<string, readonly (Source | "files" | "")[]>> = {
   run: ["images", ""], create: ["images", ""], rm: ["containers"], logs: ["containers", ""], exec: ["containers", ""], attach: ["containers", ""], start: ["containers"], stop: ["containers"], restart: ["containers"], kill: ["containers"],
-  pause: ["containers"], unpause: ["containers"], wait: ["containers"], top: ["containers", ""], stats: ["containers"], port: ["containers", ""], inspect: ["containers"], diff: ["containers", ""], commit: ["containers", ""],
+  pause: ["containers"], unpause: ["containers"], wait: ["containers"], top: ["containers", ""], stats: ["containers"], port: ["containers", ""], update: ["containers"], inspect: ["containers"], diff: ["containers", ""], commit: ["containers", ""],
   "port-forward": ["containers", ""], cp: ["files"], load: ["files"], build: ["files"], pull: ["images"], push: ["images"], rmi: ["images"], save: ["images"], history: ["images", ""], tag: ["images", "images", ""],
   "image inspect": ["images"], "volume rm": ["volumes"], "volume inspect": ["volumes"], get: ["types", "objects"], describe: ["types", "objects"], delete: ["types", "objects"], scale: ["types", "objects"], why: ["types", "objects"],
   "compose up": ["services"], "compose ps": ["services"], "compose logs": ["services"], "compose stop": ["services"], "compose start": ["services"], "compose restart": ["services"], "compose kill": ["services"], "compose rm": ["services"],
@@ -31,7 +31,7 @@ const WORDS: Readonly<Record<string, readonly (Source | "files" | "")[]>> = {
 };
 
 const FLAG_SOURCES: Readonly<Record<string, Source | "files">> = {
-  namespace: "namespaces", context: "contexts", node: "nodes", network: "networks", kubeconfig: "files", file: "files", filename: "files", envFile: "files", volume: "files", stateDir: "files", projectDirectory: "files", config: "files", output: "files",
+  namespace: "namespaces", context: "contexts", node: "nodes", network: "networks", kubeconfig: "files", file: "files", filename: "files", envFile: "files", volume: "files", link: "containers", volumesFrom: "containers", labelFile: "files", cidfile: "files", device: "files", stateDir: "files", projectDirectory: "files", config: "files", output: "files",
 };
 
 const starting = (prefix: string, candidates: readonly Candidate[]): Completion => ({ kind: "fixed", candidates: candidates.filter((c) => c.value.startsWith(prefix)) });
