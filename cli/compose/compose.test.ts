@@ -211,7 +211,8 @@ test("a service's limits, devices and init; the image's health check holds unles
     "gantry.io/cpuset-cpus": "0,1", "gantry.io/memory-swap": "-1", "gantry.io/oom-score-adj": "5", "tmpfs.gantry.io/tmpfs-t": "noexec,mode=0700",
   });
   t.is(made.request.milliCpus, 500);
-  t.true(made.request.imageHealth);
-  t.false(service("healthcheck: {disable: true}").service.request.imageHealth);
+  t.deepEqual(made.request.imageHealth, {});
+  t.deepEqual(service("healthcheck: {interval: 5s}").service.request.imageHealth, { intervalMs: 5000 });
+  t.is(service("healthcheck: {disable: true}").service.request.imageHealth, undefined);
   t.regex(fault(t, () => service("ulimits: {files: 1}")), /services\.web\.ulimits\.files: "files=1:1" is not NAME=SOFT/);
 });

@@ -42,7 +42,7 @@ export const oneOffRequest = (plan: ProjectPlan, service: string, options: OneOf
     ports: [...(options.servicePorts ? request.ports : []), ...options.publish.flatMap((p) => parsePortMapping("--publish", p))],
     mounts: [...request.mounts, ...options.volume.map((v) => parseVolumeFlag("--volume", v, cwd))], user: options.user || request.user, workingDir: options.workdir || request.workingDir,
     // Its output is the command's, and it is no part of the service: the others find it by its own name only.
-    aliases: [], restart: { policy: "no", most: 0 }, health: undefined, imageHealth: false, tty, stdin: !options.detach, removeAfter: options.rm ? "0s" : undefined,
+    aliases: [], restart: { policy: "no", most: 0 }, health: undefined, imageHealth: undefined, tty, stdin: !options.detach, removeAfter: options.rm ? "0s" : undefined,
     labels: new Map([...request.labels, ...Object.entries({ ...serviceLabels(plan.name, found), [Label.oneOff]: "True" })]),
   };
 };

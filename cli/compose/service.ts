@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { nearest } from "../../base/config.ts";
 import { GantryError } from "../../base/errors.ts";
 import { parseCpuShares, parseCpuset, parseDevice, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras, type Ulimit } from "../../base/kube/container-extras.ts";
-import { NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "../docker/container-request.ts";
+import { HEALTH_DEFAULTS, NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "../docker/container-request.ts";
 import { parseDotEnv } from "../docker/env-file.ts";
 import { TMPFS_DEFAULT, parseTmpfsFlag, parseVolumeFlag, type MountRequest } from "../docker/mount-flag.ts";
 import { nameFrom } from "../docker/names.ts";
@@ -167,8 +167,7 @@ const healthOf = (path: string, value: unknown): HealthCheck | undefined => {
   if (words[0] === "NONE") return undefined;
   if (words[0] !== "CMD" && words[0] !== "CMD-SHELL") throw fault(`${path}.test`, `must begin with CMD, CMD-SHELL or NONE, not ${JSON.stringify(words[0] ?? "")}`);
   return {
-    command: words[0] === "CMD" ? words.slice(1) : ["/bin/sh", "-c", words.slice(1).join(" ")], intervalMs: durationOf(`${path}.interval`, health["interval"], 30_000), timeoutMs: durationOf(`${path}.timeout`, health["timeout"], 30_000),
-    retries: health["retries"] === undefined ? 3 : whole(`${path}.retries`, health["retries"], 1), startPeriodMs: durationOf(`${path}.start_period`, health["start_period"], 0),
+    command: words[0] === "CMD" ? words.slice(1) : ["/bin/sh", "-c", words.slice(1).join(" ")], ...HEALTH_DEFAULTS, ...healthTimesOf(path, value),
   };
 };
 
@@ -202,6 +201,15 @@ const milliCpusOf = (path: string, service: Mapping): number => {
   const cpus = cpusOf(`${path}.cpus`, service["cpus"]);
   if (cpus > 0 || service["cpu_quota"] === undefined) return cpus;
   return Math.round((whole(`${path}.cpu_quota`, service["cpu_quota"]) * 1000) / (service["cpu_period"] === undefined ? 100_000 : whole(`${path}.cpu_period`, service["cpu_period"], 1000)));
+};
+
+/** Of a healthcheck without a test: the image's, at other times. */
+const healthTimesOf = (path: string, value: unknown): Partial<Omit<HealthCheck, "command">> => {
+  const { interval, timeout, start_period: startPeriod, retries } = mapping(path, value);
+  return {
+    ...(interval === undefined ? {} : { intervalMs: durationOf(`${path}.interval`, interval, 0) }), ...(timeout === undefined ? {} : { timeoutMs: durationOf(`${path}.timeout`, timeout, 0) }),
+    ...(startPeriod === undefined ? {} : { startPeriodMs: durationOf(`${path}.start_period`, startPeriod, 0) }), ...(retries === undefined ? {} : { retries: whole(`${path}.retries`, retries, 1) }),
+  };
 };
 
 const isOff = (path: string, value: unknown): boolean => {
@@ -310,7 +318,7 @@ export const planService = (name: string, service: Mapping, surroundings: Servic
       milliCpusReserved: cpusOf(`${path}.deploy.resources.reservations.cpus`, reserved["cpus"]), shmBytes: sizeOf(`${path}.shm_size`, service["shm_size"]),
       extraHosts: [...pairs(`${path}.extra_hosts`, service["extra_hosts"])].map(([host, ip]) => `${host}:${ip ?? ""}`),
       dns: { servers: textOrTexts(`${path}.dns`, service["dns"]), searches: textOrTexts(`${path}.dns_search`, service["dns_search"]), options: texts(`${path}.dns_opt`, service["dns_opt"]) },
-      sysctls: new Map([...pairs(`${path}.sysctls`, service["sysctls"])].map(([k, v]) => [k, v ?? ""])), health: healthOf(`${path}.healthcheck`, service["healthcheck"]), imageHealth: !isOff(`${path}.healthcheck`, service["healthcheck"]),
+      sysctls: new Map([...pairs(`${path}.sysctls`, service["sysctls"])].map(([k, v]) => [k, v ?? ""])), health: healthOf(`${path}.healthcheck`, service["healthcheck"]), imageHealth: isOff(`${path}.healthcheck`, service["healthcheck"]) ? undefined : healthTimesOf(`${path}.healthcheck`, service["healthcheck"]),
       hostPid: oneOf(`${path}.pid`, service["pid"], ["", "host"]) === "host", hostIpc: oneOf(`${path}.ipc`, service["ipc"], ["", "host", "private", "shareable"]) === "host",
       stopSignal: text(`${path}.stop_signal`, service["stop_signal"]), stopGraceSeconds: Math.ceil(durationOf(`${path}.stop_grace_period`, service["stop_grace_period"], 10_000) / 1000), pull: PULL_POLICIES[pullPolicy]!,
       nodeSelector: platform === "" ? new Map() : new Map([["kubernetes.io/arch", platform.split("/")[1] ?? platform]]),

@@ -22,6 +22,9 @@ export interface HealthCheck {
   readonly startPeriodMs: number;
 }
 
+/** docker's. */
+export const HEALTH_DEFAULTS: Omit<HealthCheck, "command"> = { intervalMs: 30_000, timeoutMs: 30_000, retries: 3, startPeriodMs: 0 };
+
 export interface RestartRequest {
   readonly policy: "no" | "always" | "on-failure" | "unless-stopped";
   /** Of on-failure; 0: without end. */
@@ -81,8 +84,8 @@ export interface ContainerRequest {
   readonly dns: { readonly servers: readonly string[]; readonly searches: readonly string[]; readonly options: readonly string[] };
   readonly sysctls: ReadonlyMap<string, string>;
   readonly health: HealthCheck | undefined;
-  /** Without one of its own the image's holds. */
-  readonly imageHealth: boolean;
+  /** Without one of its own the image's holds, with these times in place of the image's; undefined: not even that. */
+  readonly imageHealth: Partial<Omit<HealthCheck, "command">> | undefined;
   readonly hostPid: boolean;
   readonly hostIpc: boolean;
   readonly stopSignal: string;
@@ -101,7 +104,7 @@ export interface ContainerRequest {
 export const NEW_CONTAINER: Omit<ContainerRequest, "name" | "image"> = {
   entrypoint: undefined, args: [], env: new Map(), labels: new Map(), annotations: new Map(), ports: [], mounts: [], network: "bridge", aliases: [], restart: { policy: "no", most: 0 }, user: "", groups: [], workingDir: "",
   hostname: "", readOnly: false, tty: false, stdin: false, stdinOnce: false, privileged: false, capAdd: [], capDrop: [], noNewPrivileges: undefined, unconfinedSeccomp: false, memoryBytes: 0, memoryReservationBytes: undefined,
-  extras: NO_EXTRAS, runtimeClass: "", publishAll: false, links: [], volumesFrom: [], milliCpus: 0, milliCpusReserved: 0, shmBytes: 0, extraHosts: [], dns: { servers: [], searches: [], options: [] }, sysctls: new Map(), health: undefined, imageHealth: true, hostPid: false, hostIpc: false, stopSignal: "",
+  extras: NO_EXTRAS, runtimeClass: "", publishAll: false, links: [], volumesFrom: [], milliCpus: 0, milliCpusReserved: 0, shmBytes: 0, extraHosts: [], dns: { servers: [], searches: [], options: [] }, sysctls: new Map(), health: undefined, imageHealth: {}, hostPid: false, hostIpc: false, stopSignal: "",
   stopGraceSeconds: 10, pull: "missing", quiet: false, removeAfter: undefined, nodeSelector: new Map(), nodes: [],
 };
 

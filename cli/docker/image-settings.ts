@@ -8,7 +8,7 @@ import type { ApiClient } from "../api-client.ts";
 import { dockerConfigPath, readCredentials } from "../images/docker-config.ts";
 import { LayerLines } from "../images/layer-lines.ts";
 import { inspectImage, pullImage } from "../images/operations.ts";
-import type { ContainerRequest, HealthCheck } from "./container-request.ts";
+import { HEALTH_DEFAULTS, type ContainerRequest, type HealthCheck } from "./container-request.ts";
 import { exposedPorts } from "./other-containers.ts";
 
 /** The part of an image's config that is read here; a stranger's: each field is checked. */
@@ -27,15 +27,17 @@ export const healthOfImage = (healthcheck: unknown): HealthCheck | undefined => 
   const [kind, ...words] = Test;
   if ((kind !== "CMD" && kind !== "CMD-SHELL") || words.length === 0) return undefined;
   const ms = (nanos: unknown, fallback: number): number => (typeof nanos === "number" && nanos > 0 ? nanos / NANOS_PER_MS : fallback);
+  const { intervalMs, timeoutMs, startPeriodMs, retries } = HEALTH_DEFAULTS;
   return {
-    command: kind === "CMD" ? words : ["/bin/sh", "-c", words.join(" ")], intervalMs: ms(Interval, 30_000), timeoutMs: ms(Timeout, 30_000), startPeriodMs: ms(StartPeriod, 0),
-    retries: typeof Retries === "number" && Retries > 0 ? Retries : 3,
+    command: kind === "CMD" ? words : ["/bin/sh", "-c", words.join(" ")], intervalMs: ms(Interval, intervalMs), timeoutMs: ms(Timeout, timeoutMs), startPeriodMs: ms(StartPeriod, startPeriodMs),
+    retries: typeof Retries === "number" && Retries > 0 ? Retries : retries,
   };
 };
 
 /** The request with what the image adds. Ports that are there already stay as they are; those of the image may be any of the node. */
 export const withSettings = (request: ContainerRequest, settings: ImageSettings): ContainerRequest => {
-  const health = request.health ?? (request.imageHealth ? healthOfImage(settings.Healthcheck) : undefined);
+  const ofImage = request.imageHealth && healthOfImage(settings.Healthcheck);
+  const health = request.health ?? (ofImage && { ...ofImage, ...request.imageHealth });
   if (!request.publishAll) return { ...request, health };
   const names = typeof settings.ExposedPorts === "object" && settings.ExposedPorts !== null ? Object.keys(settings.ExposedPorts) : [];
   const has = (port: { readonly containerPort: number; readonly protocol: string }): boolean => request.ports.some((p) => p.containerPort === port.containerPort && p.protocol === port.protocol);

@@ -200,6 +200,7 @@ test("an image's health check and ports, unless the command line says otherwise"
   const check = { command: ["/bin/sh", "-c", "curl localhost"], intervalMs: 5000, timeoutMs: 30_000, startPeriodMs: 0, retries: 2 };
   t.deepEqual(withSettings(request("x"), image).health, check);
   t.deepEqual(withSettings(request("x"), image).ports, []);
+  t.deepEqual(withSettings(request("--health-interval 7s --health-retries 9 x"), image).health, { ...check, intervalMs: 7000, retries: 9 });
   t.is(withSettings(request("--no-healthcheck x"), image).health, undefined);
   t.deepEqual(withSettings(request("--health-cmd true x"), image).health?.command, ["/bin/sh", "-c", "true"]);
   t.deepEqual(withSettings(request("-P -p 8080:80 --expose 9000 x"), image).ports, [

@@ -2,7 +2,7 @@
 import { booleanOption, eachOption, numberOption, stringOption, type OptionTable, type OptionValues } from "../../base/config.ts";
 import { GantryError } from "../../base/errors.ts";
 import { parseCpuShares, parseCpuset, parseDevice, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras } from "../../base/kube/container-extras.ts";
-import { NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "./container-request.ts";
+import { HEALTH_DEFAULTS, NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "./container-request.ts";
 import { parseEnvFile, parseEnvFlag } from "./env-file.ts";
 import { parseMountFlag, parseTmpfsFlag, parseVolumeFlag } from "./mount-flag.ts";
 import { objectName } from "./names.ts";
@@ -47,9 +47,9 @@ export const CONTAINER_OPTIONS = {
   pid: stringOption("host: sees the node's processes", "", { choices: ["", "host"] }), ipc: stringOption("host: the node's shared memory", "", { choices: ["", "host", "private", "shareable", "none"] }),
   uts: stringOption("host: the node's host name (with --network host)", "", { choices: ["", "host"] }), isolation: stringOption("default: there is no other", "default", { choices: ["default", ""] }),
   runtime: stringOption("Another OCI runtime: the name of a RuntimeClass", "", { placeholder: "NAME" }),
-  healthCmd: stringOption("Command that tells whether it is healthy", "", { placeholder: "COMMAND" }), healthInterval: stringOption("Time between two checks", "30s", { placeholder: "30s" }),
-  healthTimeout: stringOption("Time that a check may take", "30s", { placeholder: "30s" }), healthRetries: numberOption("Failures in a row until it counts as unhealthy", 3, { least: 1 }),
-  healthStartPeriod: stringOption("Time to start in which failures don't count", "0s", { placeholder: "0s" }), noHealthcheck: booleanOption("No health check"),
+  healthCmd: stringOption("Command that tells whether it is healthy", "", { placeholder: "COMMAND" }), healthInterval: stringOption("Time between two checks (default: the image's, else 30s)", "", { placeholder: "30s" }),
+  healthTimeout: stringOption("Time that a check may take (default: the image's, else 30s)", "", { placeholder: "30s" }), healthRetries: numberOption("Failures in a row until it counts as unhealthy (default: the image's, else 3)", 0, { least: 0 }),
+  healthStartPeriod: stringOption("Time to start in which failures don't count (default: the image's, else 0s)", "", { placeholder: "0s" }), noHealthcheck: booleanOption("No health check"),
   stopSignal: stringOption("Signal that asks it to end (default: the image's, else SIGTERM)", "", { placeholder: "SIGNAL" }), stopTimeout: numberOption("Seconds that it has to end", 10, { least: 0 }),
   pull: stringOption("When to fetch the image", "missing", { choices: ["missing", "always", "never"] }), platform: stringOption("Architecture of the node: linux/amd64", "", { placeholder: "OS/ARCH" }),
   quiet: booleanOption("No progress", { short: "q" }), cidfile: stringOption("File to write the container's id to; it must not exist", "", { placeholder: "FILE" }),
@@ -76,13 +76,14 @@ const pairs = (where: string, texts: readonly string[], valueNeeded: boolean): R
     return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
   }));
 
-const healthOf = (values: ContainerOptionValues): HealthCheck | undefined => {
-  if (values.healthCmd === "" || values.noHealthcheck) return undefined;
-  return {
-    command: ["/bin/sh", "-c", values.healthCmd], intervalMs: parseGoDurationMs("--health-interval", values.healthInterval), timeoutMs: parseGoDurationMs("--health-timeout", values.healthTimeout),
-    retries: values.healthRetries, startPeriodMs: parseGoDurationMs("--health-start-period", values.healthStartPeriod),
-  };
-};
+/** Those that the command line says. */
+const healthTimesOf = ({ healthInterval, healthTimeout, healthRetries, healthStartPeriod }: ContainerOptionValues): Partial<Omit<HealthCheck, "command">> => ({
+  ...(healthInterval === "" ? {} : { intervalMs: parseGoDurationMs("--health-interval", healthInterval) }), ...(healthTimeout === "" ? {} : { timeoutMs: parseGoDurationMs("--health-timeout", healthTimeout) }),
+  ...(healthRetries === 0 ? {} : { retries: healthRetries }), ...(healthStartPeriod === "" ? {} : { startPeriodMs: parseGoDurationMs("--health-start-period", healthStartPeriod) }),
+});
+
+const healthOf = (values: ContainerOptionValues): HealthCheck | undefined =>
+  values.healthCmd === "" || values.noHealthcheck ? undefined : { command: ["/bin/sh", "-c", values.healthCmd], ...HEALTH_DEFAULTS, ...healthTimesOf(values) };
 
 const ARCHITECTURES: Readonly<Record<string, string>> = { x86_64: "amd64", aarch64: "arm64" };
 
@@ -158,7 +159,7 @@ export const requestOfFlags = (values: ContainerOptionValues, image: string, arg
     restart: parseRestart("--restart", values.restart), user: values.user, groups: values.groupAdd.map(Number), workingDir: values.workdir, hostname: values.hostname,
     readOnly: values.readOnly, tty: values.tty, stdin: values.interactive, privileged: values.privileged, capAdd: values.capAdd, capDrop: values.capDrop, ...securityOf(values.securityOpt),
     memoryBytes, memoryReservationBytes: reservation, milliCpus: milliCpusOf(values), extras: extrasOf(values), shmBytes: values.shmSize === "" ? 0 : parseSizeBytes("--shm-size", values.shmSize),
-    extraHosts: values.addHost, dns: { servers: values.dns, searches: values.dnsSearch, options: values.dnsOption }, sysctls: pairs("--sysctl", values.sysctl, true), health: healthOf(values), imageHealth: !values.noHealthcheck,
+    extraHosts: values.addHost, dns: { servers: values.dns, searches: values.dnsSearch, options: values.dnsOption }, sysctls: pairs("--sysctl", values.sysctl, true), health: healthOf(values), imageHealth: values.noHealthcheck ? undefined : healthTimesOf(values),
     hostPid: values.pid === "host", hostIpc: values.ipc === "host", stopSignal: values.stopSignal, stopGraceSeconds: values.stopTimeout, pull: values.pull as ContainerRequest["pull"], quiet: values.quiet,
     removeAfter: values.rm ? "0s" : undefined, nodeSelector: nodeSelectorOf(values), runtimeClass: values.runtime,
     publishAll: values.publishAll, links: values.link.map((l) => parseLink("--link", l)), volumesFrom: values.volumesFrom.map((v) => parseVolumesFrom("--volumes-from", v)),
