@@ -103,6 +103,15 @@ secrets: {pw: {file: pw.txt}}
   t.like(await cluster().gantry(["compose", "-f", join(folder, "compose.yaml"), "run", "--rm", "web", "sh", "-c", "wget -qO- http://db:8080/; exit 5"]), { code: 5, out: "hello from a bind mount\n" });
   await at("down");
   t.is(await ok("ps", "-aq"), "");
+
+  writeFileSync(join(folder, "Dockerfile"), `FROM ${IMAGE}\nARG WHO\nRUN echo built for $WHO > /www/who\nCMD ["sleep", "1000"]\n`);
+  compose("name: shop\nservices:\n  page: {build: {context: ., args: {WHO: compose}}, volumes: [data:/data], init: true, ulimits: {nofile: 700}, stop_grace_period: 0s}\nvolumes: {data: {}}\n");
+  await at("build");
+  await at("up", "-d");
+  t.is(await at("exec", "-T", "page", "sh", "-c", "cat /www/who /proc/1/comm; ulimit -n"), "built for compose\ninit\n700\n");
+  await at("down", "--rmi", "local", "-v");
+  t.notRegex(await ok("images"), /shop-page/);
+  t.notRegex(await ok("volume", "ls"), /shop-data/);
 });
 
 const terminal = (t: ExecutionContext, ...args: readonly string[]): Terminal => new Terminal(t, [GANTRY, ...args], { env: { ...process.env, KUBECONFIG: cluster().layout.kubeconfig } });
@@ -114,7 +123,7 @@ const CTRL_C = "\u0003";
 test.serial("on a terminal: its size from the first moment, changes of it, keys, leaving and coming back, the exit code; and then it is as it was", async (t) => {
   const run = terminal(t, "run", "-it", "--name", "shell", IMAGE, "sh", "-c", "stty size; exec sh");
   const before = run.attributes();
-  await run.until(/30 90\r[\s\S]*# /);
+  t.notRegex(await run.until(/30 90\r\n[\s\S]*# /), /\r\r/, "what the container writes is shown as it is");
   run.resize({ rows: 41, columns: 101 });
   run.type("until [ \"$(stty size)\" = '41 101' ]; do sleep 0.05; done; echo resized\n");
   await run.until(/\nresized[\s\S]*# /);
@@ -203,8 +212,12 @@ test.serial("an image's health check holds, and -P opens its ports; logs -f goes
   await ok("rm", "-f", "healthy");
   t.like(await gantry("run", "--name", "again", "--restart", "on-failure:1", IMAGE, "sh", "-c", "echo once; exit 3"), { code: 3, out: "once\nonce\n" });
   await ok("rm", "again");
-  await cluster().create(PODS, "default", { metadata: { name: "plain" }, spec: { restartPolicy: "OnFailure", containers: [{ name: "main", image: IMAGE, imagePullPolicy: "IfNotPresent", command: ["sh", "-c", "echo hello; sleep 1; [ -e /tmp/x/done ] && exit 0; touch /tmp/x/done; exit 1"], volumeMounts: [{ name: "x", mountPath: "/tmp/x" }] }], volumes: [{ name: "x", emptyDir: {} }] } });
+  await cluster().create(PODS, "default", { metadata: { name: "plain" }, spec: { restartPolicy: "OnFailure", containers: [{ name: "main", image: IMAGE, imagePullPolicy: "IfNotPresent", command: ["sh", "-c", "echo hello; [ -e /x/go ] && exit 0; until [ -e /x/go ]; do sleep 0.05; done; exit 1"], volumeMounts: [{ name: "x", mountPath: "/x" }] }], volumes: [{ name: "x", emptyDir: {} }] } });
   await cluster().until(PODS, "default", ([p]) => p?.status?.containerStatuses?.[0]?.state?.running !== undefined);
-  t.is(await ok("logs", "-f", "plain"), "hello\nhello\n", "also of a container whose instances have a log each");
+  const logs = cluster().followGantry(t, ["logs", "-f", "plain"]);
+  await logs.until(/hello/);
+  await ok("exec", "plain", "--", "touch", "/x/go");
+  t.is(await logs.ended, 0);
+  t.is(logs.text, "hello\nhello\n", "also of a container whose instances have a log each");
   await ok("rm", "plain");
 });
