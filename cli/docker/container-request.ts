@@ -34,7 +34,7 @@ export interface RestartRequest {
 export interface ContainerRequest {
   readonly name: string;
   readonly image: string;
-  /** Undefined: the image's. */
+  /** Undefined: the image's; empty: none, the command is all. */
   readonly entrypoint: readonly string[] | undefined;
   readonly args: readonly string[];
   readonly env: ReadonlyMap<string, string>;
@@ -200,9 +200,11 @@ const toContainer = (request: ContainerRequest, mounts: NonNullable<Container["v
     ...(request.memoryReservationBytes === undefined ? {} : { memory: formatBytes(memoryReserved) }),
   };
   const security = toSecurity(request);
+  // Kubernetes knows no container without an entrypoint whose image has one: the command takes its place.
+  const [command, args] = request.entrypoint?.length === 0 ? [request.args, []] : [request.entrypoint ?? [], request.args];
   return {
     name: request.name, image: request.image, imagePullPolicy: PULL_POLICIES[request.pull],
-    ...(request.entrypoint && request.entrypoint.length > 0 ? { command: request.entrypoint.map(literal) } : {}), ...(request.args.length > 0 ? { args: request.args.map(literal) } : {}),
+    ...(command.length > 0 ? { command: command.map(literal) } : {}), ...(args.length > 0 ? { args: args.map(literal) } : {}),
     ...(request.workingDir ? { workingDir: request.workingDir } : {}),
     ...(request.env.size > 0 ? { env: [...request.env].map(([name, value]) => ({ name, value: literal(value) })) } : {}),
     ...(request.ports.length > 0 ? {

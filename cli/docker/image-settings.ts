@@ -1,6 +1,6 @@
 // What a container takes over from its image that has to stand in its pod: the health check, and with -P the ports. The config comes from whichever node has
 // the image; where none has, one node fetches it first, with the credentials of `gantry login`, and shows that as docker does. Nodes get it from each other.
-import { GantryError, isCode } from "../../base/errors.ts";
+import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { NODES } from "../../base/kube/resources.ts";
 import type { Node } from "../../base/kube/types.gen.ts";
 import { parseReference, formatReference } from "../../node-agent/images/reference.ts";
@@ -15,6 +15,7 @@ import { exposedPorts } from "./other-containers.ts";
 interface ImageSettings {
   readonly ExposedPorts?: unknown;
   readonly Healthcheck?: unknown;
+  readonly Cmd?: unknown;
 }
 
 const NANOS_PER_MS = 1e6;
@@ -38,11 +39,14 @@ export const healthOfImage = (healthcheck: unknown): HealthCheck | undefined => 
 export const withSettings = (request: ContainerRequest, settings: ImageSettings): ContainerRequest => {
   const ofImage = request.imageHealth && healthOfImage(settings.Healthcheck);
   const health = request.health ?? (ofImage && { ...ofImage, ...request.imageHealth });
-  if (!request.publishAll) return { ...request, health };
+  // Without an entrypoint the command is all that there is, be it the image's.
+  const cmd = Array.isArray(settings.Cmd) && settings.Cmd.every((word) => typeof word === "string") ? settings.Cmd : [];
+  const args = request.entrypoint?.length === 0 && request.args.length === 0 ? cmd : request.args;
+  if (!request.publishAll) return { ...request, health, args };
   const names = typeof settings.ExposedPorts === "object" && settings.ExposedPorts !== null ? Object.keys(settings.ExposedPorts) : [];
   const has = (port: { readonly containerPort: number; readonly protocol: string }): boolean => request.ports.some((p) => p.containerPort === port.containerPort && p.protocol === port.protocol);
   const added = exposedPorts(names).filter((p) => !has(p)).map((p) => ({ ...p, hostIp: "", hostPort: 0 }));
-  return { ...request, health, ports: [...request.ports.map((p) => (p.hostPort === undefined ? { ...p, hostPort: 0 } : p)), ...added] };
+  return { ...request, health, args, ports: [...request.ports.map((p) => (p.hostPort === undefined ? { ...p, hostPort: 0 } : p)), ...added] };
 };
 
 /** Of the nodes that the container may come to, the first that is ready. */
@@ -50,13 +54,21 @@ export const nodeToPullOn = (nodes: readonly Node[], request: Pick<ContainerRequ
   nodes.find(({ metadata, spec, status }) => status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") && !spec?.unschedulable
     && [...request.nodeSelector].every(([key, value]) => metadata.labels?.[key] === value) && (request.nodes.length === 0 || request.nodes.includes(metadata.name!)))?.metadata.name;
 
-const inspect = async (client: ApiClient, image: string): Promise<ImageSettings | undefined> => {
+/** A node that is cut off answers late or never: nothing that can run waits longer for what can be done without. */
+const INSPECT_MS = 5000;
+
+/** Undefined: no node has it. */
+const inspect = async (client: ApiClient, request: ContainerRequest, warn: (text: string) => void): Promise<ImageSettings | undefined> => {
+  const patience = AbortSignal.timeout(INSPECT_MS);
   try {
-    const [found] = await inspectImage(client, image);
+    const [found] = await inspectImage(client, request.image, [], patience);
     return found?.config["config"] ?? {};
   } catch (error) {
     if (isCode(error, "NotFound")) return undefined;
-    throw error;
+    const why = patience.aborted ? `no answer within ${INSPECT_MS / 1000} s` : describeError(error);
+    if (request.publishAll) throw new GantryError("ServiceUnavailable", `--publish-all: the image ${request.image} can't be looked at: ${why}`, { cause: error });
+    warn(`the image ${request.image} can't be looked at, so that its HEALTHCHECK is not heeded: ${why}`);
+    return {};
   }
 };
 
@@ -73,11 +85,11 @@ const pull = async (client: ApiClient, request: ContainerRequest): Promise<void>
 };
 
 /** "BadRequest" for an image's name that can't be read; errors of the pull as they are. */
-export const applyImageSettings = async (client: ApiClient, request: ContainerRequest): Promise<ContainerRequest> => {
-  let settings = request.pull === "always" ? undefined : await inspect(client, request.image);
+export const applyImageSettings = async (client: ApiClient, request: ContainerRequest, warn: (text: string) => void): Promise<ContainerRequest> => {
+  let settings = request.pull === "always" ? undefined : await inspect(client, request, warn);
   if (settings === undefined && request.pull !== "never") {
     await pull(client, request);
-    settings = await inspect(client, request.image);
+    settings = await inspect(client, request, warn);
   }
   if (settings === undefined && request.publishAll) throw new GantryError("FailedPrecondition", `--publish-all: no node has the image ${request.image}, which would say its ports`);
   return withSettings(request, settings ?? {});

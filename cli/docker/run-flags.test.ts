@@ -38,6 +38,8 @@ test("what follows the image is the container's, flags and all", (t) => {
   t.deepEqual(spec("--rm busybox ls -l --rm").containers[0]!.args, ["ls", "-l", "--rm"]);
   const { command, args } = spec("--entrypoint sh busybox -c $(HOME)").containers[0]!;
   t.deepEqual([command, args], [["sh"], ["-c", "$$(HOME)"]], "docker expands nothing");
+  t.like(spec("--entrypoint= busybox ls -l").containers[0], { command: ["ls", "-l"], args: undefined });
+  t.deepEqual(withSettings(request("--entrypoint= busybox"), { Cmd: ["sh"] }).args, ["sh"]);
 });
 
 test("environment: files first, then flags; commas and = stay; a name alone takes its value from here", (t) => {

@@ -38,7 +38,7 @@ export const CONTAINER_OPTIONS = {
   pidsLimit: stringOption("Most processes and threads; -1: any", "", { placeholder: "N" }), ulimit: eachOption("Limit of its processes; -1: none", { placeholder: "NAME=SOFT[:HARD]" }),
   device: eachOption("Device of the node, or a folder of them", { placeholder: "PATH[:PATH][:rwm]" }), init: booleanOption("A small init as process 1, that passes signals on and buries orphans (of the node: tini or catatonit)"), shmSize: stringOption("Size of /dev/shm", "", { placeholder: "SIZE" }),
   user: stringOption("User, or user:group, as names or numbers", "", { short: "u", placeholder: "USER" }), groupAdd: eachOption("Another group, as a number", { placeholder: "GID" }),
-  workdir: stringOption("Working directory", "", { short: "w", placeholder: "DIR" }), entrypoint: stringOption("Instead of the image's entrypoint", "", { placeholder: "COMMAND" }),
+  workdir: stringOption("Working directory", "", { short: "w", placeholder: "DIR" }), entrypoint: eachOption("Instead of the image's entrypoint; \"\": none", { placeholder: "COMMAND" }),
   hostname: stringOption("Host name in the container", "", { placeholder: "NAME" }), addHost: eachOption("A line for /etc/hosts", { placeholder: "NAME:IP" }),
   dns: eachOption("DNS server", { placeholder: "IP" }), dnsSearch: eachOption("DNS search domain", { placeholder: "DOMAIN" }), dnsOption: eachOption("Option of resolv.conf", { placeholder: "OPTION", aliases: ["dns-opt"] }),
   readOnly: booleanOption("Nothing can be written outside of mounts"), privileged: booleanOption("All devices and capabilities, no confinement"),
@@ -150,7 +150,7 @@ export const requestOfFlags = (values: ContainerOptionValues, image: string, arg
   return {
     ...NEW_CONTAINER,
     name: values.name === "" ? newName() : objectName("--name", values.name), image,
-    entrypoint: values.entrypoint === "" ? undefined : [values.entrypoint], args,
+    entrypoint: values.entrypoint.length === 0 ? undefined : values.entrypoint.slice(-1).filter((word) => word !== ""), args,
     env: new Map([...fromFiles, ...fromFlags]), labels: pairs("--label", [...values.labelFile.flatMap((file) => linesOf(readFile(file))), ...values.label], false), annotations: pairs("--annotation", values.annotation, true),
     ports: [...values.publish.flatMap((p) => parsePortMapping("--publish", p)), ...values.expose.flatMap((p) => parsePortMapping("--expose", p).map((m) => ({ ...m, hostPort: undefined })))],
     mounts: [...values.volume.map((v) => parseVolumeFlag("--volume", v, folder)), ...values.mount.map((m) => parseMountFlag("--mount", m, folder)), ...values.tmpfs.map((m) => parseTmpfsFlag("--tmpfs", m))],

@@ -84,7 +84,7 @@ const checkRuntime = async (client: ApiClient, { runtimeClass }: ContainerReques
 export const prepare = async (client: ApiClient, namespace: string, given: ContainerRequest, warn: (text: string) => void): Promise<ContainerRequest> => {
   await checkRuntime(client, given);
   const request = await placeBindMounts(client, withMissingFolders(await fromOthers(client, namespace, given)), warn);
-  const complete = await applyImageSettings(client, request);
+  const complete = await applyImageSettings(client, request, warn);
   for (const volume of namedVolumes(complete)) await ensureVolume(client, namespace, volume, {});
   return choosePorts(client, complete);
 };
