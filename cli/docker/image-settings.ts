@@ -49,19 +49,38 @@ export const withSettings = (request: ContainerRequest, settings: ImageSettings)
   return { ...request, health, args, ports: [...request.ports.map((p) => (p.hostPort === undefined ? { ...p, hostPort: 0 } : p)), ...added] };
 };
 
+const isReady = ({ status }: Node): boolean => status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
+
+/** That are known to have the image: a few, each with an answer as good as another's. */
+export const nodesWith = (nodes: readonly Node[], name: string): readonly string[] =>
+  nodes.filter((node) => isReady(node) && node.status?.images?.some((i) => i.names?.includes(name))).slice(0, MOST_ASKED).map((node) => node.metadata.name!);
+
 /** Of the nodes that the container may come to, the first that is ready. */
 export const nodeToPullOn = (nodes: readonly Node[], request: Pick<ContainerRequest, "nodeSelector" | "nodes">): string | undefined =>
-  nodes.find(({ metadata, spec, status }) => status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") && !spec?.unschedulable
-    && [...request.nodeSelector].every(([key, value]) => metadata.labels?.[key] === value) && (request.nodes.length === 0 || request.nodes.includes(metadata.name!)))?.metadata.name;
+  nodes.find((node) => isReady(node) && !node.spec?.unschedulable && mayTake(node, request))?.metadata.name;
+
+const mayTake = ({ metadata }: Node, request: Pick<ContainerRequest, "nodeSelector" | "nodes">): boolean =>
+  [...request.nodeSelector].every(([key, value]) => metadata.labels?.[key] === value) && (request.nodes.length === 0 || request.nodes.includes(metadata.name!));
 
 /** A node that is cut off answers late or never: nothing that can run waits longer for what can be done without. */
 const INSPECT_MS = 5000;
+const MOST_ASKED = 3;
+
+/** Whoever answers first. A node that got the image just now doesn't stand among those that are known to have it: then all are asked. */
+const inspectAnywhere = async (client: ApiClient, image: string, signal: AbortSignal): ReturnType<typeof inspectImage> => {
+  const known = nodesWith((await client.list(NODES)).items, formatReference(parseReference(image)));
+  try {
+    return await Promise.any(known.map((node) => inspectImage(client, image, [node], signal)));
+  } catch {
+    return inspectImage(client, image, [], signal);
+  }
+};
 
 /** Undefined: no node has it. */
 const inspect = async (client: ApiClient, request: ContainerRequest, warn: (text: string) => void): Promise<ImageSettings | undefined> => {
   const patience = AbortSignal.timeout(INSPECT_MS);
   try {
-    const [found] = await inspectImage(client, request.image, [], patience);
+    const [found] = await inspectAnywhere(client, request.image, patience);
     return found?.config["config"] ?? {};
   } catch (error) {
     if (isCode(error, "NotFound")) return undefined;

@@ -3,7 +3,7 @@ import { flagOf, parseOptions } from "../../base/config.ts";
 import { isCode } from "../../base/errors.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { toPodTemplate } from "./container-request.ts";
-import { healthOfImage, nodeToPullOn, withSettings } from "./image-settings.ts";
+import { healthOfImage, nodeToPullOn, nodesWith, withSettings } from "./image-settings.ts";
 import { hostsOfLink, mountsFrom } from "./other-containers.ts";
 import { REFUSED_FLAGS } from "./refused-flags.ts";
 import { CONTAINER_OPTIONS, requestOfFlags, warningsOf } from "./run-flags.ts";
@@ -218,4 +218,6 @@ test("an image that nobody has is fetched by a node that is ready and that the c
   t.is(nodeToPullOn(nodes, request("--platform linux/amd64 x")), "c");
   t.is(nodeToPullOn(nodes, { ...request("x"), nodes: ["d"] }), "d");
   t.is(nodeToPullOn([], request("x")), undefined);
+  const having = (n: Node): Node => ({ ...n, status: { ...n.status, images: [{ names: ["docker.io/library/x:1"] }] } });
+  t.deepEqual(nodesWith([having(nodes[0]!), having(nodes[1]!), nodes[2]!, having(nodes[3]!)], "docker.io/library/x:1"), ["b", "d"]);
 });
