@@ -139,6 +139,7 @@ test("CPU time by period and quota; other spellings; labels from a file; a Runti
   t.deepEqual(spec("--cpu-quota 50000 x").containers[0]!.resources!.limits, { cpu: "500m" });
   t.deepEqual(spec("--cpu-period 50000 --cpu-quota 100000 x").containers[0]!.resources!.limits, { cpu: "2" });
   t.regex(fault(t, "--cpus 1 --cpu-quota 5 x"), /leave one out/);
+  t.is(spec("-h box x").hostname, "box");
   t.true(spec("--net host x").hostNetwork);
   t.deepEqual(spec("--dns-opt ndots:2 x").dnsConfig!.options, [{ name: "ndots", value: "2" }]);
   const { labels, annotations } = template("--label-file l --label b=flag --annotation note=1 x", {}, { l: "# labels\na=file\n\nb=file\n" }).metadata!;
