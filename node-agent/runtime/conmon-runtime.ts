@@ -31,6 +31,7 @@ import { checkCage, checkExecDirectory } from "./check-cage.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
 import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
+import { resizeTerminalOf } from "./terminal-size.ts";
 import { Permits } from "./permits.ts";
 import { resolveUserIn } from "./user.ts";
 
@@ -273,7 +274,9 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   resizeTerminal(id: string, size: { readonly width: number; readonly height: number }): void {
-    this.#get(id);
+    const { pid, startTicks } = this.#get(id);
+    // By conmon where the first process has other streams: conmon 2.1 loses the second of two sizes that it reads at once.
+    if (isAlive(pid, startTicks) && resizeTerminalOf(pid, size)) return;
     resizeTerminal(this.#bundle(id), size);
   }
 

@@ -13,9 +13,10 @@ import { OutputReader } from "../linux/output-reader.ts";
 import { ociJson, type OciProcess } from "./bundle.ts";
 import type { ExecOptions } from "./container-runtime.ts";
 import { ociMessage, startFailure, type OciRuntime } from "./oci-runtime.ts";
+import { resizeTerminalOf, setTerminalSize, type TerminalSize } from "./terminal-size.ts";
 
 /** asm-generic/ioctls.h, the same on every architecture that Node runs on but PowerPC and MIPS. */
-const Ioctl = { unlockPty: 0x40045431, ptyNumber: 0x80045430, setWindowSize: 0x5414 } as const;
+const Ioctl = { unlockPty: 0x40045431, ptyNumber: 0x80045430 } as const;
 const O_NOCTTY = 0o400;
 
 interface Streams {
@@ -27,11 +28,6 @@ interface Streams {
   readonly outputs: readonly { readonly from: Socket; readonly to: (data: Uint8Array) => Promise<void> }[];
   /** `pid`: the command's, on this machine; undefined before it runs. */
   resize(size: TerminalSize, child: ChildProcess, pid: number | undefined): void;
-}
-
-interface TerminalSize {
-  readonly width: number;
-  readonly height: number;
 }
 
 /** Exit code of the command; 127 not found and 126 not executable, with the reason on stderr. "Cancelled" when the signal is aborted: the command is killed. */
@@ -190,30 +186,11 @@ const openTerminal = (options: ExecOptions): Streams => {
   const stream = new ReadStream(main);
   return {
     theirs: [side, side, side], stdin: options.stdin ? stream : undefined, canEnd: false, outputs: [{ from: stream, to: options.onStdout }],
-    resize: ({ width, height }, child, pid) => {
-      const size = Buffer.alloc(8); // struct winsize: rows, columns, pixels
-      size.writeUInt16LE(height, 0);
-      size.writeUInt16LE(width, 2);
-      libc.ioctl(main, Ioctl.setWindowSize, size);
+    resize: (size, child, pid) => {
+      setTerminalSize(main, size);
+      // runc gives the container's own terminal the new size then; crun 1.8 only hands the signal on.
       child.kill("SIGWINCH");
       if (pid !== undefined) resizeTerminalOf(pid, size);
     },
   };
-};
-
-/** The container's own terminal: runc gives it the new size at a SIGWINCH, crun 1.8 only hands the signal on. Its kernel tells the programs on it. */
-const resizeTerminalOf = (pid: number, size: Buffer): void => {
-  for (const stdio of [0, 1, 2]) {
-    try {
-      const fd = openSync(`/proc/${pid}/fd/${stdio}`, constants.O_RDWR | O_NOCTTY | constants.O_NONBLOCK);
-      try {
-        libc.ioctl(fd, Ioctl.setWindowSize, size);
-        return;
-      } finally {
-        closeSync(fd);
-      }
-    } catch {
-      // Redirected, or the command has ended.
-    }
-  }
 };
