@@ -128,8 +128,9 @@ const makeReadOnly = (target: string, recursive: boolean): void => {
   }
 };
 
-export const mountTmpfs = (target: string, { sizeBytes, mode = 0o755, flags = MountFlags.noSuid | MountFlags.noDev }: { readonly sizeBytes?: number; readonly mode?: number; readonly flags?: number } = {}): void => {
-  mount({ source: "tmpfs", target, type: "tmpfs", flags, data: `mode=${mode.toString(8)}${sizeBytes === undefined ? "" : `,size=${sizeBytes}`}` });
+export const mountTmpfs = (target: string, { sizeBytes, mode = 0o755, flags = MountFlags.noSuid | MountFlags.noDev, data = [] }: { readonly sizeBytes?: number; readonly mode?: number; readonly flags?: number; readonly data?: readonly string[] } = {}): void => {
+  // The kernel takes the last of two of a kind.
+  mount({ source: "tmpfs", target, type: "tmpfs", flags, data: [`mode=${mode.toString(8)}`, ...(sizeBytes === undefined ? [] : [`size=${sizeBytes}`]), ...data].join(",") });
 };
 
 const TMPFS_MAGIC = 0x01021994;

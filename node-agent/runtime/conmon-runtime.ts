@@ -22,7 +22,7 @@ import { isErrno } from "../linux/libc.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
-import { buildConfig, MASKED_PATHS, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
+import { buildConfig, ociJson, MASKED_PATHS, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
@@ -31,6 +31,7 @@ import { checkCage, checkExecDirectory } from "./check-cage.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
 import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
+import { resizeTerminalOf } from "./terminal-size.ts";
 import { Permits } from "./permits.ts";
 import { resolveUserIn } from "./user.ts";
 
@@ -286,7 +287,9 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   resizeTerminal(id: string, size: { readonly width: number; readonly height: number }): void {
-    this.#get(id);
+    const { pid, startTicks } = this.#get(id);
+    // By conmon where the first process has other streams: conmon 2.1 loses the second of two sizes that it reads at once.
+    if (isAlive(pid, startTicks) && resizeTerminalOf(pid, size)) return;
     resizeTerminal(this.#bundle(id), size);
   }
 
@@ -426,7 +429,7 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs }, keep);
     const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups, spec.strictGroups);
     const config = buildConfig(spec, user, this.#host, { rootPath: rootfs, cgroupsPath: this.#options.cgroups.ociPath(spec.cgroupPath) });
-    writeFileSync(join(bundle, "config.json"), JSON.stringify(this.#withFilter(config, spec)), { mode: 0o600 });
+    writeFileSync(join(bundle, "config.json"), ociJson(this.#withFilter(config, spec)), { mode: 0o600 });
     return config;
   }
 

@@ -104,12 +104,21 @@ test("exec: not executable is 126, a terminal is one, and has the size that is a
   t.is((await execute(machine.runtime, id, ["sh", "-c", "echo x > /dev/stdout"])).out, "x\n");
 
   let out = "";
-  const sizes = (async function* () { yield await Promise.resolve({ width: 101, height: 37 }); })();
+  const first = Promise.withResolvers<void>();
+  const sizes = (async function* () {
+    yield { width: 101, height: 37 };
+    await first.promise;
+    yield { width: 50, height: 20 };
+  })();
   await machine.runtime.exec(id, {
-    command: ["sh", "-c", "sleep 0.3; stty size"], tty: true, stdin: undefined, resize: sizes, signal: new AbortController().signal,
-    onStdout: async (data) => void (out += Buffer.from(data).toString()), onStderr: async () => undefined,
+    command: ["sh", "-c", "for wanted in '37 101' '20 50'; do until [ \"$(stty size)\" = \"$wanted\" ]; do sleep 0.02; done; echo is $wanted; done"], tty: true, stdin: undefined, resize: sizes, signal: new AbortController().signal,
+    onStdout: async (data) => {
+      out += Buffer.from(data).toString();
+      first.resolve();
+    },
+    onStderr: async () => undefined,
   });
-  t.regex(out, /37 101/);
+  t.is(out, "is 37 101\r\nis 20 50\r\n");
 });
 
 test("exec: a cancelled command is killed, one that leaves a process behind doesn't hang, and much output arrives whole", async (t) => {
