@@ -26,12 +26,15 @@ class FakeNode {
   page = "jobs 30\n";
   reads = 0;
   scrapes: string[] = [];
+  /** Streams that somebody still reads. */
+  open = 0;
   bench!: Bench;
 
   streams(clock: FakeClock): NodeStreams {
     return {
       connectedNodes: () => ["node-1"],
       open: async (_node, { kind }) => {
+        this.open++;
         const sent: Uint8Array[] = [];
         const { promise: asked, resolve } = Promise.withResolvers<void>();
         const answer = (): StreamFrame["frame"][] => {
@@ -54,7 +57,7 @@ class FakeNode {
             if (kind?.$case === "portForward") await asked;
             for (const frame of answer()) yield { frame };
           })(),
-          [Symbol.asyncDispose]: async () => undefined,
+          [Symbol.asyncDispose]: async () => void this.open--,
         };
       },
     };
@@ -72,7 +75,7 @@ const ready = async (t: Parameters<typeof createBench>[0], replicas = 1): Promis
   const pass = async (ms = 15_000): Promise<void> => {
     await bench.run(ms);
     // Streams of node's own take turns of the real event loop.
-    for (let i = 0; i < 20; i++) await settle();
+    do await settle(); while (node.open > 0);
     await bench.run();
     for (const pod of bench.list(PODS).filter((p) => p.status?.phase === "Pending")) await bench.setPod(pod, { startTime: new Date(bench.clock.nowMs() - 3_600_000).toISOString() });
     await bench.startPods();

@@ -3,6 +3,7 @@
 import { request } from "node:http";
 import type { IncomingMessage } from "node:http";
 import { Duplex } from "node:stream";
+import { callbackify } from "node:util";
 import type { Clock } from "../../../base/clock.ts";
 import { describeError, GantryError } from "../../../base/errors.ts";
 import { newId } from "../../../base/ids.ts";
@@ -49,11 +50,20 @@ async function* bytesOf(stream: NodeStream): AsyncGenerator<Uint8Array> {
 
 /** The stream as the connection that node's HTTP client wants. */
 const connectionOver = (stream: NodeStream): Duplex => {
-  const write = async (chunks: AsyncIterable<Buffer>): Promise<void> => {
-    for await (const chunk of chunks) for (let at = 0; at < chunk.length; at += FRAME_BYTES) await stream.send({ frame: { $case: "stdin", value: chunk.subarray(at, at + FRAME_BYTES) } });
-    stream.end();
-  };
-  return Duplex.from({ readable: Duplex.from(bytesOf(stream)), writable: write });
+  const bytes = bytesOf(stream);
+  const send = callbackify(async (chunk: Buffer): Promise<void> => {
+    for (let at = 0; at < chunk.length; at += FRAME_BYTES) await stream.send({ frame: { $case: "stdin", value: chunk.subarray(at, at + FRAME_BYTES) } });
+  });
+  return new Duplex({
+    read() {
+      bytes.next().then(({ done, value }) => this.push(done ? null : value), (error: unknown) => this.destroy(error as Error));
+    },
+    write: (chunk: Buffer, _encoding, done) => send(chunk, done),
+    final: (done) => {
+      stream.end();
+      done();
+    },
+  });
 };
 
 const answerOf = (connection: Duplex, host: string, path: string): Promise<IncomingMessage> =>
