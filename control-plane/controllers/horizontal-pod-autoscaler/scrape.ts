@@ -3,7 +3,6 @@
 import { request } from "node:http";
 import type { IncomingMessage } from "node:http";
 import { Duplex } from "node:stream";
-import { callbackify } from "node:util";
 import type { Clock } from "../../../base/clock.ts";
 import { describeError, GantryError } from "../../../base/errors.ts";
 import { newId } from "../../../base/ids.ts";
@@ -19,7 +18,6 @@ export const SCHEME = "prometheus.io/scheme";
 const PORT_NAME = "metrics";
 const TIMEOUT_MS = 10_000;
 const MAX_BYTES = 4 * 1024 * 1024;
-const FRAME_BYTES = 64 * 1024;
 
 export interface ScrapeTarget {
   readonly port: number;
@@ -50,20 +48,12 @@ async function* bytesOf(stream: NodeStream): AsyncGenerator<Uint8Array> {
 
 /** The stream as the connection that node's HTTP client wants. */
 const connectionOver = (stream: NodeStream): Duplex => {
-  const bytes = bytesOf(stream);
-  const send = callbackify(async (chunk: Buffer): Promise<void> => {
-    for (let at = 0; at < chunk.length; at += FRAME_BYTES) await stream.send({ frame: { $case: "stdin", value: chunk.subarray(at, at + FRAME_BYTES) } });
-  });
-  return new Duplex({
-    read() {
-      bytes.next().then(({ done, value }) => this.push(done ? null : value), (error: unknown) => this.destroy(error as Error));
-    },
-    write: (chunk: Buffer, _encoding, done) => send(chunk, done),
-    final: (done) => {
-      stream.end();
-      done();
-    },
-  });
+  // A request without a body is short, and comes as text.
+  const write = async (chunks: AsyncIterable<Buffer | string>): Promise<void> => {
+    for await (const chunk of chunks) await stream.send({ frame: { $case: "stdin", value: Buffer.from(chunk as string) } });
+    stream.end();
+  };
+  return Duplex.from({ readable: bytesOf(stream), writable: write });
 };
 
 const answerOf = (connection: Duplex, host: string, path: string): Promise<IncomingMessage> =>
