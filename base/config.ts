@@ -16,12 +16,16 @@ export interface Option<V> {
   readonly short?: string;
   /** Allowed values. */
   readonly choices?: readonly string[];
+  /** Other long flags for the same; not listed. */
+  readonly aliases?: readonly string[];
+  /** Known from elsewhere, and not to be had here: why, and what to use instead. Giving it is an error; it is not listed. */
+  readonly refused?: string;
   /** Bounds of a number, both inclusive. */
   readonly least?: number;
   readonly most?: number;
 }
 
-type Extra = Pick<Option<unknown>, "placeholder" | "short" | "choices">;
+type Extra = Pick<Option<unknown>, "placeholder" | "short" | "choices" | "aliases">;
 export const stringOption = (help: string, fallback = "", extra: Extra = {}): Option<string> => ({ type: "string", fallback, help, ...extra });
 /** A whole number. A fallback of NaN: there is none, the command itself says when it is needed. */
 export const numberOption = (help: string, fallback: number, extra: Extra & Pick<Option<unknown>, "least" | "most"> = {}): Option<number> => ({ type: "number", fallback, help, ...extra });
@@ -32,6 +36,9 @@ export const listOption = (help: string, fallback: readonly string[] = [], extra
 export const eachOption = (help: string, extra: Extra = {}): Option<readonly string[]> => ({ type: "each", fallback: [], help, ...extra });
 /** Value in ms; written as 500ms, 30s, 5m, 1h. */
 export const durationOption = (help: string, fallbackMs: number, extra: Extra = {}): Option<number> => ({ type: "duration", fallback: fallbackMs, help, ...extra });
+
+/** A flag that people know from another program, and that this one doesn't have. */
+export const refusedOption = (why: string, extra: Extra = {}): Option<string> => ({ type: "string", fallback: "", help: "", refused: why, ...extra });
 
 export type OptionTable = Readonly<Record<string, Option<string> | Option<number> | Option<boolean> | Option<readonly string[]>>>;
 export type OptionValues<T extends OptionTable> = { readonly [K in keyof T]: T[K] extends Option<infer V> ? V : never };
@@ -139,11 +146,13 @@ export const parseOptions = <T extends OptionTable>(table: T, { argv, daemon, st
   let help = false;
   const keys = Object.keys(table);
   const keyOfFlag = (flag: string): string => {
-    const key = flag.length === 1 ? keys.find((k) => table[k]!.short === flag) : keys.find((k) => flagOf(k) === flag);
+    const key = flag.length === 1 ? keys.find((k) => table[k]!.short === flag) : (keys.find((k) => flagOf(k) === flag) ?? keys.find((k) => table[k]!.aliases?.includes(flag)));
+    const refused = key && table[key]!.refused;
+    if (refused) throw new GantryError("BadRequest", `--${flagOf(key)} is not supported: ${refused}`);
     if (key) return key;
     if (flag === "help" || flag === "h") return "help";
     if (flag === "config" && daemon) return "config";
-    const hint = nearest(flag, keys.map(flagOf));
+    const hint = nearest(flag, keys.filter((k) => table[k]!.refused === undefined).map(flagOf));
     throw new GantryError("BadRequest", `unknown flag ${flag.length === 1 ? "-" : "--"}${flag}${hint ? `; did you mean --${hint}?` : ""} (--help lists them)`);
   };
   const isBoolean = (key: string): boolean => key === "help" || table[key]?.type === "boolean";
@@ -223,7 +232,7 @@ const readConfigFile = (path: string, readFile: (path: string) => string, known:
 
 /** The options' part of --help; `daemon` adds the names of environment variables and config keys. */
 export const describeOptions = (table: OptionTable, daemon = false): string => {
-  const rows = Object.entries(table).map(([key, option]) => {
+  const rows = Object.entries(table).filter(([, option]) => option.refused === undefined).map(([key, option]) => {
     const value = option.type === "boolean" ? "" : ` ${option.placeholder ?? { string: "TEXT", number: "N", list: "A,B", each: "TEXT", duration: "30s" }[option.type]}`;
     const fallback = option.type === "boolean" || option.fallback === "" || Number.isNaN(option.fallback) || (Array.isArray(option.fallback) && option.fallback.length === 0) ? ""
       : ` (default ${option.type === "duration" ? formatDuration(option.fallback as number) : Array.isArray(option.fallback) ? option.fallback.join(",") : String(option.fallback)})`;

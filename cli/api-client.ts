@@ -8,7 +8,7 @@ import type { Readable } from "node:stream";
 import { parse as parseYaml } from "yaml";
 import { GantryError, type ErrorCode } from "../base/errors.ts";
 import type { KubeObject, ResourceType } from "../base/kube/resources.ts";
-import type { Status } from "../base/kube/types.gen.ts";
+import type { Status, StatusDetails } from "../base/kube/types.gen.ts";
 
 export interface ApiTarget {
   readonly server: URL;
@@ -209,14 +209,22 @@ export async function* linesOf(stream: Readable): AsyncGenerator<string> {
 const CODE_OF_HTTP: Readonly<Record<number, ErrorCode>> = { 400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed", 409: "Conflict", 410: "Expired", 413: "RequestEntityTooLarge", 415: "UnsupportedMediaType", 422: "Invalid", 429: "TooManyRequests", 503: "ServiceUnavailable", 504: "Timeout" };
 
 /** What the server said, as opposed to what went wrong on this side. */
-export class ApiError extends GantryError {}
+export class ApiError extends GantryError {
+  /** The Status' details; {} where it has none. */
+  readonly details: StatusDetails;
+
+  constructor(code: ErrorCode, message: string, details: StatusDetails = {}) {
+    super(code, message);
+    this.details = details;
+  }
+}
 
 /** The error of an answer with a status of 400 or more: of a Status object, or of whatever else stands in the body. */
 export const apiError = (httpStatus: number, body: string): ApiError => {
   const code = CODE_OF_HTTP[httpStatus] ?? "InternalError";
   try {
     const status = JSON.parse(body) as Status;
-    return new ApiError(status.reason === "AlreadyExists" ? "AlreadyExists" : code, status.message ?? `the server answered ${httpStatus}`);
+    return new ApiError(status.reason === "AlreadyExists" ? "AlreadyExists" : code, status.message ?? `the server answered ${httpStatus}`, status.details);
   } catch {
     return new ApiError(code, `the server answered ${httpStatus}${body === "" ? "" : `: ${body.slice(0, 500)}`}`);
   }

@@ -11,11 +11,12 @@ import { DAEMON_COMMANDS } from "./commands/daemons.ts";
 import { IMAGE_COMMANDS } from "./commands/images.ts";
 import { INSPECTING_COMMANDS } from "./commands/inspecting.ts";
 import { LIFECYCLE_COMMANDS } from "./commands/lifecycle.ts";
+import { NODE_COMMANDS } from "./commands/nodes.ts";
 import { READING_COMMANDS } from "./commands/reading.ts";
 import { VOLUME_COMMANDS } from "./commands/volumes.ts";
 
 export const COMMANDS: readonly Command[] = [
-  ...CONTAINER_COMMANDS, ...LIFECYCLE_COMMANDS, ...INSPECTING_COMMANDS, ...VOLUME_COMMANDS, ...COMPOSE_COMMANDS, ...IMAGE_COMMANDS, ...CLUSTER_COMMANDS, ...READING_COMMANDS, ...CHANGING_COMMANDS, ...BUILD_COMMANDS, ...CRON_COMMANDS, ...DAEMON_COMMANDS,
+  ...CONTAINER_COMMANDS, ...LIFECYCLE_COMMANDS, ...INSPECTING_COMMANDS, ...VOLUME_COMMANDS, ...COMPOSE_COMMANDS, ...IMAGE_COMMANDS, ...CLUSTER_COMMANDS, ...READING_COMMANDS, ...CHANGING_COMMANDS, ...NODE_COMMANDS, ...BUILD_COMMANDS, ...CRON_COMMANDS, ...DAEMON_COMMANDS,
   ...completionCommands(() => ({ commands: COMMANDS, families: FAMILIES })),
 ];
 

@@ -34,8 +34,20 @@ test("the text: one line a run on one scale", (t) => {
 
 test("the drawing: a dot for each start, at its place, and no name that breaks out of its text", (t) => {
   const svg = renderSvg('<b>"x"&', RUNS);
-  t.is(svg.match(/<circle /g)!.length, 4);
+  t.is(svg.match(/<circle [^>]*fill-opacity/g)!.length, 4);
   t.true(svg.includes("&lt;b&gt;&quot;x&quot;&amp;"));
   t.false(svg.includes("<b>"));
-  t.regex(svg, /<circle cx="750\.0"/, "the last one at the end of the scale");
+  t.regex(svg, /<circle cx="744\.0"[^>]*class="coarse"/, "the last one at the end of the scale, known to the second only");
+  t.regex(svg, />0 s<.*>0\.5 s<.*>2 s</s, "the axis has one unit");
+  t.regex(svg, />3 of 4<.*>44 ms<.*>160 ms</s);
+  t.true(svg.includes("prefers-color-scheme:dark"));
+});
+
+test("the drawing: a hundred that start at once stay in their row, apart; what came early is red", (t) => {
+  const svg = renderSvg("burst", [{ job: "j", tickMs: TICK, startsMs: [-3, ...Array.from({ length: 100 }, () => 5)], waiting: 0, exact: true }]);
+  const dots = [...svg.matchAll(/<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*class="(\w+)" fill-opacity/g)].map(([, x, y, kind]) => ({ x, y: Number(y), kind }));
+  t.is(dots.length, 101);
+  t.is(dots[0]!.kind, "early");
+  t.true(dots.every(({ y }) => y >= 92 && y <= 132));
+  t.true(new Set(dots.map(({ x, y }) => `${x} ${y}`)).size > 90);
 });

@@ -67,24 +67,81 @@ export const renderText = (name: string, runs: readonly Run[]): string => {
 
 const escape = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
 
-const [LEFT, RIGHT, TOP, ROW, PLOT] = [190, 150, 64, 34, 560] as const;
+const [LEFT, PLOT, TOP, ROW] = [184, 560, 92, 40] as const;
+/** Right edges of the columns behind the plot. */
+const COLUMNS = { started: LEFT + PLOT + 84, median: LEFT + PLOT + 158, last: LEFT + PLOT + 232 } as const;
+const SVG_WIDTH = COLUMNS.last + 20;
+const RADIUS = 2.5;
+/** Dots whose centres lie in one such strip are stacked. */
+const STRIP = 2 * RADIUS;
+/** Colours by class, light and dark: paper, text, faint text, grid, the tick's line, a dot, one that came early. */
+const STYLE = [
+  ".paper{fill:#fff}.ink{fill:#1f2328}.faint{fill:#656d76}.grid{stroke:#e2e6ea}.tick{stroke:#656d76;stroke-width:1.5}.dot{fill:#2a78b5}.coarse{fill:none;stroke:#2a78b5}.early,.missing{fill:#c9352b}.missing{font-weight:bold}",
+  "@media (prefers-color-scheme:dark){.paper{fill:#15191f}.ink{fill:#e6e9ed}.faint{fill:#98a1ab}.grid{stroke:#2c333c}.tick{stroke:#98a1ab}.dot{fill:#5aa9e6}.coarse{stroke:#5aa9e6}.early,.missing{fill:#ff7b72}}",
+] as const;
 
-/** One line a run, one dot a container; readable on light and dark. */
+/** One unit for the whole axis: "7.5 s" beside "0 s", never "0 ms" beside "10 s". */
+const axisText = (ms: number, scaleMs: number): string => (scaleMs < 1000 ? `${Number(ms.toFixed(1))} ms` : `${Number((ms / 1000).toFixed(2))} s`);
+
+const svgText = (x: number | string, y: number, text: string, { kind = "ink", anchor = "start", more = "" }: { kind?: string; anchor?: "start" | "middle" | "end"; more?: string } = {}): string =>
+  `<text x="${x}" y="${y}" class="${kind}" text-anchor="${anchor}"${more}>${escape(text)}</text>`;
+
+/** Offsets from the row's middle that keep dots at nearly the same place apart: the first in the middle, the others by turns above and below. */
+const stacked = (places: readonly number[]): readonly number[] => {
+  const height = new Map<number, number>();
+  const stripOf = (x: number): number => Math.floor(x / STRIP);
+  for (const x of places) height.set(stripOf(x), (height.get(stripOf(x)) ?? 0) + 1);
+  const seen = new Map<number, number>();
+  return places.map((x) => {
+    const strip = stripOf(x);
+    const nth = seen.get(strip) ?? 0;
+    seen.set(strip, nth + 1);
+    // Many are drawn closer, so that they stay in their row.
+    const step = Math.min(2 * RADIUS, (ROW - 10) / Math.max(1, height.get(strip)! - 1));
+    return (nth % 2 === 1 ? -1 : 1) * Math.ceil(nth / 2) * step;
+  });
+};
+
+const svgRow = (run: Run, middle: number, placeOf: (ms: number) => number): string => {
+  const { startsMs, waiting, exact } = run;
+  const places = startsMs.map(placeOf);
+  const offsets = stacked(places);
+  const dots = startsMs.map((ms, n) => `<circle cx="${places[n]!.toFixed(1)}" cy="${(middle + offsets[n]!).toFixed(1)}" r="${RADIUS}" class="${ms < 0 ? "early" : exact ? "dot" : "coarse"}" fill-opacity="0.7"/>`).join("");
+  const shown = (share: number): string => (startsMs.length === 0 ? "–" : showMs(at(startsMs, share)!));
+  const y = middle + 4;
+  return [
+    svgText(LEFT - 16, y, utc(run.tickMs), { anchor: "end" }), dots,
+    svgText(COLUMNS.started, y, `${startsMs.length} of ${startsMs.length + waiting}`, { anchor: "end", kind: waiting > 0 ? "missing" : "ink" }),
+    svgText(COLUMNS.median, y, shown(0.5), { anchor: "end" }), svgText(COLUMNS.last, y, shown(1), { anchor: "end" }),
+  ].join("");
+};
+
+/** One line a run, one dot a container; light or dark as the viewer is. */
 export const renderSvg = (name: string, runs: readonly Run[]): string => {
   const scaleMs = scaleOf(runs);
-  const height = TOP + ROW * runs.length + 40;
-  const x = (ms: number): string => (LEFT + (Math.min(Math.max(ms, 0), scaleMs) / scaleMs) * PLOT).toFixed(1);
   const bottom = TOP + ROW * runs.length;
-  const grid = [0, 0.25, 0.5, 0.75, 1].map((share) => `<line x1="${x(share * scaleMs)}" y1="${TOP - 8}" x2="${x(share * scaleMs)}" y2="${bottom}" stroke="#ccc"/><text x="${x(share * scaleMs)}" y="${bottom + 18}" text-anchor="middle">${showMs(share * scaleMs)}</text>`);
-  const rows = runs.map((run, i) => {
-    const y = TOP + ROW * i + ROW / 2;
-    const dots = run.startsMs.map((ms, n) => `<circle cx="${x(ms)}" cy="${(y + ((n % 5) - 2) * 4).toFixed(1)}" r="2.5" fill="${ms < 0 ? "#c00" : "#27a"}" fill-opacity="0.6"/>`).join("");
-    const last = run.startsMs.at(-1);
-    return `<text x="${LEFT - 12}" y="${y + 4}" text-anchor="end">${escape(utc(run.tickMs))}</text>${dots}<text x="${LEFT + PLOT + 12}" y="${y + 4}">${run.startsMs.length}/${run.startsMs.length + run.waiting}, last ${last === undefined ? "-" : showMs(last)}</text>`;
+  const height = bottom + 84;
+  const placeOf = (ms: number): number => LEFT + (Math.min(Math.max(ms, 0), scaleMs) / scaleMs) * PLOT;
+  const axis = [0, 0.25, 0.5, 0.75, 1].map((share) => {
+    const x = placeOf(share * scaleMs).toFixed(1);
+    return `<line x1="${x}" y1="${TOP - 6}" x2="${x}" y2="${bottom + 4}" class="${share === 0 ? "tick" : "grid"}"/>${svgText(x, bottom + 20, axisText(share * scaleMs, scaleMs), { kind: "faint", anchor: "middle" })}`;
+  });
+  const heads = [
+    svgText(LEFT - 16, TOP - 14, "tick (UTC)", { kind: "faint", anchor: "end" }),
+    ...Object.entries(COLUMNS).map(([title, x]) => svgText(x, TOP - 14, title, { kind: "faint", anchor: "end" })),
+  ];
+  const isEarly = runs.some((r) => r.startsMs.some((ms) => ms < 0));
+  const kinds = [["dot", "a container"], ...(runs.some((r) => !r.exact) ? [["coarse", "not staged: known to the second only"]] : []), ...(isEarly ? [["early", "before its tick"]] : [])] as [string, string][];
+  let legendX: number = LEFT;
+  const legend = kinds.map(([kind, text]) => {
+    const drawn = `<circle cx="${legendX + 4}" cy="${bottom + 61}" r="${RADIUS + 0.5}" class="${kind}"/>${svgText(legendX + 14, bottom + 65, text, { kind: "faint" })}`;
+    legendX += 44 + text.length * 6.5;
+    return drawn;
   });
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${LEFT + PLOT + RIGHT} ${height}" width="${LEFT + PLOT + RIGHT}" height="${height}" font-family="sans-serif" font-size="12" fill="#333">`,
-    `<title>Runs of ${escape(name)}: start of each container after its tick</title>`, '<rect width="100%" height="100%" fill="#fff"/>',
-    `<text x="16" y="28" font-size="16" font-weight="bold">${escape(name)}: start of each container after its tick</text>`, ...grid, ...rows, "</svg>", "",
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${SVG_WIDTH} ${height}" width="${SVG_WIDTH}" height="${height}" font-family="system-ui, 'DejaVu Sans', sans-serif" font-size="12">`,
+    `<title>Runs of ${escape(name)}: start of each container after its tick</title>`, "<style>", ...STYLE, "</style>", '<rect width="100%" height="100%" class="paper"/>',
+    svgText(20, 32, name, { more: ' font-size="17" font-weight="bold"' }), svgText(20, 52, "How long after each tick its containers started", { kind: "faint" }), ...heads, ...axis,
+    svgText(LEFT + PLOT / 2, bottom + 38, "after the tick", { kind: "faint", anchor: "middle" }), ...runs.map((run, i) => svgRow(run, TOP + ROW * i + ROW / 2, placeOf)), ...legend, "</svg>", "",
   ].join("\n");
 };

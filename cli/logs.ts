@@ -40,6 +40,9 @@ export const podsOf = async (client: ApiClient, namespace: string, target: { rea
   return items;
 };
 
+/** docker's follow: on into the next instance, where Kubernetes' ends with the present one. Another server than Gantry's takes no notice of the second. */
+export const FOLLOW = { follow: "true", "gantry-over-restarts": "true" } as const;
+
 const chosen = (pod: Pod): string => {
   const { container, remark } = defaultContainer(pod);
   if (remark !== undefined) console.error(remark);
@@ -53,7 +56,7 @@ export const printLogs = async (client: ApiClient, pods: readonly Pod[], options
   });
   const print = async ({ pod, container }: (typeof streams)[number]): Promise<void> => {
     const query = new URLSearchParams({
-      ...(container ? { container } : {}), ...(options.follow ? { follow: "true" } : {}), ...(options.previous ? { previous: "true" } : {}), ...(options.timestamps || options.untilMs !== undefined ? { timestamps: "true" } : {}),
+      ...(container ? { container } : {}), ...(options.follow ? FOLLOW : {}), ...(options.previous ? { previous: "true" } : {}), ...(options.timestamps || options.untilMs !== undefined ? { timestamps: "true" } : {}),
       ...(options.tailLines === undefined ? {} : { tailLines: String(options.tailLines) }), ...(options.sinceMs === undefined ? {} : { sinceTime: new Date(options.sinceMs).toISOString() }),
     });
     const response = await client.send("GET", `${client.pathOf(PODS, pod.metadata.namespace ?? "", pod.metadata.name, "log")}?${query.toString()}`, { accept: "*/*" });

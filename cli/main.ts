@@ -7,6 +7,7 @@ import { VERSION } from "../base/version.ts";
 import { ApiError } from "./api-client.ts";
 import type { Command, CommandGroup } from "./command.ts";
 import { COMMANDS, FAMILIES } from "./commands.ts";
+import { REFUSED_COMMANDS } from "./docker/refused-commands.ts";
 import { findCommand } from "./find-command.ts";
 
 const GROUPS: readonly (readonly [CommandGroup, string])[] = [
@@ -62,7 +63,7 @@ const main = async (argv: readonly string[]): Promise<number> => {
     console.log(overview());
     return name === undefined ? 2 : 0;
   }
-  const match = findCommand(COMMANDS, FAMILIES, asksForHelp ? args : argv);
+  const match = findCommand(COMMANDS, FAMILIES, asksForHelp ? args : argv, REFUSED_COMMANDS);
   if ("familyName" in match) {
     console.log(familyHelp(match.familyName));
     return asksForHelp || argv.length > 1 ? 0 : 2;

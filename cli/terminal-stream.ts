@@ -1,5 +1,6 @@
 // This terminal, or these pipes, joined to a container over WebSocket, subprotocol v5.channel.k8s.io: one byte of channel, then data; 0 to 2 are
 // stdio, 3 the final Status, 4 the terminal's size, 255 closes a channel. What exec and attach have in common.
+import { spawnSync } from "node:child_process";
 import { WebSocket } from "ws";
 import { GantryError } from "../base/errors.ts";
 import type { Status } from "../base/kube/types.gen.ts";
@@ -19,6 +20,15 @@ export interface TerminalStream {
 
 const MAX_UNSENT_BYTES = 1 << 20;
 const FEW_UNSENT_BYTES = 1 << 18;
+
+/**
+ * Node's raw mode still makes a carriage return of every line feed that is shown. The container's terminal has done that where it is wanted; where it isn't, a program
+ * such as vim means one line down in the same column. setRawMode(false) restores this too. Without stty it stays as Node has it.
+ */
+const makeRaw = (): void => {
+  process.stdin.setRawMode(true);
+  spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
+};
 
 /** Resolves to the Status at the end, or "detached". Rejects with what the server said, or how the connection broke. */
 export const joinTerminal = async (client: ApiClient, { path, stdin, tty, detachKeys, onOpen }: TerminalStream): Promise<Status | "detached"> => {
@@ -44,7 +54,7 @@ export const joinTerminal = async (client: ApiClient, { path, stdin, tty, detach
     resume();
   };
   socket.on("open", () => {
-    if (raw) process.stdin.setRawMode(true);
+    if (raw) makeRaw();
     if (tty && process.stdout.isTTY) {
       sendSize();
       process.stdout.on("resize", sendSize);

@@ -11,7 +11,7 @@ const event = (uid: string, reason: string, message: string): Event => ({ apiVer
 const c = (state: object, more: object = {}): object => ({ name: "main", ready: false, restartCount: 0, ...more, state });
 const READY = { phase: "Running", conditions: [{ type: "Ready", status: "True" }] };
 const why = (object: object, more: Partial<WorkloadView> = {}): string[] =>
-  explainWorkload({ object: { metadata: { name: "web", namespace: "shop", uid: "uid-web" }, ...object } as KubeObject, pods: [], replicaSets: [], events: [], explanations: new Map(), nodes: [], nowMs, ...more }).split("\n");
+  explainWorkload({ object: { metadata: { name: "web", namespace: "shop", uid: "uid-web" }, ...object } as KubeObject, pods: [], replicaSets: [], events: [], explanations: new Map(), nodes: [], autoscalers: [], nowMs, ...more }).split("\n");
 
 for (const [title, status, more, expected] of [
   ["an image that can't be had", { phase: "Pending", containerStatuses: [c({ waiting: { reason: "ImagePullBackOff", message: "no such image" } })] }, {}, "container main waits: ImagePullBackOff: no such image"],
@@ -68,4 +68,14 @@ test("a daemon set names the nodes that it is not on, a job what failed it, and 
   t.deepEqual(why({ kind: "Job", spec: { completions: 3 }, status: { failed: 1, conditions: [{ type: "FailureTarget", status: "True", reason: "PodFailurePolicy", message: "x" }, { type: "Failed", status: "True", reason: "PodFailurePolicy", message: "exit code 42" }] } }), [
     "Job shop/web: 0 of 3 completions, 0 active, 1 failed", "PodFailurePolicy: exit code 42"]);
   t.deepEqual(why({ kind: "ReplicaSet", spec: { replicas: 1 } }, { pods: [pod("p", READY)] }), ["ReplicaSet shop/web: 1 of 1 ready", "Nothing is wrong with its pods."]);
+});
+
+test("an autoscaler that holds the size is named, with what holds it back", (t) => {
+  const autoscaler = {
+    apiVersion: "autoscaling/v2", kind: "HorizontalPodAutoscaler", metadata: { name: "h" }, spec: { scaleTargetRef: { kind: "Deployment", name: "web" }, minReplicas: 2, maxReplicas: 5 },
+    status: { desiredReplicas: 5, conditions: [{ type: "AbleToScale", status: "True", reason: "ReadyForNewScale" }, { type: "ScalingLimited", status: "True", reason: "TooManyReplicas", message: "the desired replica count is more than the maximum replica count" }] },
+  };
+  t.deepEqual(why({ kind: "Deployment", spec: { replicas: 1 } }, { pods: [pod("p", READY)], autoscalers: [autoscaler] }).slice(1), [
+    "Nothing is wrong with its pods.", "HorizontalPodAutoscaler h decides on its size, from 2 to 5; TooManyReplicas: the desired replica count is more than the maximum replica count",
+  ]);
 });

@@ -2,7 +2,7 @@
 // it up: which container, probe, image, quota or node check. Pods in the same trouble stand together. Pure.
 import { isReady } from "../base/kube/pod-state.ts";
 import type { KubeObject } from "../base/kube/resources.ts";
-import type { DaemonSet, Deployment, Event, Job, Pod, ReplicaSet, StatefulSet } from "../base/kube/types.gen.ts";
+import type { DaemonSet, Deployment, Event, HorizontalPodAutoscaler, Job, Pod, ReplicaSet, StatefulSet } from "../base/kube/types.gen.ts";
 import type { Explanation } from "../control-plane/state/explain.ts";
 import { age } from "./describe/text.ts";
 
@@ -17,6 +17,8 @@ export interface WorkloadView {
   readonly explanations: ReadonlyMap<string, Explanation>;
   /** Names of nodes, for daemon sets. */
   readonly nodes: readonly string[];
+  /** Those that decide on its size. */
+  readonly autoscalers: readonly HorizontalPodAutoscaler[];
   readonly nowMs: number;
 }
 
@@ -136,6 +138,12 @@ const orderLines = ({ metadata, spec, status }: StatefulSet, pods: readonly Pod[
   ];
 };
 
+/** Who holds the size, and what keeps it from changing it as its metrics ask for. */
+const autoscalerLine = ({ metadata, spec, status }: HorizontalPodAutoscaler): string => {
+  const troubles = (status?.conditions ?? []).filter((c) => (c.type === "ScalingLimited" ? c.status === "True" : c.status === "False")).map((c) => `${c.reason ?? c.type}: ${c.message ?? ""}`);
+  return `HorizontalPodAutoscaler ${metadata.name ?? ""} decides on its size, from ${spec.minReplicas ?? 1} to ${spec.maxReplicas}${troubles.length > 0 ? `; ${troubles.join("; ")}` : ""}`;
+};
+
 export const explainWorkload = (view: WorkloadView): string => {
   const { object, pods, events, explanations, nodes, nowMs } = view;
   const groups = new Map<string, Pod[]>();
@@ -160,5 +168,5 @@ export const explainWorkload = (view: WorkloadView): string => {
     if (without.length > 0) lines.push(`Not on ${plural(without.length, "node")} (${listed(without)}): a node selector, an affinity or a taint keeps it away, or its pod is still to come`);
   }
   if (lines.length === 1) lines.push(pods.length === 0 && object.kind !== "Job" ? "It has no pods and nothing says why: is it scaled to 0?" : "Nothing is wrong with its pods.");
-  return lines.join("\n");
+  return [...lines, ...view.autoscalers.map(autoscalerLine)].join("\n");
 };

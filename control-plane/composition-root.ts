@@ -11,6 +11,7 @@ import type { Metrics } from "../base/metrics.ts";
 import { tokenAuthenticator } from "./api/authentication.ts";
 import { parseTokenFile } from "./api/token-file.ts";
 import { createApiServer } from "./api/server.ts";
+import type { ControllerOptions } from "./controllers/reconcile-loop.ts";
 import { startControllers } from "./controllers/run.ts";
 import { ensureSystemNamespaces } from "./controllers/namespace/controller.ts";
 import { ensureSystemPriorities } from "./controllers/system-priorities.ts";
@@ -62,6 +63,11 @@ const ownAddress = ({ advertiseAddresses: [advertised], bindAddress }: ControlPl
 };
 
 const hostPort = (host: string, port: number): string => `${isIPv6(host) ? `[${host}]` : host}:${port}`;
+
+const controllerOptions = (options: ControlPlaneOptions): Partial<ControllerOptions> => ({
+  nodeLeaseMs: options.nodeLease, podEvictionMs: options.podEvictionDelay, terminatedPodThreshold: options.terminatedPodGcThreshold, eventTtlMs: options.eventTtl,
+  evictionPace: { intervalMs: options.nodeEvictionInterval, slowIntervalMs: options.secondaryNodeEvictionInterval, unhealthyPercent: options.unhealthyZoneThreshold, largeZoneNodes: options.largeZoneSize },
+});
 
 /** Nodes have their sessions with the leader, so only the leader's API reaches into them. */
 const ofLeader = (streams: NodeStreams, leads: () => boolean, leader: () => Leader | undefined): NodeStreams => {
@@ -120,6 +126,7 @@ export const startControlPlane = async (parts: ControlPlaneParts, stack: AsyncDi
     consistency: options.etcdEndpoints.length === 0 ? "process" : "store",
     // For information: one that follows serves all but streams, and is as ready as the leader.
     readiness: [{ name: "leader", check: async () => (fence ? "this process leads" : leader ? `${leader.identity} leads, at ${leader.addresses?.api ?? "an unknown address"}` : "none at the moment") }],
+    defaultTolerationSeconds: Math.ceil(options.podEvictionDelay / 1000),
     clock, random, logger, metrics,
   });
   stack.defer(() => api.close());
@@ -137,7 +144,7 @@ export const startControlPlane = async (parts: ControlPlaneParts, stack: AsyncDi
       const ended = new AbortController();
       const running = AbortSignal.any([term, ended.signal]);
       const components = [
-        startControllers({ store, cache, clock, random, logger, metrics, fence: won, signal: running, events, options: { nodeLeaseMs: options.nodeLease, podEvictionMs: options.podEvictionDelay } }),
+        startControllers({ store, cache, clock, random, logger, metrics, fence: won, signal: running, events, streams: dispatcher.streams, options: controllerOptions(options) }),
         runScheduler({ store, cache, clock, logger, metrics, events }, won, running),
         runCompaction({ store, clock, logger, signal: running }),
       ];

@@ -22,6 +22,12 @@ export const CONTROL_PLANE_OPTIONS = {
   heartbeatPeriod: durationOption("How often a node agent renews its node's lease", 5000),
   nodeLease: durationOption("A node without a heartbeat for this long is lost", 20_000),
   podEvictionDelay: durationOption("How long after its node is lost a pod is replaced, unless its own tolerations say otherwise", 30_000),
+  nodeEvictionInterval: durationOption("Time between two nodes of a zone that begin to lose their pods", 10_000),
+  unhealthyZoneThreshold: numberOption("Percent of a zone's nodes, and at least 3, that must be lost or not ready for its evictions to slow down or stop", 55, { least: 1, most: 100 }),
+  largeZoneSize: numberOption("Such a zone goes on slowly when it has more nodes than this; a smaller one stops", 50, { least: 0 }),
+  secondaryNodeEvictionInterval: durationOption("Time between two nodes in such a large zone", 100_000),
+  terminatedPodGcThreshold: numberOption("Finished pods beyond this many are deleted, the oldest first; 0: none is", 12_500, { least: 0 }),
+  eventTtl: durationOption("How long events are kept", 3_600_000),
   logLevel: stringOption("How much to log", "info", { choices: ["debug", "info", "warn", "error"] }),
   logFormat: stringOption("Readable lines or JSON; auto is readable on a terminal", "auto", { choices: ["auto", "text", "json"] }),
 } as const;

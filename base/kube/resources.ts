@@ -1,7 +1,7 @@
 // The identity of every resource that Gantry serves: what discovery, storage keys and owner references agree on. What a kind
 // means (schema, defaults, validation, columns) is in control-plane/api/resources.
 import type {
-  ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, Event, Job, Lease, LimitRange, Namespace, Node, ObjectMeta, PersistentVolume, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController,
+  ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, Event, HorizontalPodAutoscaler, Job, Lease, LimitRange, Namespace, Node, ObjectMeta, PersistentVolume, PersistentVolumeClaim, Pod, ReplicaSet, ReplicationController,
   PodDisruptionBudget, PriorityClass, ResourceQuota, RuntimeClass, ScheduledScaler, Secret, StatefulSet, StorageClass,
 } from "./types.gen.ts";
 
@@ -54,12 +54,14 @@ export const RUNTIME_CLASSES = define<RuntimeClass>("node.k8s.io", "v1", "Runtim
 export const PRIORITY_CLASSES = define<PriorityClass>("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", false);
 export const POD_DISRUPTION_BUDGETS = define<PodDisruptionBudget>("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true);
 export const RESOURCE_QUOTAS = define<ResourceQuota>("", "v1", "ResourceQuota", "resourcequotas", true);
+export const HORIZONTAL_POD_AUTOSCALERS = define<HorizontalPodAutoscaler>("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", true);
 export const LIMIT_RANGES = define<LimitRange>("", "v1", "LimitRange", "limitranges", true);
 
 export const ALL_RESOURCES: readonly ResourceType[] = [
   PODS, NODES, NAMESPACES, EVENTS, CONFIG_MAPS, SECRETS, DEPLOYMENTS, REPLICA_SETS, DAEMON_SETS, STATEFUL_SETS,
   CONTROLLER_REVISIONS, REPLICATION_CONTROLLERS, JOBS, CRON_JOBS, LEASES, SCHEDULED_SCALERS,
   PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, STORAGE_CLASSES, RUNTIME_CLASSES, PRIORITY_CLASSES, POD_DISRUPTION_BUDGETS, RESOURCE_QUOTAS, LIMIT_RANGES,
+  HORIZONTAL_POD_AUTOSCALERS,
 ];
 
 export const resourceOfKind = (apiVersion: string, kind: string): ResourceType | undefined =>

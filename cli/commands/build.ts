@@ -3,13 +3,14 @@ import { writeFileSync } from "node:fs";
 import { booleanOption, eachOption, stringOption } from "../../base/config.ts";
 import { GantryError, isCode } from "../../base/errors.ts";
 import { command, type Command } from "../command.ts";
+import { REFUSED_BUILD_FLAGS } from "../docker/refused-flags.ts";
 import { CLIENT_OPTIONS, connect } from "./client.ts";
 
 const INTERRUPTED = 130;
 
 export const BUILD_COMMANDS: readonly Command[] = [
   command({
-    name: "build", aliases: ["image build"], usage: "CONTEXT", group: "images", summary: "Build an image from a Dockerfile, on a node; afterwards every node has it",
+    name: "build", aliases: ["image build", "buildx build", "builder build"], usage: "CONTEXT", group: "images", summary: "Build an image from a Dockerfile, on a node; afterwards every node has it",
     details: "CONTEXT is a directory, a tar (perhaps with gzip or zstd), or - for a tar or a Dockerfile on standard input. What .dockerignore names stays here.\n\n"
       + "  gantry build -t shop/web:1 .\n  gantry build -t shop/web:1 -f docker/Dockerfile --build-arg VERSION=7 --target prod .\n  gantry build -t tool --secret id=npmrc,src=$HOME/.npmrc .\n  gantry build - < Dockerfile\n\n"
       + "The same image is always built on the same node while it is there, because its cache is there. RUN uses the node's network. SOURCE_DATE_EPOCH, from the environment or as a build argument, makes images reproducible.",
@@ -30,6 +31,9 @@ export const BUILD_COMMANDS: readonly Command[] = [
       iidfile: stringOption("Write the image's ID to a file", "", { placeholder: "FILE" }),
       quiet: booleanOption("Only print the image's ID", { short: "q" }),
       node: stringOption("Build on this node", "", { placeholder: "NODE" }),
+      load: booleanOption("Has no effect: the nodes have the image in any case"), rm: booleanOption("Has no effect: nothing stays of a build but image and cache"), forceRm: booleanOption("Has no effect, as --rm"),
+      compress: booleanOption("Has no effect"), disableContentTrust: booleanOption("Has no effect: images are verified by digest, and signatures are not looked at"),
+      ...REFUSED_BUILD_FLAGS,
     },
     run: async ({ values, positionals }) => {
       if (positionals.length !== 1) throw new GantryError("BadRequest", "build needs exactly one CONTEXT: a directory (. is this one), a tar, or -");

@@ -102,7 +102,7 @@ export const CHANGING_COMMANDS: readonly Command[] = [
     },
   }),
   command({
-    name: "exec", usage: "POD [-c CONTAINER] [-it] [--] COMMAND [ARG...]", group: "workloads", summary: "Run a command in a container; its exit code is the command's", stopAtPositional: 1,
+    name: "exec", aliases: ["container exec"], usage: "POD [-c CONTAINER] [-it] [--] COMMAND [ARG...]", group: "workloads", summary: "Run a command in a container; its exit code is the command's", stopAtPositional: 1,
     options: {
       ...NAMESPACED_OPTIONS, container: stringOption("Which container of the pod", "", { short: "c", placeholder: "NAME" }), stdin: booleanOption("Pass standard input on", { short: "i" }), interactive: booleanOption("The same as --stdin"),
       tty: booleanOption("With a terminal", { short: "t" }), detach: booleanOption("Start the command and leave it", { short: "d" }), user: stringOption("As this user: NAME or UID, and :GROUP", "", { short: "u", placeholder: "USER" }),

@@ -263,9 +263,15 @@ export const COMPOSE_COMMANDS: readonly Command[] = [
     run: async ({ values, positionals, family: given }) => {
       const family = familyOf({ family: given });
       const { plannedProject, runGantry } = await import("../compose/session.ts");
-      const images = new Set(plannedProject(family, positionals).services.filter((s) => (positionals.length === 0 || positionals.includes(s.name)) && !(s.build && values.ignoreBuildable)).map((s) => s.request.image));
+      const services = plannedProject(family, positionals).services.filter((s) => (positionals.length === 0 || positionals.includes(s.name)) && !(s.build && values.ignoreBuildable));
       let worst = 0;
-      for (const image of images) worst = Math.max(worst, await runGantry(["pull", ...clusterFlags(family, false), image]));
+      for (const image of new Set(services.map((s) => s.request.image))) {
+        const code = await runGantry(["pull", ...clusterFlags(family, false), ...(values.quiet ? ["--quiet"] : []), image]);
+        // What can be built need not be in a registry.
+        const buildable = code !== 0 && services.filter((s) => s.request.image === image).every((s) => s.build);
+        if (buildable) console.error(`Warning: ${image} must be built: gantry compose build`);
+        else worst = Math.max(worst, code);
+      }
       return worst;
     },
   }),

@@ -1,6 +1,6 @@
 // run, create, ps, rm, port, container prune: containers by docker's words. A container is a pod like any other, so kubectl sees it too.
 import { randomInt } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { booleanOption, eachOption, numberOption, stringOption } from "../../base/config.ts";
 import { GantryError, isCode } from "../../base/errors.ts";
 import { DEPLOYMENTS, PODS } from "../../base/kube/resources.ts";
@@ -8,7 +8,10 @@ import type { Pod } from "../../base/kube/types.gen.ts";
 import { ApiError, type ApiClient } from "../api-client.ts";
 import { command, type Command } from "../command.ts";
 import { DEFAULT_DETACH_KEYS, parseDetachKeys } from "../detach-keys.ts";
-import { CONTAINER_OPTIONS, requestOfFlags, type ContainerOptionValues } from "../docker/run-flags.ts";
+import { parseMilliCpus, parseSizeBytes } from "../docker/sizes.ts";
+import { REFUSED_UPDATE_FLAGS } from "../docker/refused-flags.ts";
+import { containerIdOf } from "../docker/find-container.ts";
+import { CONTAINER_OPTIONS, requestOfFlags, warningsOf, type ContainerOptionValues } from "../docker/run-flags.ts";
 import type { ContainerRequest } from "../docker/container-request.ts";
 import { NAMESPACED_OPTIONS, connect, forEach, namespaceOf } from "./client.ts";
 
@@ -26,11 +29,20 @@ const readText = (path: string): string => {
 const requestFrom = async (values: ContainerOptionValues, words: readonly string[]): Promise<ContainerRequest> => {
   const [image, ...args] = words;
   if (image === undefined) throw new GantryError("BadRequest", "an image is missing: gantry run [flags] IMAGE [COMMAND] [ARG...]");
+  for (const text of warningsOf(values)) warn(text);
   const { randomName } = await import("../docker/names.ts");
   return requestOfFlags(values, image, args, { env: process.env, folder: process.cwd(), readFile: readText, newName: () => randomName((n) => randomInt(n)) });
 };
 
 const warn = (text: string): void => console.error(`Warning: ${text}`);
+
+/** "BadRequest" when the file is there: it would be another container's. */
+const cidWriter = (path: string): ((pod: Pod) => void) => {
+  if (path !== "" && existsSync(path)) throw new GantryError("BadRequest", `--cidfile: ${path} exists already: make sure that its container is gone, and delete it`);
+  return (pod) => {
+    if (path !== "") writeFileSync(path, containerIdOf(pod.status?.containerStatuses?.[0]) || (pod.metadata.uid ?? ""));
+  };
+};
 
 export const allNamespaces = booleanOption("Of all namespaces", { short: "A" });
 
@@ -47,15 +59,18 @@ export const CONTAINER_COMMANDS: readonly Command[] = [
     options: {
       ...NAMESPACED_OPTIONS, ...CONTAINER_OPTIONS,
       detach: booleanOption("Leave it running and print its name", { short: "d" }), replicas: numberOption("As a deployment of so many", 0, { least: 0 }),
+      sigProxy: { ...booleanOption("Pass signals on (--sig-proxy=false: don't)"), fallback: true },
       detachKeys: stringOption("Keys that leave the container running and its terminal alone", DEFAULT_DETACH_KEYS, { placeholder: "KEYS" }),
     },
     run: async ({ values, positionals, rest }) => {
       const request = await requestFrom(values, [...positionals, ...rest]);
+      const onCreated = cidWriter(values.cidfile);
+      if (values.replicas > 0 && values.cidfile !== "") throw new GantryError("BadRequest", "--cidfile can't go with --replicas: there are several containers");
       if (values.replicas > 0 && values.rm) throw new GantryError("BadRequest", "--rm can't go with --replicas: a deployment replaces what ends");
       if (values.replicas > 0 && values.restart !== "" && !/^(always|unless-stopped)$/.test(values.restart)) throw new GantryError("BadRequest", `--restart ${values.restart} can't go with --replicas: a deployment's containers are always restarted`);
       using client = connect(values);
       const { runContainer } = await import("../docker/run-container.ts");
-      return await runContainer(client, namespaceOf(client, values), request, { detach: values.detach, replicas: values.replicas, detachKeys: parseDetachKeys(values.detachKeys), warn });
+      return await runContainer(client, namespaceOf(client, values), request, { detach: values.detach, replicas: values.replicas, detachKeys: parseDetachKeys(values.detachKeys), sigProxy: values.sigProxy, warn, onCreated });
     },
   }),
   command({
@@ -63,9 +78,10 @@ export const CONTAINER_COMMANDS: readonly Command[] = [
     details: "'gantry start NAME' starts it.", options: { ...NAMESPACED_OPTIONS, ...CONTAINER_OPTIONS },
     run: async ({ values, positionals, rest }) => {
       const request = await requestFrom(values, [...positionals, ...rest]);
+      const onCreated = cidWriter(values.cidfile);
       using client = connect(values);
       const { createContainer } = await import("../docker/run-container.ts");
-      return await createContainer(client, namespaceOf(client, values), request, { warn });
+      return await createContainer(client, namespaceOf(client, values), request, { warn, onCreated });
     },
   }),
   command({
@@ -105,6 +121,28 @@ export const CONTAINER_COMMANDS: readonly Command[] = [
       const { items } = await client.list(PODS, namespace);
       return await forEach(positionals, async (word) => {
         await removeOne(client, namespace, items, word, values.force);
+        console.log(word);
+      });
+    },
+  }),
+  command({
+    name: "update", aliases: ["container update"], usage: "CONTAINER...", group: "containers", summary: "Give containers other limits while they run",
+    details: "What has no limits can't get any: Kubernetes tells pods with limits from those without.\n\nExamples:\n  gantry update -m 512m --cpus 2 web",
+    options: {
+      ...NAMESPACED_OPTIONS, memory: CONTAINER_OPTIONS.memory, memoryReservation: stringOption("Memory to set aside on the node", "", { placeholder: "SIZE" }), cpus: CONTAINER_OPTIONS.cpus, ...REFUSED_UPDATE_FLAGS,
+    },
+    run: async ({ values, positionals }) => {
+      const request = {
+        memoryBytes: values.memory === "" ? 0 : parseSizeBytes("--memory", values.memory), memoryReservationBytes: values.memoryReservation === "" ? 0 : parseSizeBytes("--memory-reservation", values.memoryReservation),
+        milliCpus: values.cpus === "" ? 0 : parseMilliCpus("--cpus", values.cpus),
+      };
+      if (positionals.length === 0) throw new GantryError("BadRequest", "gantry update needs the names or ids of containers");
+      if (request.memoryBytes + request.memoryReservationBytes + request.milliCpus === 0) throw new GantryError("BadRequest", "gantry update needs something to change: --memory, --memory-reservation or --cpus");
+      using client = connect(values);
+      const [{ lookUpContainer }, { updateContainer }] = await Promise.all([import("../docker/find-container.ts"), import("../docker/update.ts")]);
+      const namespace = namespaceOf(client, values);
+      return await forEach(positionals, async (word) => {
+        await updateContainer(client, await lookUpContainer(client, namespace, word), request);
         console.log(word);
       });
     },

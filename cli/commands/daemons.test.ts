@@ -49,10 +49,10 @@ test("the agent's run folder is in the one that outlives its restart", (t) => {
   t.regex(unit, /^KillMode=process$/m);
 });
 
-test("no two options of a command have the same short flag, and none takes -h", (t) => {
+test("no two options of a command have the same short flag, and none takes -h but where docker does: the host name of run and create", (t) => {
   for (const command of COMMANDS) {
     const short = Object.values(command.options).flatMap((o) => o.short ?? []);
     t.deepEqual([...new Set(short)], short, command.name);
-    t.false(short.includes("h"), command.name);
+    t.is(short.includes("h"), ["run", "create"].includes(command.name), command.name);
   }
 });

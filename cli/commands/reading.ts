@@ -57,7 +57,7 @@ export const READING_COMMANDS: readonly Command[] = [
     },
   }),
   command({
-    name: "logs", usage: "POD | TYPE/NAME | -l SELECTOR", group: "workloads", summary: "Print what containers wrote",
+    name: "logs", aliases: ["container logs"], usage: "POD | TYPE/NAME | -l SELECTOR", group: "workloads", summary: "Print what containers wrote",
     details: "Of a deployment, replicaset or job: of all its pods.\n\nExamples:\n  gantry logs -f POD\n  gantry logs deploy/web --prefix --since 5m\n  gantry logs -l app=web --tail 10",
     options: {
       ...NAMESPACED_OPTIONS, selector, container: stringOption("Which container of the pod", "", { short: "c", placeholder: "NAME" }), allContainers: booleanOption("Of all containers of the pod"), follow: booleanOption("Go on with what comes", { short: "f" }),

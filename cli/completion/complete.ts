@@ -23,27 +23,28 @@ const FILES: Completion = { kind: "files" };
 /** Sources of a command's words behind its name; the last one goes on. "" ends it. */
 const WORDS: Readonly<Record<string, readonly (Source | "files" | "")[]>> = {
   run: ["images", ""], create: ["images", ""], rm: ["containers"], logs: ["containers", ""], exec: ["containers", ""], attach: ["containers", ""], start: ["containers"], stop: ["containers"], restart: ["containers"], kill: ["containers"],
-  pause: ["containers"], unpause: ["containers"], wait: ["containers"], top: ["containers", ""], stats: ["containers"], port: ["containers", ""], inspect: ["containers"], diff: ["containers", ""], commit: ["containers", ""],
+  pause: ["containers"], unpause: ["containers"], wait: ["containers"], top: ["containers", ""], stats: ["containers"], port: ["containers", ""], update: ["containers"], inspect: ["containers"], diff: ["containers", ""], commit: ["containers", ""],
   "port-forward": ["containers", ""], cp: ["files"], load: ["files"], build: ["files"], pull: ["images"], push: ["images"], rmi: ["images"], save: ["images"], history: ["images", ""], tag: ["images", "images", ""],
   "image inspect": ["images"], "volume rm": ["volumes"], "volume inspect": ["volumes"], get: ["types", "objects"], describe: ["types", "objects"], delete: ["types", "objects"], scale: ["types", "objects"], why: ["types", "objects"],
+  cordon: ["nodes"], uncordon: ["nodes"], drain: ["nodes"],
   "compose up": ["services"], "compose ps": ["services"], "compose logs": ["services"], "compose stop": ["services"], "compose start": ["services"], "compose restart": ["services"], "compose kill": ["services"], "compose rm": ["services"],
   "compose pause": ["services"], "compose unpause": ["services"], "compose exec": ["services", ""], "compose run": ["services", ""], "compose build": ["services"], "compose pull": ["services"], "compose images": ["services"],
 };
 
 const FLAG_SOURCES: Readonly<Record<string, Source | "files">> = {
-  namespace: "namespaces", context: "contexts", node: "nodes", network: "networks", kubeconfig: "files", file: "files", filename: "files", envFile: "files", volume: "files", stateDir: "files", projectDirectory: "files", config: "files", output: "files",
+  namespace: "namespaces", context: "contexts", node: "nodes", network: "networks", kubeconfig: "files", file: "files", filename: "files", envFile: "files", volume: "files", link: "containers", volumesFrom: "containers", labelFile: "files", cidfile: "files", device: "files", stateDir: "files", projectDirectory: "files", config: "files", output: "files",
 };
 
 const starting = (prefix: string, candidates: readonly Candidate[]): Completion => ({ kind: "fixed", candidates: candidates.filter((c) => c.value.startsWith(prefix)) });
 
 const flagsOf = (options: OptionTable, daemon: boolean): readonly Candidate[] => [
-  ...Object.entries(options).map(([key, o]) => ({ value: `--${flagOf(key)}`, help: o.help })), ...(daemon ? [{ value: "--config", help: "YAML file of settings" }] : []), { value: "--help", help: "Say more" },
+  ...Object.entries(options).filter(([, o]) => o.refused === undefined).map(([key, o]) => ({ value: `--${flagOf(key)}`, help: o.help })), ...(daemon ? [{ value: "--config", help: "YAML file of settings" }] : []), { value: "--help", help: "Say more" },
 ];
 
 /** Which option a flag word means, and the value behind its =. */
 const flagIn = (options: OptionTable, word: string): { readonly key: string | undefined; readonly inline: string | undefined } => {
   const long = /^--([^=]+)(?:=([\s\S]*))?$/.exec(word);
-  if (long) return { key: Object.keys(options).find((k) => flagOf(k) === long[1]), inline: long[2] };
+  if (long) return { key: Object.keys(options).find((k) => flagOf(k) === long[1] || options[k]!.aliases?.includes(long[1]!)), inline: long[2] };
   // -it: the last letter is the one that may take a value.
   return { key: Object.keys(options).find((k) => options[k]!.short === word.at(-1)), inline: undefined };
 };

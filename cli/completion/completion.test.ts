@@ -25,7 +25,7 @@ test("commands, their families, and the words behind those", (t) => {
 });
 
 test("flags, also of a family; not behind -- nor among another command's words", (t) => {
-  t.deepEqual(values("run --memory"), ["--memory", "--memory-reservation"]);
+  t.deepEqual(values("run --memory"), ["--memory", "--memory-reservation", "--memory-swap"]);
   t.true(values("run -").includes("--help"));
   t.deepEqual(values("compose --proj"), ["--project", "--project-name", "--project-directory"]);
   t.true(values("compose up --force").includes("--force-recreate"));

@@ -171,8 +171,8 @@ test("order: each behind what it needs; profiles; only what is asked for, with i
 });
 
 test("what can't be done is refused with its place; what does no harm is told", (t) => {
-  t.deepEqual(service("logging: {driver: json-file}\ninit: true").warnings, ["services.web.logging has no effect here", "services.web.init has no effect here"]);
-  t.regex(fault(t, () => service("devices: [/dev/kvm]")), /services\.web\.devices: is not supported: devices of the host/);
+  t.deepEqual(service("logging: {driver: json-file}\nlinks: [db]").warnings, ["services.web.logging has no effect here", "services.web.links has no effect here"]);
+  t.regex(fault(t, () => service("gpus: all")), /services\.web\.gpus: is not supported: there are no device plugins/);
   t.regex(fault(t, () => service("enviroment: {A: 1}")), /services\.web\.enviroment: there is no such key; did you mean environment\?/);
   t.regex(fault(t, () => plan("services: {web: {image: x}}\nvolumen: {}")), /volumen: there is no such key/);
   t.regex(fault(t, () => plan("services: {web: {command: x}}")), /services\.web: needs an image or a build/);
@@ -202,4 +202,17 @@ test("one-off containers: the service's settings with the command line's over th
 
 test("names before lines of the log stand in one column", (t) => {
   t.deepEqual(prefixes(["web-1", "database-1"], false), ["web-1       | ", "database-1  | "]);
+});
+
+test("a service's limits, devices and init; the image's health check holds unless it is turned off", (t) => {
+  const { template, service: made } = service("init: true\npids_limit: 50\nulimits: {nproc: 64, nofile: {soft: 10, hard: 20}}\ndevices: ['/dev/fuse:/dev/f', {source: /dev/kvm, permissions: r}]\ncpu_shares: 512\ncpuset: '0,1'\nmem_limit: 64m\nmemswap_limit: -1\noom_score_adj: 5\ncpu_quota: 50000\ntmpfs: /t:mode=0700");
+  t.like(template.metadata!.annotations, {
+    "gantry.io/init": "true", "gantry.io/pids-limit": "50", "gantry.io/ulimits": "nproc=64:64,nofile=10:20", "gantry.io/devices": "/dev/fuse:/dev/f:rwm,/dev/kvm:/dev/kvm:r", "gantry.io/cpu-shares": "512",
+    "gantry.io/cpuset-cpus": "0,1", "gantry.io/memory-swap": "-1", "gantry.io/oom-score-adj": "5", "tmpfs.gantry.io/tmpfs-t": "noexec,mode=0700",
+  });
+  t.is(made.request.milliCpus, 500);
+  t.deepEqual(made.request.imageHealth, {});
+  t.deepEqual(service("healthcheck: {interval: 5s}").service.request.imageHealth, { intervalMs: 5000 });
+  t.is(service("healthcheck: {disable: true}").service.request.imageHealth, undefined);
+  t.regex(fault(t, () => service("ulimits: {files: 1}")), /services\.web\.ulimits\.files: "files=1:1" is not NAME=SOFT/);
 });

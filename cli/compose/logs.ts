@@ -4,7 +4,7 @@ import { PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
 import { followObject } from "../follow-object.ts";
-import { wholeLines } from "../logs.ts";
+import { FOLLOW, wholeLines } from "../logs.ts";
 
 export interface ComposeLogOptions {
   readonly follow: boolean;
@@ -38,7 +38,7 @@ const untilItRuns = async (client: ApiClient, pod: Pod, signal: AbortSignal | un
 export const printProjectLogs = async (client: ApiClient, pods: readonly Pod[], project: string, options: ComposeLogOptions): Promise<void> => {
   const heads = prefixes(pods.map((p) => p.metadata.name!.replace(new RegExp(`^${project}-`), "")), options.color);
   const query = new URLSearchParams({
-    ...(options.follow ? { follow: "true" } : {}), ...(options.timestamps ? { timestamps: "true" } : {}), ...(options.tailLines === undefined ? {} : { tailLines: String(options.tailLines) }),
+    ...(options.follow ? FOLLOW : {}), ...(options.timestamps ? { timestamps: "true" } : {}), ...(options.tailLines === undefined ? {} : { tailLines: String(options.tailLines) }),
     ...(options.sinceSeconds === undefined ? {} : { sinceSeconds: String(options.sinceSeconds) }),
   });
   const print = async (pod: Pod, head: string): Promise<void> => {

@@ -42,7 +42,7 @@ export const oneOffRequest = (plan: ProjectPlan, service: string, options: OneOf
     ports: [...(options.servicePorts ? request.ports : []), ...options.publish.flatMap((p) => parsePortMapping("--publish", p))],
     mounts: [...request.mounts, ...options.volume.map((v) => parseVolumeFlag("--volume", v, cwd))], user: options.user || request.user, workingDir: options.workdir || request.workingDir,
     // Its output is the command's, and it is no part of the service: the others find it by its own name only.
-    aliases: [], restart: { policy: "no", most: 0 }, health: undefined, tty, stdin: !options.detach, removeAfter: options.rm ? "0s" : undefined,
+    aliases: [], restart: { policy: "no", most: 0 }, health: undefined, imageHealth: undefined, tty, stdin: !options.detach, removeAfter: options.rm ? "0s" : undefined,
     labels: new Map([...request.labels, ...Object.entries({ ...serviceLabels(plan.name, found), [Label.oneOff]: "True" })]),
   };
 };
@@ -51,5 +51,5 @@ export const runOneOff = async (client: ApiClient, namespace: string, plan: Proj
   const request = oneOffRequest(plan, service, options, { suffix: randomBytes(4).toString("hex"), terminal: process.stdin.isTTY, env: process.env, cwd: process.cwd() });
   const only = new Set(options.noDeps ? [] : plan.services.map((s) => s.name).filter((n) => n !== service));
   await up(client, namespace, plan, { forceRecreate: false, noRecreate: true, removeOrphans: false, only, scale: new Map(), wait: false, waitTimeoutMs: undefined, noStart: false });
-  return runContainer(client, namespace, request, { detach: options.detach, replicas: 0, detachKeys: parseDetachKeys(DEFAULT_DETACH_KEYS), warn });
+  return runContainer(client, namespace, request, { detach: options.detach, replicas: 0, detachKeys: parseDetachKeys(DEFAULT_DETACH_KEYS), sigProxy: true, warn });
 };

@@ -3,9 +3,10 @@
 import { resolve } from "node:path";
 import { nearest } from "../../base/config.ts";
 import { GantryError } from "../../base/errors.ts";
-import { NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "../docker/container-request.ts";
+import { parseCpuShares, parseCpuset, parseDevice, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras, type Ulimit } from "../../base/kube/container-extras.ts";
+import { HEALTH_DEFAULTS, NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "../docker/container-request.ts";
 import { parseDotEnv } from "../docker/env-file.ts";
-import { parseTmpfsFlag, parseVolumeFlag, type MountRequest } from "../docker/mount-flag.ts";
+import { TMPFS_DEFAULT, parseTmpfsFlag, parseVolumeFlag, type MountRequest } from "../docker/mount-flag.ts";
 import { nameFrom } from "../docker/names.ts";
 import { parsePortMapping, type PortMapping } from "../docker/port-mapping.ts";
 import { securityOf } from "../docker/security-options.ts";
@@ -59,17 +60,17 @@ export interface ServicePlan {
 const READ = [
   "image", "build", "command", "entrypoint", "environment", "env_file", "ports", "expose", "volumes", "tmpfs", "depends_on", "healthcheck", "restart", "deploy", "networks", "network_mode", "user", "working_dir",
   "labels", "hostname", "container_name", "stop_grace_period", "stop_signal", "cap_add", "cap_drop", "privileged", "read_only", "secrets", "configs", "extra_hosts", "tty", "stdin_open", "scale", "pull_policy",
-  "profiles", "dns", "dns_search", "dns_opt", "sysctls", "security_opt", "group_add", "pid", "ipc", "shm_size", "mem_limit", "mem_reservation", "cpus", "platform", "annotations",
+  "init", "pids_limit", "ulimits", "devices", "cpu_shares", "cpuset", "memswap_limit", "oom_score_adj", "cpu_quota", "cpu_period", "runtime", "profiles", "dns", "dns_search", "dns_opt", "sysctls", "security_opt", "group_add", "pid", "ipc", "shm_size", "mem_limit", "mem_reservation", "cpus", "platform", "annotations",
 ];
 const HARMLESS = [
-  "init", "logging", "links", "oom_score_adj", "oom_kill_disable", "pids_limit", "ulimits", "cpu_shares", "cpu_quota", "cpu_period", "cpuset", "memswap_limit", "mem_swappiness", "blkio_config", "cgroup_parent", "storage_opt",
+  "logging", "links", "oom_kill_disable", "mem_swappiness", "blkio_config", "cgroup_parent", "storage_opt",
   "isolation", "mac_address", "domainname", "cgroup",
 ];
 const SILENT = ["develop", "attach"];
 const REFUSED: Readonly<Record<string, string>> = {
-  devices: "devices of the host can't be given to a container", gpus: "GPUs can't be given to a container", volumes_from: "name the volumes in this service's own volumes", runtime: "another OCI runtime is a RuntimeClass of the cluster",
+  gpus: "there are no device plugins: name the GPU's devices in devices", volumes_from: "name the volumes in this service's own volumes",
   userns_mode: "leave it out: user namespaces are the pod's hostUsers", uts: "the host's UTS namespace can't be shared", credential_spec: "it is for Windows", provider: "services of other programs can't be made",
-  post_start: "hooks are not supported here", pre_stop: "hooks are not supported here", external_links: "put both containers into one project", device_cgroup_rules: "devices of the host can't be given to a container", use_api_socket: "there is no docker socket",
+  post_start: "hooks are not supported here", pre_stop: "hooks are not supported here", external_links: "put both containers into one project", device_cgroup_rules: "name the devices themselves in devices", use_api_socket: "there is no docker socket",
 };
 
 const checkKeys = (path: string, service: Mapping, warn: (text: string) => void): void => {
@@ -127,7 +128,10 @@ const mountsOf = (path: string, value: unknown, { folder, volumes }: ServiceSurr
         if (source === "") throw fault(`${where}.source`, "a bind mount needs a path");
         return { ...(parseVolumeFlag(where, `${source.startsWith("/") || source.startsWith("~") ? "" : "./"}${source}:${target}`, folder) as MountRequest & { type: "bind" }), ...common };
       }
-      case "tmpfs": return { type: "tmpfs", ...common, sizeBytes: sizeOf(`${where}.tmpfs.size`, mapping(`${where}.tmpfs`, entry["tmpfs"])["size"]) };
+      case "tmpfs": {
+        const { size, mode } = mapping(`${where}.tmpfs`, entry["tmpfs"]);
+        return { type: "tmpfs", ...common, sizeBytes: sizeOf(`${where}.tmpfs.size`, size), options: mode === undefined ? TMPFS_DEFAULT : `${TMPFS_DEFAULT},mode=${typeof mode === "number" ? mode.toString(8).padStart(3, "0") : text(`${where}.tmpfs.mode`, mode)}` };
+      }
       case "volume": {
         const subPath = text(`${where}.volume.subpath`, mapping(`${where}.volume`, entry["volume"])["subpath"]);
         return named({ type: "volume", source, ...common, ...(subPath ? { subPath } : {}) }, source);
@@ -163,9 +167,54 @@ const healthOf = (path: string, value: unknown): HealthCheck | undefined => {
   if (words[0] === "NONE") return undefined;
   if (words[0] !== "CMD" && words[0] !== "CMD-SHELL") throw fault(`${path}.test`, `must begin with CMD, CMD-SHELL or NONE, not ${JSON.stringify(words[0] ?? "")}`);
   return {
-    command: words[0] === "CMD" ? words.slice(1) : ["/bin/sh", "-c", words.slice(1).join(" ")], intervalMs: durationOf(`${path}.interval`, health["interval"], 30_000), timeoutMs: durationOf(`${path}.timeout`, health["timeout"], 30_000),
-    retries: health["retries"] === undefined ? 3 : whole(`${path}.retries`, health["retries"], 1), startPeriodMs: durationOf(`${path}.start_period`, health["start_period"], 0),
+    command: words[0] === "CMD" ? words.slice(1) : ["/bin/sh", "-c", words.slice(1).join(" ")], ...HEALTH_DEFAULTS, ...healthTimesOf(path, value),
   };
+};
+
+const ulimitsOf = (path: string, value: unknown): readonly Ulimit[] =>
+  Object.entries(mapping(path, value)).map(([name, limit]) => {
+    const where = `${path}.${name}`;
+    const { soft, hard } = isMapping(limit) ? limit : { soft: limit, hard: limit };
+    return parseUlimit(where, `${name}=${text(`${where}.soft`, soft)}:${text(`${where}.hard`, hard)}`);
+  });
+
+const extrasOf = (path: string, service: Mapping): ContainerExtras => {
+  const given = <T>(key: string, parse: (where: string, value: string) => T): T | undefined => {
+    const value = text(`${path}.${key}`, service[key]);
+    return value === "" ? undefined : parse(`${path}.${key}`, value);
+  };
+  const [pidsLimit, cpuShares, cpusetCpus] = [given("pids_limit", parsePidsLimit), given("cpu_shares", parseCpuShares), given("cpuset", parseCpuset)];
+  const [memorySwapBytes, oomScoreAdj] = [given("memswap_limit", (where, value) => (value === "-1" ? -1 : parseSizeBytes(where, value))), given("oom_score_adj", parseOomScoreAdj)];
+  return {
+    ulimits: ulimitsOf(`${path}.ulimits`, service["ulimits"]), init: bool(`${path}.init`, service["init"]),
+    devices: list(`${path}.devices`, service["devices"]).map((entry, i) => {
+      const where = `${path}.devices[${i}]`;
+      return parseDevice(where, isMapping(entry) ? [entry["source"], entry["target"] ?? entry["source"], entry["permissions"] ?? "rwm"].map((part) => text(where, part)).join(":") : text(where, entry));
+    }),
+    ...(pidsLimit === undefined ? {} : { pidsLimit }), ...(cpuShares === undefined ? {} : { cpuShares }), ...(cpusetCpus === undefined ? {} : { cpusetCpus }),
+    ...(memorySwapBytes === undefined ? {} : { memorySwapBytes }), ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
+  };
+};
+
+/** cpus; without it cpu_quota of each cpu_period. */
+const milliCpusOf = (path: string, service: Mapping): number => {
+  const cpus = cpusOf(`${path}.cpus`, service["cpus"]);
+  if (cpus > 0 || service["cpu_quota"] === undefined) return cpus;
+  return Math.round((whole(`${path}.cpu_quota`, service["cpu_quota"]) * 1000) / (service["cpu_period"] === undefined ? 100_000 : whole(`${path}.cpu_period`, service["cpu_period"], 1000)));
+};
+
+/** Of a healthcheck without a test: the image's, at other times. */
+const healthTimesOf = (path: string, value: unknown): Partial<Omit<HealthCheck, "command">> => {
+  const { interval, timeout, start_period: startPeriod, retries } = mapping(path, value);
+  return {
+    ...(interval === undefined ? {} : { intervalMs: durationOf(`${path}.interval`, interval, 0) }), ...(timeout === undefined ? {} : { timeoutMs: durationOf(`${path}.timeout`, timeout, 0) }),
+    ...(startPeriod === undefined ? {} : { startPeriodMs: durationOf(`${path}.start_period`, startPeriod, 0) }), ...(retries === undefined ? {} : { retries: whole(`${path}.retries`, retries, 1) }),
+  };
+};
+
+const isOff = (path: string, value: unknown): boolean => {
+  const { disable, test } = mapping(path, value);
+  return bool(`${path}.disable`, disable) || test === "NONE" || (Array.isArray(test) && test[0] === "NONE");
 };
 
 const environmentOf = (path: string, service: Mapping, { env, folder, read }: ServiceSurroundings): ReadonlyMap<string, string> => {
@@ -238,7 +287,7 @@ export const planService = (name: string, service: Mapping, surroundings: Servic
     if (!["", "replicated"].includes(mode)) throw fault(`${path}.deploy.mode`, `${JSON.stringify(mode)} is not supported: only replicated`);
     const resources = mapping(`${path}.deploy.resources`, deploy["resources"]);
     const [limits, reserved] = (["limits", "reservations"] as const).map((k) => mapping(`${path}.deploy.resources.${k}`, resources[k])) as [Mapping, Mapping];
-    if (reserved["devices"] !== undefined) throw fault(`${path}.deploy.resources.reservations.devices`, "devices of the host can't be given to a container");
+    if (reserved["devices"] !== undefined) throw fault(`${path}.deploy.resources.reservations.devices`, "there are no device plugins: name the devices in the service's own devices");
     const restart = restartOf(path, service, mapping(`${path}.deploy.restart_policy`, deploy["restart_policy"]));
     const replicas = deploy["replicas"] === undefined ? undefined : whole(`${path}.deploy.replicas`, deploy["replicas"]);
     const scale = service["scale"] === undefined ? (replicas ?? 1) : whole(`${path}.scale`, service["scale"]);
@@ -265,11 +314,11 @@ export const planService = (name: string, service: Mapping, surroundings: Servic
       hostname: text(`${path}.hostname`, service["hostname"]), readOnly: bool(`${path}.read_only`, service["read_only"]), tty: bool(`${path}.tty`, service["tty"]), stdin: bool(`${path}.stdin_open`, service["stdin_open"]),
       privileged: bool(`${path}.privileged`, service["privileged"]), capAdd: texts(`${path}.cap_add`, service["cap_add"]), capDrop: texts(`${path}.cap_drop`, service["cap_drop"]),
       ...securityOf(options, `${path}.security_opt`),
-      memoryBytes, memoryReservationBytes: reservation > 0 ? reservation : undefined, milliCpus: cpusOf(`${path}.cpus`, service["cpus"]) || cpusOf(`${path}.deploy.resources.limits.cpus`, limits["cpus"]),
+      memoryBytes, memoryReservationBytes: reservation > 0 ? reservation : undefined, extras: extrasOf(path, service), runtimeClass: text(`${path}.runtime`, service["runtime"]), milliCpus: milliCpusOf(path, service) || cpusOf(`${path}.deploy.resources.limits.cpus`, limits["cpus"]),
       milliCpusReserved: cpusOf(`${path}.deploy.resources.reservations.cpus`, reserved["cpus"]), shmBytes: sizeOf(`${path}.shm_size`, service["shm_size"]),
       extraHosts: [...pairs(`${path}.extra_hosts`, service["extra_hosts"])].map(([host, ip]) => `${host}:${ip ?? ""}`),
       dns: { servers: textOrTexts(`${path}.dns`, service["dns"]), searches: textOrTexts(`${path}.dns_search`, service["dns_search"]), options: texts(`${path}.dns_opt`, service["dns_opt"]) },
-      sysctls: new Map([...pairs(`${path}.sysctls`, service["sysctls"])].map(([k, v]) => [k, v ?? ""])), health: healthOf(`${path}.healthcheck`, service["healthcheck"]),
+      sysctls: new Map([...pairs(`${path}.sysctls`, service["sysctls"])].map(([k, v]) => [k, v ?? ""])), health: healthOf(`${path}.healthcheck`, service["healthcheck"]), imageHealth: isOff(`${path}.healthcheck`, service["healthcheck"]) ? undefined : healthTimesOf(`${path}.healthcheck`, service["healthcheck"]),
       hostPid: oneOf(`${path}.pid`, service["pid"], ["", "host"]) === "host", hostIpc: oneOf(`${path}.ipc`, service["ipc"], ["", "host", "private", "shareable"]) === "host",
       stopSignal: text(`${path}.stop_signal`, service["stop_signal"]), stopGraceSeconds: Math.ceil(durationOf(`${path}.stop_grace_period`, service["stop_grace_period"], 10_000) / 1000), pull: PULL_POLICIES[pullPolicy]!,
       nodeSelector: platform === "" ? new Map() : new Map([["kubernetes.io/arch", platform.split("/")[1] ?? platform]]),

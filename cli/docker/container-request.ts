@@ -1,11 +1,13 @@
 // One container as docker's words describe it, and the pod that it becomes. `gantry run` and `gantry compose` meet here. Pure.
 import { isIP } from "node:net";
 import { GantryError } from "../../base/errors.ts";
+import { NO_EXTRAS, TMPFS_ANNOTATION_PREFIX, extrasAnnotations, type ContainerExtras } from "../../base/kube/container-extras.ts";
 import { isLabelKey, isLabelValue } from "../../base/kube/labels.ts";
 import { AUTO_REMOVE_ANNOTATION, HOSTS_GROUP_LABEL, HOSTS_NAMES_ANNOTATION, MAX_RESTARTS_ANNOTATION, NETWORK_ANNOTATION, USER_ANNOTATION } from "../../base/kube/pod-extras.ts";
 import { formatBytes, formatMilliCpu } from "../../base/kube/quantity.ts";
 import type { Container, PodTemplateSpec, Probe, SecurityContext, Volume } from "../../base/kube/types.gen.ts";
 import { volumeNameFor, type MountRequest } from "./mount-flag.ts";
+import type { Link, VolumesFrom } from "./other-containers.ts";
 import type { PortMapping } from "./port-mapping.ts";
 
 export const RUN_LABEL = "gantry.io/run";
@@ -20,6 +22,9 @@ export interface HealthCheck {
   readonly startPeriodMs: number;
 }
 
+/** docker's. */
+export const HEALTH_DEFAULTS: Omit<HealthCheck, "command"> = { intervalMs: 30_000, timeoutMs: 30_000, retries: 3, startPeriodMs: 0 };
+
 export interface RestartRequest {
   readonly policy: "no" | "always" | "on-failure" | "unless-stopped";
   /** Of on-failure; 0: without end. */
@@ -29,11 +34,13 @@ export interface RestartRequest {
 export interface ContainerRequest {
   readonly name: string;
   readonly image: string;
-  /** Undefined: the image's. */
+  /** Undefined: the image's; empty: none, the command is all. */
   readonly entrypoint: readonly string[] | undefined;
   readonly args: readonly string[];
   readonly env: ReadonlyMap<string, string>;
   readonly labels: ReadonlyMap<string, string>;
+  /** Of the pod; what other fields say goes before. */
+  readonly annotations: ReadonlyMap<string, string>;
   readonly ports: readonly PortMapping[];
   readonly mounts: readonly MountRequest[];
   /** "bridge", "host", "none", or the name of a network whose containers find each other by name. */
@@ -62,6 +69,13 @@ export interface ContainerRequest {
   /** Undefined: what is limited is also reserved, as Kubernetes does. */
   readonly memoryReservationBytes: number | undefined;
   readonly milliCpus: number;
+  readonly extras: ContainerExtras;
+  /** Name of a RuntimeClass; "": the node's usual one. */
+  readonly runtimeClass: string;
+  /** What only other objects say, and prepare() looks up: the image's ports, other containers' addresses and mounts. */
+  readonly publishAll: boolean;
+  readonly links: readonly Link[];
+  readonly volumesFrom: readonly VolumesFrom[];
   /** What the scheduler sets aside; 0: nothing, as docker. */
   readonly milliCpusReserved: number;
   readonly shmBytes: number;
@@ -70,11 +84,15 @@ export interface ContainerRequest {
   readonly dns: { readonly servers: readonly string[]; readonly searches: readonly string[]; readonly options: readonly string[] };
   readonly sysctls: ReadonlyMap<string, string>;
   readonly health: HealthCheck | undefined;
+  /** Without one of its own the image's holds, with these times in place of the image's; undefined: not even that. */
+  readonly imageHealth: Partial<Omit<HealthCheck, "command">> | undefined;
   readonly hostPid: boolean;
   readonly hostIpc: boolean;
   readonly stopSignal: string;
   readonly stopGraceSeconds: number;
   readonly pull: "missing" | "always" | "never";
+  /** No progress. */
+  readonly quiet: boolean;
   /** Undefined: stays after its end. */
   readonly removeAfter: string | undefined;
   readonly nodeSelector: ReadonlyMap<string, string>;
@@ -84,10 +102,10 @@ export interface ContainerRequest {
 
 /** docker's defaults. */
 export const NEW_CONTAINER: Omit<ContainerRequest, "name" | "image"> = {
-  entrypoint: undefined, args: [], env: new Map(), labels: new Map(), ports: [], mounts: [], network: "bridge", aliases: [], restart: { policy: "no", most: 0 }, user: "", groups: [], workingDir: "",
+  entrypoint: undefined, args: [], env: new Map(), labels: new Map(), annotations: new Map(), ports: [], mounts: [], network: "bridge", aliases: [], restart: { policy: "no", most: 0 }, user: "", groups: [], workingDir: "",
   hostname: "", readOnly: false, tty: false, stdin: false, stdinOnce: false, privileged: false, capAdd: [], capDrop: [], noNewPrivileges: undefined, unconfinedSeccomp: false, memoryBytes: 0, memoryReservationBytes: undefined,
-  milliCpus: 0, milliCpusReserved: 0, shmBytes: 0, extraHosts: [], dns: { servers: [], searches: [], options: [] }, sysctls: new Map(), health: undefined, hostPid: false, hostIpc: false, stopSignal: "",
-  stopGraceSeconds: 10, pull: "missing", removeAfter: undefined, nodeSelector: new Map(), nodes: [],
+  extras: NO_EXTRAS, runtimeClass: "", publishAll: false, links: [], volumesFrom: [], milliCpus: 0, milliCpusReserved: 0, shmBytes: 0, extraHosts: [], dns: { servers: [], searches: [], options: [] }, sysctls: new Map(), health: undefined, imageHealth: {}, hostPid: false, hostIpc: false, stopSignal: "",
+  stopGraceSeconds: 10, pull: "missing", quiet: false, removeAfter: undefined, nodeSelector: new Map(), nodes: [],
 };
 
 export const parseRestart = (where: string, text: string): RestartRequest => {
@@ -121,12 +139,19 @@ const numericUser = (user: string): { readonly uid: number; readonly gid?: numbe
 
 const fileMode = (mode: number | undefined): { readonly defaultMode?: number } => (mode === undefined ? {} : { defaultMode: mode });
 
-const toVolumes = (request: ContainerRequest): { readonly volumes: Volume[]; readonly mounts: NonNullable<Container["volumeMounts"]> } => {
+interface PodVolumes {
+  readonly volumes: Volume[];
+  readonly mounts: NonNullable<Container["volumeMounts"]>;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+const toVolumes = (request: ContainerRequest): PodVolumes => {
   const used = new Set<string>();
   /** One volume may be mounted twice. */
   const known = new Map<string, string>();
   const volumes: Volume[] = [];
-  const all: readonly MountRequest[] = request.shmBytes > 0 ? [...request.mounts, { type: "tmpfs", target: "/dev/shm", readOnly: false, sizeBytes: request.shmBytes }] : request.mounts;
+  const annotations: Record<string, string> = {};
+  const all: readonly MountRequest[] = request.shmBytes > 0 ? [...request.mounts, { type: "tmpfs", target: "/dev/shm", readOnly: false, sizeBytes: request.shmBytes, options: "noexec" }] : request.mounts;
   const duplicate = all.find((m, i) => all.some((other, j) => j < i && other.target === m.target));
   if (duplicate) throw new GantryError("BadRequest", `two mounts have the same target ${duplicate.target}`);
   const mounts = all.map((mount) => {
@@ -135,6 +160,7 @@ const toVolumes = (request: ContainerRequest): { readonly volumes: Volume[]; rea
     if (name === undefined) {
       name = volumeNameFor(mount, used);
       if (shared !== undefined) known.set(shared, name);
+      if (mount.type === "tmpfs" && mount.options !== "") annotations[`${TMPFS_ANNOTATION_PREFIX}${name}`] = mount.options;
       volumes.push(
         mount.type === "bind" ? { name, hostPath: { path: mount.source, type: mount.create ? "DirectoryOrCreate" : "" } }
           : mount.type === "tmpfs" ? { name, emptyDir: { medium: "Memory", ...(mount.sizeBytes > 0 ? { sizeLimit: formatBytes(mount.sizeBytes) } : {}) } }
@@ -148,7 +174,7 @@ const toVolumes = (request: ContainerRequest): { readonly volumes: Volume[]; rea
       ...(mount.type === "bind" && mount.propagation ? { mountPropagation: mount.propagation } : {}), ...(mount.type === "volume" && mount.subPath ? { subPath: mount.subPath } : mount.type === "secret" || mount.type === "config" ? { subPath: mount.key } : {}),
     };
   });
-  return { volumes, mounts };
+  return { volumes, mounts, annotations };
 };
 
 const toSecurity = (request: ContainerRequest): SecurityContext => {
@@ -174,9 +200,11 @@ const toContainer = (request: ContainerRequest, mounts: NonNullable<Container["v
     ...(request.memoryReservationBytes === undefined ? {} : { memory: formatBytes(memoryReserved) }),
   };
   const security = toSecurity(request);
+  // Kubernetes knows no container without an entrypoint whose image has one: the command takes its place.
+  const [command, args] = request.entrypoint?.length === 0 ? [request.args, []] : [request.entrypoint ?? [], request.args];
   return {
     name: request.name, image: request.image, imagePullPolicy: PULL_POLICIES[request.pull],
-    ...(request.entrypoint && request.entrypoint.length > 0 ? { command: request.entrypoint.map(literal) } : {}), ...(request.args.length > 0 ? { args: request.args.map(literal) } : {}),
+    ...(command.length > 0 ? { command: command.map(literal) } : {}), ...(args.length > 0 ? { args: args.map(literal) } : {}),
     ...(request.workingDir ? { workingDir: request.workingDir } : {}),
     ...(request.env.size > 0 ? { env: [...request.env].map(([name, value]) => ({ name, value: literal(value) })) } : {}),
     ...(request.ports.length > 0 ? {
@@ -206,13 +234,13 @@ const splitLabels = (labels: ReadonlyMap<string, string>): { readonly labels: Re
 
 /** The pod, as a template: its name stands in the request. `ownLabels` say whose it is. */
 export const toPodTemplate = (request: ContainerRequest, ownLabels: Readonly<Record<string, string>>): PodTemplateSpec => {
-  const { volumes, mounts } = toVolumes(request);
+  const { volumes, mounts, annotations: ofVolumes } = toVolumes(request);
   const split = splitLabels(request.labels);
   const isNamed = !["bridge", "host", "none", "default"].includes(request.network);
   const names = [...new Set([request.name, ...request.aliases])];
   const { servers, searches, options } = request.dns;
   const annotations = {
-    ...split.annotations,
+    ...split.annotations, ...Object.fromEntries(request.annotations), ...ofVolumes, ...extrasAnnotations(request.extras),
     [KEEP_LAYER_ANNOTATION]: "true",
     ...(request.stopSignal ? { [STOP_SIGNAL_ANNOTATION]: request.stopSignal } : {}),
     ...(request.removeAfter === undefined ? {} : { [AUTO_REMOVE_ANNOTATION]: request.removeAfter }),
@@ -228,6 +256,7 @@ export const toPodTemplate = (request: ContainerRequest, ownLabels: Readonly<Rec
       containers: [toContainer(request, mounts)],
       ...(volumes.length > 0 ? { volumes } : {}),
       restartPolicy: RESTART_POLICIES[request.restart.policy], terminationGracePeriodSeconds: request.stopGraceSeconds,
+      ...(request.runtimeClass ? { runtimeClassName: request.runtimeClass } : {}),
       ...(request.network === "host" ? { hostNetwork: true } : {}), ...(request.hostPid ? { hostPID: true } : {}), ...(request.hostIpc ? { hostIPC: true } : {}),
       ...(request.hostname ? { hostname: request.hostname } : {}),
       ...(request.extraHosts.length > 0 ? { hostAliases: request.extraHosts.map(hostAlias).map(({ ip, name }) => ({ ip, hostnames: [name] })) } : {}),

@@ -1,4 +1,5 @@
 // `inspect`: containers, volumes, nodes and networks in docker's shape, with the Kubernetes object beside. Pure.
+import { NO_EXTRAS, parseExtras, type ContainerExtras } from "../../base/kube/container-extras.ts";
 import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION, USER_ANNOTATION, AUTO_REMOVE_ANNOTATION, MAX_RESTARTS_ANNOTATION, hostsNames } from "../../base/kube/pod-extras.ts";
 import { toMilli, toUnits } from "../../base/kube/quantity.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
@@ -12,6 +13,15 @@ const NANOS_PER_MILLI_CPU = 1_000_000;
 
 const restartPolicy = (pod: Pod): { readonly Name: string; readonly MaximumRetryCount: number } =>
   ({ Name: ({ Always: "always", OnFailure: "on-failure" } as Record<string, string>)[pod.spec?.restartPolicy ?? ""] ?? "no", MaximumRetryCount: Number(pod.metadata.annotations?.[MAX_RESTARTS_ANNOTATION] ?? 0) });
+
+/** What can't be read (an object from before it was checked) says nothing. */
+const extrasOf = (annotations: Readonly<Record<string, string>>): ContainerExtras => {
+  try {
+    return parseExtras(annotations);
+  } catch {
+    return NO_EXTRAS;
+  }
+};
 
 /** docker's fields where there is something to say, and all that Kubernetes knows below Kubernetes. `node`: where it runs, if that is known. */
 export const inspectContainer = (found: FoundContainer, node: Node | undefined, nowMs: number): Record<string, unknown> => {
@@ -32,6 +42,7 @@ export const inspectContainer = (found: FoundContainer, node: Node | undefined, 
   const ports = container.ports ?? [];
   const bindings = (address: string): Record<string, unknown> => Object.fromEntries(ports.map((p) => [key(p), p.hostPort ? [{ HostIp: p.hostIP || address, HostPort: String(p.hostPort) }] : null]));
   const security = container.securityContext ?? {};
+  const extras = extrasOf(annotations);
   const words = [...(container.command ?? []), ...(container.args ?? [])];
   const network = networkOf(found);
   return {
@@ -48,6 +59,8 @@ export const inspectContainer = (found: FoundContainer, node: Node | undefined, 
       ExtraHosts: (spec?.hostAliases ?? []).flatMap((a) => (a.hostnames ?? []).map((h) => `${h}:${a.ip}`)), Privileged: security.privileged ?? false, ReadonlyRootfs: security.readOnlyRootFilesystem ?? false,
       Memory: container.resources?.limits?.["memory"] ? toUnits(container.resources.limits["memory"]) : 0, MemoryReservation: container.resources?.requests?.["memory"] ? toUnits(container.resources.requests["memory"]) : 0,
       NanoCpus: container.resources?.limits?.["cpu"] ? toMilli(container.resources.limits["cpu"]) * NANOS_PER_MILLI_CPU : 0, PidMode: spec?.hostPID ? "host" : "", IpcMode: spec?.hostIPC ? "host" : "private",
+      CpuShares: extras.cpuShares ?? 0, CpusetCpus: extras.cpusetCpus ?? "", CpusetMems: extras.cpusetMems ?? "", MemorySwap: extras.memorySwapBytes ?? 0, PidsLimit: extras.pidsLimit ?? null, OomScoreAdj: extras.oomScoreAdj ?? 0, Init: extras.init,
+      Ulimits: extras.ulimits.map((u) => ({ Name: u.name, Soft: u.soft, Hard: u.hard })), Devices: extras.devices.map((d) => ({ PathOnHost: d.source, PathInContainer: d.target, CgroupPermissions: d.access })), Runtime: spec?.runtimeClassName ?? "",
       Sysctls: Object.fromEntries((spec?.securityContext?.sysctls ?? []).map((s) => [s.name, s.value])),
     },
     Mounts: mounts,

@@ -2,6 +2,7 @@
 import { homedir } from "node:os";
 import { isAbsolute, resolve } from "node:path";
 import { GantryError } from "../../base/errors.ts";
+import { parseTmpfsOptions } from "../../base/kube/container-extras.ts";
 import { nameFrom, objectName } from "./names.ts";
 import { parseSizeBytes } from "./sizes.ts";
 
@@ -10,7 +11,8 @@ export type MountRequest = { readonly target: string; readonly readOnly: boolean
   | { readonly type: "bind"; readonly source: string; readonly create?: boolean; readonly propagation?: "HostToContainer" | "Bidirectional" }
   /** "": a volume of the container's own, gone with it. */
   | { readonly type: "volume"; readonly source: string; readonly subPath?: string }
-  | { readonly type: "tmpfs"; readonly sizeBytes: number }
+  /** `options`: as mount(8) has them. */
+  | { readonly type: "tmpfs"; readonly sizeBytes: number; readonly options: string }
   /** One entry of a Secret or ConfigMap as a file. */
   | { readonly type: "secret" | "config"; readonly source: string; readonly key: string; readonly mode?: number }
 );
@@ -42,12 +44,17 @@ export const parseVolumeFlag = (where: string, text: string, folder: string): Mo
   return { type: "bind", source: toPath(source, folder), ...common, ...(propagation ? { propagation } : {}) };
 };
 
-/** `TARGET[:size=64m,mode=1777,...]`; only the size has an effect. */
+/** docker's default for memory; nosuid and nodev hold anyway. */
+export const TMPFS_DEFAULT = "noexec";
+
+/** `TARGET[:size=64m,mode=1777,uid=1000,exec,...]`. */
 export const parseTmpfsFlag = (where: string, text: string): MountRequest => {
   const colon = text.indexOf(":");
-  const options = colon < 0 ? [] : text.slice(colon + 1).split(",");
-  const size = options.find((o) => o.startsWith("size="))?.slice(5);
-  return { type: "tmpfs", target: checkTarget(where, colon < 0 ? text : text.slice(0, colon)), readOnly: options.includes("ro"), sizeBytes: size === undefined ? 0 : parseSizeBytes(`${where}: size`, size) };
+  const words = colon < 0 ? [] : text.slice(colon + 1).split(",");
+  const size = words.find((o) => o.startsWith("size="))?.slice(5);
+  const options = [TMPFS_DEFAULT, ...words.filter((o) => o !== "" && !o.startsWith("size=") && !["ro", "rw", "rprivate", "private"].includes(o))].join(",");
+  parseTmpfsOptions(where, options);
+  return { type: "tmpfs", target: checkTarget(where, colon < 0 ? text : text.slice(0, colon)), readOnly: words.includes("ro"), sizeBytes: size === undefined ? 0 : parseSizeBytes(`${where}: size`, size), options };
 };
 
 /** `type=bind,source=/a,target=/b,readonly`. */
@@ -75,7 +82,12 @@ export const parseMountFlag = (where: string, text: string, folder: string): Mou
       const subPath = take("volume-subpath");
       return { type: "volume", source: source === undefined ? "" : objectName(`${where}: volume`, source), ...common, ...(subPath ? { subPath } : {}) };
     }
-    case "tmpfs": return { type: "tmpfs", ...common, sizeBytes: fields.has("tmpfs-size") ? parseSizeBytes(`${where}: tmpfs-size`, fields.get("tmpfs-size")!) : 0 };
+    case "tmpfs": {
+      const mode = take("tmpfs-mode");
+      const options = mode === undefined ? TMPFS_DEFAULT : `${TMPFS_DEFAULT},mode=${mode}`;
+      parseTmpfsOptions(`${where}: tmpfs-mode`, options);
+      return { type: "tmpfs", ...common, sizeBytes: fields.has("tmpfs-size") ? parseSizeBytes(`${where}: tmpfs-size`, fields.get("tmpfs-size")!) : 0, options };
+    }
     default: throw new GantryError("BadRequest", `${where}: type ${JSON.stringify(take("type"))} is not bind, volume or tmpfs`);
   }
 };

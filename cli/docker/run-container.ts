@@ -16,7 +16,11 @@ export interface RunOptions {
   /** 0: a pod; else a deployment. */
   readonly replicas: number;
   readonly detachKeys: Buffer;
+  /** Signals that come here go to the container. */
+  readonly sigProxy: boolean;
   readonly warn: (text: string) => void;
+  /** Once the container exists. */
+  readonly onCreated?: (pod: Pod) => void;
 }
 
 /** A client that is killed can't remove its container: the control plane does it, but not before this one has read what was written. */
@@ -35,12 +39,17 @@ const passingOnCodes = async (run: () => Promise<number>): Promise<number> => {
 export const runContainer = (client: ApiClient, namespace: string, wanted: ContainerRequest, options: RunOptions): Promise<number> =>
   passingOnCodes(async () => {
     if (options.replicas > 0) return runDeployment(client, namespace, await prepare(client, namespace, wanted, options.warn), options.replicas);
+    // Its terminal would never see the end of what comes through a pipe.
+    if (!options.detach && wanted.tty && wanted.stdin && !process.stdin.isTTY) throw new RunError(1, "the input device is not a TTY: leave out --tty");
     const removes = wanted.removeAfter !== undefined;
-    const attached = { stdinOnce: wanted.stdin, ...(removes ? { removeAfter: READ_OUTPUT_WITHIN } : {}) };
+    // The container may look at its terminal's size before our first word of it comes.
+    const { isTTY, rows: height, columns: width } = process.stdout;
+    const extras = wanted.tty && isTTY && width > 0 ? { ...wanted.extras, consoleSize: { height, width } } : wanted.extras;
+    const attached = { extras, stdinOnce: wanted.stdin, ...(removes ? { removeAfter: READ_OUTPUT_WITHIN } : {}) };
     const request = await prepare(client, namespace, options.detach ? wanted : { ...wanted, ...attached }, options.warn);
     if (options.detach) {
       const pod = await createPod(client, namespace, request);
-      await untilStarted(client, pod, {});
+      options.onCreated?.(await untilStarted(client, pod, {}));
       console.log(pod.metadata.name!);
       return 0;
     }
@@ -48,7 +57,8 @@ export const runContainer = (client: ApiClient, namespace: string, wanted: Conta
     const joins = request.restart.policy === "no" || request.stdin;
     const pod = await createPod(client, namespace, request, joins ? CREATED : {});
     const started = await untilStarted(client, pod, { isCreated: joins });
-    const code = await (joins ? runJoined(client, started, options.detachKeys) : runFollowed(client, started));
+    options.onCreated?.(started);
+    const code = await (joins ? runJoined(client, started, options) : runFollowed(client, started));
     if (code === "detached") return 0;
     if (removes) await removePod(client, started, 0);
     return code;
@@ -75,13 +85,13 @@ const untilStarted = async (client: ApiClient, pod: Pod, how: { readonly isCreat
   }
 };
 
-const runJoined = async (client: ApiClient, pod: Pod, detachKeys: Buffer): Promise<number | "detached"> => {
+const runJoined = async (client: ApiClient, pod: Pod, { detachKeys, sigProxy }: Pick<RunOptions, "detachKeys" | "sigProxy">): Promise<number | "detached"> => {
   const go = Promise.withResolvers<undefined>();
   const start = async (): Promise<undefined> => {
     await annotate(client, pod, { [Annotation.desiredState]: null });
     return undefined;
   };
-  const end = attach(client, pod, { container: pod.spec!.containers[0]!.name, stdin: true, detachKeys, sigProxy: true, fromStart: true, onOpen: () => void start().then(go.resolve, go.reject) });
+  const end = attach(client, pod, { container: pod.spec!.containers[0]!.name, stdin: true, detachKeys, sigProxy, fromStart: true, onOpen: () => void start().then(go.resolve, go.reject) });
   end.catch(() => undefined); // waited for below
   const code = await Promise.race([end, go.promise]);
   return code ?? end;
@@ -94,10 +104,10 @@ const runFollowed = async (client: ApiClient, pod: Pod): Promise<number> => {
   return code;
 };
 
-export const createContainer = (client: ApiClient, namespace: string, wanted: ContainerRequest, { warn }: Pick<RunOptions, "warn">): Promise<number> =>
+export const createContainer = (client: ApiClient, namespace: string, wanted: ContainerRequest, { warn, onCreated }: Pick<RunOptions, "warn" | "onCreated">): Promise<number> =>
   passingOnCodes(async () => {
     const pod = await createPod(client, namespace, await prepare(client, namespace, wanted, warn), CREATED);
-    await untilStarted(client, pod, { isCreated: true });
+    onCreated?.(await untilStarted(client, pod, { isCreated: true }));
     console.log(pod.metadata.name!);
     return 0;
   });

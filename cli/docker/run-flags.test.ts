@@ -1,9 +1,12 @@
 import test, { type ExecutionContext } from "ava";
-import { parseOptions } from "../../base/config.ts";
+import { flagOf, parseOptions } from "../../base/config.ts";
 import { isCode } from "../../base/errors.ts";
-import type { Pod } from "../../base/kube/types.gen.ts";
+import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { toPodTemplate } from "./container-request.ts";
-import { CONTAINER_OPTIONS, requestOfFlags } from "./run-flags.ts";
+import { healthOfImage, nodeToPullOn, nodesWith, withSettings } from "./image-settings.ts";
+import { hostsOfLink, mountsFrom } from "./other-containers.ts";
+import { REFUSED_FLAGS } from "./refused-flags.ts";
+import { CONTAINER_OPTIONS, requestOfFlags, warningsOf } from "./run-flags.ts";
 
 const request = (line: string, env: Record<string, string> = {}, files: Record<string, string> = {}) => {
   const { values, positionals, rest } = parseOptions(CONTAINER_OPTIONS, { argv: line.split(" "), stopAtPositional: 0 });
@@ -35,6 +38,8 @@ test("what follows the image is the container's, flags and all", (t) => {
   t.deepEqual(spec("--rm busybox ls -l --rm").containers[0]!.args, ["ls", "-l", "--rm"]);
   const { command, args } = spec("--entrypoint sh busybox -c $(HOME)").containers[0]!;
   t.deepEqual([command, args], [["sh"], ["-c", "$$(HOME)"]], "docker expands nothing");
+  t.like(spec("--entrypoint= busybox ls -l").containers[0], { command: ["ls", "-l"], args: undefined });
+  t.deepEqual(withSettings(request("--entrypoint= busybox"), { Cmd: ["sh"] }).args, ["sh"]);
 });
 
 test("environment: files first, then flags; commas and = stay; a name alone takes its value from here", (t) => {
@@ -108,4 +113,112 @@ test("labels that Kubernetes would refuse are kept beside", (t) => {
   t.like(labels, { tier: "web", flag: "" });
   t.like(annotations, { note: "hello,world!" });
   t.regex(fault(t, "-l =x y"), /--label: "=x" is not NAME=VALUE/);
+});
+
+test("what the process and the control group get: annotations that the agent obeys", (t) => {
+  const { annotations } = template("--ulimit nofile=1024:2048 --ulimit core=-1 --init --device /dev/fuse --pids-limit 64 --cpu-shares 512 --cpuset-cpus 0-1 --cpuset-mems 0 -m 64m --memory-swap 128m --oom-score-adj -5 x").metadata!;
+  t.deepEqual(annotations, {
+    "gantry.io/keep-writable-layer": "true", "gantry.io/ulimits": "nofile=1024:2048,core=-1:-1", "gantry.io/devices": "/dev/fuse:/dev/fuse:rwm", "gantry.io/init": "true", "gantry.io/pids-limit": "64",
+    "gantry.io/cpu-shares": "512", "gantry.io/cpuset-cpus": "0-1", "gantry.io/cpuset-mems": "0", "gantry.io/memory-swap": "134217728", "gantry.io/oom-score-adj": "-5",
+  });
+  t.regex(fault(t, "--ulimit nofile x"), /--ulimit: "nofile" is not NAME=SOFT\[:HARD\]/);
+  t.regex(fault(t, "--device fuse x"), /--device: "fuse" is not \/dev\/NAME/);
+  t.regex(fault(t, "--memory-swap 1g x"), /--memory-swap needs --memory/);
+  t.regex(fault(t, "-m 1g --memory-swap 1m x"), /--memory-swap 1m is less than --memory 1g/);
+  t.regex(fault(t, "--pids-limit 0 x"), /--pids-limit: "0" is not more than 0, or -1 for no limit/);
+});
+
+test("--tmpfs: its options are the mount's; without any docker's noexec", (t) => {
+  const { metadata, spec: pod } = template("--tmpfs /t:size=1m,mode=1770,uid=5,exec --tmpfs /u --mount type=tmpfs,target=/m,tmpfs-mode=0700 x");
+  t.deepEqual(pod!.volumes!.map((v) => v.name), ["tmpfs-m", "tmpfs-t", "tmpfs-u"]);
+  t.like(metadata!.annotations, { "tmpfs.gantry.io/tmpfs-t": "noexec,mode=1770,uid=5,exec", "tmpfs.gantry.io/tmpfs-u": "noexec", "tmpfs.gantry.io/tmpfs-m": "noexec,mode=0700" });
+  t.regex(fault(t, "--tmpfs /t:mode=x y"), /--tmpfs: "mode=x" is not mode=1777/);
+});
+
+test("CPU time by period and quota; other spellings; labels from a file; a RuntimeClass", (t) => {
+  t.deepEqual(spec("--cpu-quota 50000 x").containers[0]!.resources!.limits, { cpu: "500m" });
+  t.deepEqual(spec("--cpu-period 50000 --cpu-quota 100000 x").containers[0]!.resources!.limits, { cpu: "2" });
+  t.regex(fault(t, "--cpus 1 --cpu-quota 5 x"), /leave one out/);
+  t.is(spec("-h box x").hostname, "box");
+  t.true(spec("--net host x").hostNetwork);
+  t.deepEqual(spec("--dns-opt ndots:2 x").dnsConfig!.options, [{ name: "ndots", value: "2" }]);
+  const { labels, annotations } = template("--label-file l --label b=flag --annotation note=1 x", {}, { l: "# labels\na=file\n\nb=file\n" }).metadata!;
+  t.like(labels, { a: "file", b: "flag" });
+  t.is(annotations!["note"], "1");
+  t.is(spec("--runtime runc x").runtimeClassName, "runc");
+  t.regex(fault(t, "--network container:web x"), /--network container:web is not supported: .* containers of one pod/);
+  t.regex(fault(t, "--uts host x"), /--uts host needs --network host/);
+  t.regex(warningsOf(parseOptions(CONTAINER_OPTIONS, { argv: ["--log-opt", "max-size=1m"] }).values)[0]!, /--log-opt max-size=1m has no effect/);
+});
+
+test("docker's flags that Gantry doesn't do are known, with a reason and a way", (t) => {
+  for (const [key, { refused }] of Object.entries(REFUSED_FLAGS)) {
+    t.true((refused ?? "").length > 10, key);
+    t.regex(fault(t, `--${flagOf(key)} x y`), new RegExp(`^--${flagOf(key)} is not supported: `));
+  }
+  t.regex(fault(t, "-a stdout x"), /^--attach is not supported/);
+});
+
+/** `docker run --help` of 28.0, without those of Windows. */
+const DOCKER_RUN = `add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems
+detach detach-keys device device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops disable-content-trust dns dns-option dns-search domainname entrypoint env env-file expose gpus group-add
+health-cmd health-interval health-retries health-start-interval health-start-period health-timeout help hostname init interactive ip ip6 ipc isolation kernel-memory label label-file link link-local-ip log-driver log-opt
+mac-address memory memory-reservation memory-swap memory-swappiness mount name network network-alias no-healthcheck oom-kill-disable oom-score-adj pid pids-limit platform privileged publish publish-all pull quiet read-only
+restart rm runtime security-opt shm-size sig-proxy stop-signal stop-timeout storage-opt sysctl tmpfs tty ulimit use-api-socket user userns uts volume volume-driver volumes-from workdir`.split(/\s+/);
+/** Of `run` alone, and what the parser itself knows. */
+const ELSEWHERE = ["detach", "detach-keys", "sig-proxy", "help"];
+/** Still to come. */
+const MISSING = ["blkio-weight", "blkio-weight-device", "userns"];
+
+test("every flag of docker run is known", (t) => {
+  const known = new Set([...Object.keys(CONTAINER_OPTIONS).map(flagOf), ...ELSEWHERE, ...MISSING]);
+  t.deepEqual(DOCKER_RUN.filter((flag) => !known.has(flag)), []);
+});
+
+const other = (changes: Partial<NonNullable<Pod["spec"]>>, mounts: NonNullable<NonNullable<Pod["spec"]>["containers"][0]["volumeMounts"]>, podIP?: string) => {
+  const container = { name: "db", image: "x", volumeMounts: mounts };
+  return { pod: { metadata: { name: "db" }, spec: { containers: [container], ...changes }, status: podIP ? { podIP } : {} } as Pod, container, status: undefined };
+};
+
+test("--link: the other's address under both names; one without an address is said", (t) => {
+  t.deepEqual(request("--link db:database x").links, [{ container: "db", alias: "database" }]);
+  t.deepEqual(hostsOfLink({ container: "db", alias: "database" }, other({}, [], "10.0.0.9").pod), ["database:10.0.0.9", "db:10.0.0.9"]);
+  t.throws(() => hostsOfLink({ container: "db", alias: "db" }, other({}, []).pod), { message: /--link: container db has no address of its own/ });
+  t.regex(fault(t, "--link a:b:c x"), /is not CONTAINER\[:NAME\]/);
+});
+
+test("--volumes-from: named volumes, folders, secrets; what only the other pod can use is said; memory is left out", (t) => {
+  t.deepEqual(request("--volumes-from db:ro x").volumesFrom, [{ container: "db", readOnly: true }]);
+  const found = other({ volumes: [{ name: "a", persistentVolumeClaim: { claimName: "data" } }, { name: "b", hostPath: { path: "/srv" } }, { name: "s", secret: { secretName: "pw" } }, { name: "t", emptyDir: { medium: "Memory" } }] },
+    [{ name: "a", mountPath: "/data" }, { name: "b", mountPath: "/srv", readOnly: true }, { name: "s", mountPath: "/run/secrets/pw", subPath: "pw" }, { name: "t", mountPath: "/t" }]);
+  t.deepEqual(mountsFrom(found, false), [
+    { type: "volume", source: "data", target: "/data", readOnly: false }, { type: "bind", source: "/srv", target: "/srv", readOnly: true }, { type: "secret", source: "pw", key: "pw", target: "/run/secrets/pw", readOnly: false },
+  ]);
+  t.true(mountsFrom(found, true).every((m) => m.readOnly));
+  t.throws(() => mountsFrom(other({ volumes: [{ name: "o", emptyDir: {} }] }, [{ name: "o", mountPath: "/own" }]), false), { message: /--volumes-from db: \/own is a volume without a name.*-v NAME:\/own/ });
+});
+
+test("an image's health check and ports, unless the command line says otherwise", (t) => {
+  const image = { ExposedPorts: { "80/tcp": {}, "53/udp": {}, "x": {} }, Healthcheck: { Test: ["CMD-SHELL", "curl localhost"], Interval: 5e9, Retries: 2 } };
+  const check = { command: ["/bin/sh", "-c", "curl localhost"], intervalMs: 5000, timeoutMs: 30_000, startPeriodMs: 0, retries: 2 };
+  t.deepEqual(withSettings(request("x"), image).health, check);
+  t.deepEqual(withSettings(request("x"), image).ports, []);
+  t.deepEqual(withSettings(request("--health-interval 7s --health-retries 9 x"), image).health, { ...check, intervalMs: 7000, retries: 9 });
+  t.is(withSettings(request("--no-healthcheck x"), image).health, undefined);
+  t.deepEqual(withSettings(request("--health-cmd true x"), image).health?.command, ["/bin/sh", "-c", "true"]);
+  t.deepEqual(withSettings(request("-P -p 8080:80 --expose 9000 x"), image).ports, [
+    { hostIp: "", hostPort: 8080, containerPort: 80, protocol: "TCP" }, { hostIp: "", hostPort: 0, containerPort: 9000, protocol: "TCP" }, { hostIp: "", hostPort: 0, containerPort: 53, protocol: "UDP" },
+  ]);
+  for (const nonsense of [undefined, 5, {}, { Test: "x" }, { Test: ["NONE"] }, { Test: ["CMD"] }, { Test: [1] }]) t.is(healthOfImage(nonsense), undefined);
+});
+
+test("an image that nobody has is fetched by a node that is ready and that the container may come to", (t) => {
+  const node = (name: string, ready: string, arch = "amd64"): Node => ({ metadata: { name, labels: { "kubernetes.io/arch": arch } }, status: { conditions: [{ type: "Ready", status: ready }] } }) as unknown as Node;
+  const nodes = [node("a", "False"), node("b", "True", "arm64"), node("c", "True"), node("d", "True")];
+  t.is(nodeToPullOn(nodes, request("x")), "b");
+  t.is(nodeToPullOn(nodes, request("--platform linux/amd64 x")), "c");
+  t.is(nodeToPullOn(nodes, { ...request("x"), nodes: ["d"] }), "d");
+  t.is(nodeToPullOn([], request("x")), undefined);
+  const having = (n: Node): Node => ({ ...n, status: { ...n.status, images: [{ names: ["docker.io/library/x:1"] }] } });
+  t.deepEqual(nodesWith([having(nodes[0]!), having(nodes[1]!), nodes[2]!, having(nodes[3]!)], "docker.io/library/x:1"), ["b", "d"]);
 });

@@ -3,14 +3,18 @@ import { existsSync, readFileSync } from "node:fs";
 import { randomInt } from "node:crypto";
 import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { lifecycleOf } from "../../base/kube/desired-state.ts";
-import { DEPLOYMENTS, NODES, PODS } from "../../base/kube/resources.ts";
+import { DEPLOYMENTS, NODES, PODS, RUNTIME_CLASSES } from "../../base/kube/resources.ts";
 import type { Deployment, Node, Pod } from "../../base/kube/types.gen.ts";
 import type { Explanation } from "../../control-plane/state/explain.ts";
 import type { ApiClient } from "../api-client.ts";
 import { deleteObject, waitUntilGone } from "../delete.ts";
 import { followObject } from "../follow-object.ts";
+import { FOLLOW } from "../logs.ts";
 import type { Progress } from "../progress.ts";
 import { bindMounts, namedVolumes, toPodTemplate, RUN_LABEL, type ContainerRequest } from "./container-request.ts";
+import { findContainer } from "./find-container.ts";
+import { applyImageSettings } from "./image-settings.ts";
+import { hostsOfLink, mountsFrom } from "./other-containers.ts";
 import { withRandomPorts } from "./port-mapping.ts";
 import { ENGINE_FAILED, exitCodeOf, startState } from "./start-state.ts";
 import { ensureVolume } from "./volumes.ts";
@@ -37,7 +41,7 @@ export const placeBindMounts = async (client: ApiClient, request: ContainerReque
   if (paths.length === 0) return request;
   const { items } = await client.list(NODES);
   const here = nodesHere(items, readFileSync(BOOT_ID, "utf8").trim());
-  if (here.length === items.length || request.nodeSelector.has("kubernetes.io/hostname")) return request;
+  if (here.length === items.length || request.nodes.length > 0 || request.nodeSelector.has("kubernetes.io/hostname")) return request;
   if (here.length > 0) return { ...request, nodes: here };
   warn(`this machine is no node: ${paths.join(", ")} ${paths.length === 1 ? "is a path" : "are paths"} on whichever node the container comes to; choose one with --node`);
   return request;
@@ -54,10 +58,35 @@ export const choosePorts = async (client: ApiClient, request: ContainerRequest):
 /** docker makes the folder that a bind mount lacks; a file or a socket that is there is taken as it is. */
 const withMissingFolders = (request: ContainerRequest): ContainerRequest => ({ ...request, mounts: request.mounts.map((m) => (m.type === "bind" && !existsSync(m.source) ? { ...m, create: true } : m)) });
 
+/** Names and mounts of containers that are there. Folders of the node lead to that container's node; a target of the new one's own stays its own. */
+const fromOthers = async (client: ApiClient, namespace: string, request: ContainerRequest): Promise<ContainerRequest> => {
+  const { links, volumesFrom } = request;
+  if (links.length + volumesFrom.length === 0) return request;
+  const { items } = await client.list(PODS, namespace);
+  const hosts = links.flatMap((link) => hostsOfLink(link, findContainer(items, link.container).pod));
+  let [mounts, nodes] = [request.mounts, request.nodes];
+  for (const { container, readOnly } of volumesFrom) {
+    const source = findContainer(items, container);
+    const added = mountsFrom(source, readOnly).filter((m) => !mounts.some((own) => own.target === m.target));
+    mounts = [...mounts, ...added];
+    if (added.some((m) => m.type === "bind") && source.pod.spec?.nodeName) nodes = [source.pod.spec.nodeName];
+  }
+  return { ...request, mounts, nodes, extraHosts: [...request.extraHosts, ...hosts] };
+};
+
+const checkRuntime = async (client: ApiClient, { runtimeClass }: ContainerRequest): Promise<void> => {
+  if (runtimeClass === "") return;
+  const { items } = await client.list(RUNTIME_CLASSES);
+  if (items.some((c) => c.metadata.name === runtimeClass)) return;
+  throw new GantryError("NotFound", `--runtime: there is no RuntimeClass ${JSON.stringify(runtimeClass)}${items.length > 0 ? `; there are: ${items.map((c) => c.metadata.name).join(", ")}` : ", nor any other: make one whose handler is a runtime of the nodes, such as crun or runc"}`);
+};
+
 export const prepare = async (client: ApiClient, namespace: string, given: ContainerRequest, warn: (text: string) => void): Promise<ContainerRequest> => {
-  const request = withMissingFolders(given);
-  for (const volume of namedVolumes(request)) await ensureVolume(client, namespace, volume, {});
-  return choosePorts(client, await placeBindMounts(client, request, warn));
+  await checkRuntime(client, given);
+  const request = await placeBindMounts(client, withMissingFolders(await fromOthers(client, namespace, given)), warn);
+  const complete = await applyImageSettings(client, request, warn);
+  for (const volume of namedVolumes(complete)) await ensureVolume(client, namespace, volume, {});
+  return choosePorts(client, complete);
 };
 
 /** "AlreadyExists" says how to make room. */
@@ -156,7 +185,7 @@ export const waitForExit = async (client: ApiClient, pod: Pod, signal?: AbortSig
 
 /** All that it writes, from its first byte and over restarts, until it is over. */
 export const followLogs = async (client: ApiClient, pod: Pod, signal: AbortSignal): Promise<void> => {
-  const path = `${client.pathOf(PODS, pod.metadata.namespace, pod.metadata.name, "log")}?follow=true`;
+  const path = `${client.pathOf(PODS, pod.metadata.namespace, pod.metadata.name, "log")}?${new URLSearchParams(FOLLOW).toString()}`;
   try {
     const response = await client.send("GET", path, { accept: "*/*", signal });
     for await (const chunk of response) {

@@ -61,7 +61,7 @@ test("mounts", (t) => {
   t.deepEqual(volume("My_Data:/data"), { type: "volume", source: "my-data", target: "/data", readOnly: false });
   t.deepEqual(volume("/data"), { type: "volume", source: "", target: "/data", readOnly: false });
   for (const bad of ["", "a:b:c:d", "data:relative", ":/x", "/a:/b:wr"]) fault(t, () => volume(bad));
-  t.deepEqual(parseTmpfsFlag("--tmpfs", "/run:size=64m,mode=1777"), { type: "tmpfs", target: "/run", readOnly: false, sizeBytes: 2 ** 26 });
+  t.deepEqual(parseTmpfsFlag("--tmpfs", "/run:size=64m,mode=1777"), { type: "tmpfs", target: "/run", readOnly: false, sizeBytes: 2 ** 26, options: "noexec,mode=1777" });
   t.deepEqual(parseMountFlag("--mount", "type=bind,source=src,target=/x,readonly", "/work"), { type: "bind", source: "/work/src", target: "/x", readOnly: true });
   t.deepEqual(parseMountFlag("--mount", "src=data,dst=/x,volume-subpath=a", "/work"), { type: "volume", source: "data", target: "/x", readOnly: false, subPath: "a" });
   t.regex(fault(t, () => parseMountFlag("--mount", "type=bind,target=/x", "/")), /needs source=/);

@@ -60,8 +60,8 @@ export const listImages = (client: ApiClient, nodes: readonly string[] = []): Pr
 export type InspectedImage = NodeImage & { readonly config: Readonly<Record<string, unknown>> };
 
 /** One for each node that has it. Errors: "NotFound". */
-export const inspectImage = async (client: ApiClient, reference: string, nodes: readonly string[] = []): Promise<readonly InspectedImage[]> =>
-  (await client.json<{ readonly items: readonly InspectedImage[] }>("GET", imagesPath("inspect", nodes, [["name", reference]]))).items;
+export const inspectImage = async (client: ApiClient, reference: string, nodes: readonly string[] = [], signal?: AbortSignal): Promise<readonly InspectedImage[]> =>
+  (await client.json<{ readonly items: readonly InspectedImage[] }>("GET", imagesPath("inspect", nodes, [["name", reference]]), { signal })).items;
 
 /** On every node. Errors as `follow`. */
 export const pullImage = (client: ApiClient, reference: string, credentials: readonly RegistryCredential[], nodes: readonly string[], onLayer: (line: LayerLine) => void): Promise<readonly NodeImage[]> =>

@@ -35,7 +35,7 @@ const proxySignals = (client: ApiClient, pod: Pod, container: string): Disposabl
 
 /** Resolves to the container's exit code, or "detached". */
 export const attach = async (client: ApiClient, pod: Pod, options: AttachOptions): Promise<number | "detached"> => {
-  const spec = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])].find((c) => c.name === options.container);
+  const spec = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? []), ...(pod.spec?.ephemeralContainers ?? [])].find((c) => c.name === options.container);
   if (!spec) throw new GantryError("NotFound", `pod ${pod.metadata.name} has no container ${JSON.stringify(options.container)}`);
   const tty = spec.tty ?? false;
   const stdin = options.stdin && (spec.stdin ?? false);

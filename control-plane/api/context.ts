@@ -28,6 +28,8 @@ export interface ApiContext {
   readonly random: () => number;
   readonly logger: Logger;
   readonly freshness: Freshness;
+  /** See state/admission.ts. */
+  readonly defaultTolerationSeconds: number;
 }
 
 export class Freshness {

@@ -14,6 +14,7 @@ import type { ResourceRequest } from "./context.ts";
 import type { Exchange } from "./exchange.ts";
 import { renderingOf } from "./read.ts";
 import { renderObject } from "./render.ts";
+import { shownAs } from "./resources/definition.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 import { decodeError, decodeObject } from "./schema/decode.ts";
 import { isTrue } from "./router.ts";
@@ -159,7 +160,7 @@ export const removeCollection = async (request: ResourceRequest): Promise<void> 
         if (isCode(error, "NotFound")) return undefined;
         throw error;
       })));
-    for (const outcome of outcomes) if (outcome) deleted.push(outcome.object);
+    for (const outcome of outcomes) if (outcome) deleted.push(shownAs(definition, outcome.object));
   }
   const { kind, apiVersion } = definition.type;
   exchange.value(200, { kind: `${kind}List`, apiVersion, metadata: { resourceVersion: String(context.cache.resourceVersion) }, items: deleted });

@@ -8,8 +8,9 @@ const resources = (group: string, version: string): readonly Resource[] => (apiR
 test("the legacy documents name every group and resource once", (t) => {
   t.deepEqual(apiVersions("10.0.0.1:6443"), { kind: "APIVersions", versions: ["v1"], serverAddressByClientCIDRs: [{ clientCIDR: "0.0.0.0/0", serverAddress: "10.0.0.1:6443" }] });
   const { groups } = apiGroupList(DEFINITIONS) as { groups: readonly { name: string }[] };
-  t.deepEqual(groups.map((g) => g.name), ["apps", "batch", "coordination.k8s.io", "storage.k8s.io", "node.k8s.io", "scheduling.k8s.io", "policy", "gantry.io"]);
+  t.deepEqual(groups.map((g) => g.name), ["apps", "autoscaling", "batch", "coordination.k8s.io", "storage.k8s.io", "node.k8s.io", "scheduling.k8s.io", "policy", "gantry.io"]);
   t.like(apiGroup(DEFINITIONS, "batch")!, { kind: "APIGroup", name: "batch", preferredVersion: { groupVersion: "batch/v1", version: "v1" } });
+  t.like(apiGroup(DEFINITIONS, "autoscaling")!, { preferredVersion: { version: "v2" }, versions: [{ version: "v2" }, { version: "v1" }] });
   t.deepEqual(resources("", "v1").map((r) => r.name), [
     "pods", "pods/attach", "pods/binding", "pods/ephemeralcontainers", "pods/eviction", "pods/exec", "pods/log", "pods/portforward", "pods/resize", "pods/status", "nodes", "nodes/status", "namespaces", "namespaces/finalize", "namespaces/status", "events", "configmaps", "secrets",
     "replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status", "persistentvolumes", "persistentvolumes/status", "persistentvolumeclaims", "persistentvolumeclaims/status", "resourcequotas", "resourcequotas/status", "limitranges"]);

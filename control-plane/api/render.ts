@@ -3,6 +3,7 @@ import type { KubeObject } from "../../base/kube/resources.ts";
 import type { ListMeta } from "../../base/kube/types.gen.ts";
 import type { Stored } from "../state/store.ts";
 import type { Form } from "./negotiate.ts";
+import { shownAs } from "./resources/definition.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 import { columnDefinitions, toTable } from "./table.ts";
 
@@ -20,8 +21,8 @@ const metadataOnly = (object: KubeObject, apiVersion: string): KubeObject => ({ 
 /** One object as a JSON value. */
 export const renderObject = ({ definition, form, nowMs }: Rendering, object: KubeObject): unknown => {
   switch (form.as) {
-    case "object": return object;
-    case "metadata": return metadataOnly(object, form.apiVersion);
+    case "object": return shownAs(definition, object);
+    case "metadata": return metadataOnly(shownAs(definition, object), form.apiVersion);
     case "table": {
       const { resourceVersion = "" } = object.metadata;
       return { ...toTable(definition, [object], nowMs, form.includeObject), apiVersion: form.apiVersion, metadata: { resourceVersion } };
@@ -35,9 +36,12 @@ export const renderRow = (rendering: Rendering & { form: { as: "table" } }, obje
   return { ...table, columnDefinitions: null };
 };
 
+/** Whether the stored bytes are what goes out. */
+export const isAsStored = ({ definition, form }: Pick<Rendering, "definition" | "form">): boolean => form.as === "object" && !definition.conversion;
+
 /** One object as JSON bytes; the stored ones where possible. */
 export const renderBytes = (rendering: Rendering, stored: Stored): Buffer =>
-  rendering.form.as === "object" ? stored.bytes() : Buffer.from(JSON.stringify(renderObject(rendering, stored.object)));
+  isAsStored(rendering) ? stored.bytes() : Buffer.from(JSON.stringify(renderObject(rendering, stored.object)));
 
 const listKind = ({ definition, form }: Rendering): { kind: string; apiVersion: string } => {
   switch (form.as) {

@@ -59,6 +59,8 @@ export interface ApiServerOptions {
   readonly readiness?: readonly ReadinessCheck[];
   /** "process" (default) while this is the only control-plane process; see context.ts. */
   readonly consistency?: Consistency;
+  /** What new pods tolerate of a node that is not ready or not heard of; see state/admission.ts. */
+  readonly defaultTolerationSeconds: number;
   /** Shown in /version. */
   readonly gantryVersion?: string;
   readonly clock: Clock;
@@ -103,7 +105,7 @@ const connectionOf = (request: HttpRequest): TLSSocket => (isHttp2(request) ? re
 export const createApiServer = (options: ApiServerOptions): ApiServer => {
   const { store, cache, clock, random, logger, metrics, tls, authorizer = mastersAuthorizer } = options;
   const authenticators = [certificateAuthenticator(clock), ...(options.authenticators ?? [])];
-  const context: ApiContext = { store, cache, clock, random, logger, freshness: new Freshness(cache, options.consistency ?? "process") };
+  const context: ApiContext = { store, cache, clock, random, logger, freshness: new Freshness(cache, options.consistency ?? "process"), defaultTolerationSeconds: options.defaultTolerationSeconds };
   const dispatch = new Dispatch({ context, streams: options.streams, explainer: options.explainer });
   const system = {
     readiness: [

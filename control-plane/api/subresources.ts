@@ -10,6 +10,7 @@ import { receiveObject } from "./body.ts";
 import { commitChange } from "./commit.ts";
 import { readNewest } from "./context.ts";
 import type { ResourceRequest } from "./context.ts";
+import { shownAs, storedFrom } from "./resources/definition.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 import { POD_BEING_DEBUGGED } from "./resources/pod.ts";
 import { validateResize, withResourcesOf } from "./resources/pod-resize.ts";
@@ -19,8 +20,8 @@ import type { View } from "./write.ts";
 
 export const statusView = (definition: ResourceDefinition): View => ({
   expected: expectedKindOf(definition),
-  show: (object) => object,
-  merge: (edited, current, request) => finishUpdate(request, { ...current, status: (edited as { status?: unknown }).status } as KubeObject, current),
+  show: (object) => shownAs(definition, object),
+  merge: (edited, current, request) => finishUpdate(request, { ...current, status: (storedFrom(definition, edited) as { status?: unknown }).status } as KubeObject, current),
 });
 
 /** Only namespaces: takes the finalizers of the spec away, the last of which frees the object. */

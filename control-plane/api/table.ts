@@ -1,5 +1,6 @@
 // Server-side printing: what `kubectl get` shows. https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
 import type { KubeObject } from "../../base/kube/resources.ts";
+import { shownAs } from "./resources/definition.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 
 export interface ColumnDefinition {
@@ -39,7 +40,7 @@ const finished = (object: KubeObject): Pick<TableRow, "conditions"> => {
 export const toRow = (definition: ResourceDefinition, item: KubeObject, nowMs: number, includeObject: "None" | "Metadata" | "Object", apiVersion = "meta.k8s.io/v1"): TableRow => ({
   cells: definition.columns.map((c) => c.value(item, nowMs)),
   ...finished(item),
-  ...(includeObject === "Object" ? { object: item } : includeObject === "Metadata" ? { object: { kind: "PartialObjectMetadata", apiVersion, metadata: item.metadata } } : {}),
+  ...(includeObject === "Object" ? { object: shownAs(definition, item) } : includeObject === "Metadata" ? { object: { kind: "PartialObjectMetadata", apiVersion, metadata: shownAs(definition, item).metadata } } : {}),
 });
 
 /** `apiVersion` is what the client accepts: meta.k8s.io/v1 or, for old ones, meta.k8s.io/v1beta1. */

@@ -1,15 +1,12 @@
 // Owns metrics.k8s.io/v1beta1: what pods and nodes use now, asked of the nodes' agents when a client asks. Nothing is stored and nothing
 // measured in between. https://kubernetes.io/docs/tasks/debug/debug-cluster/resource-metrics-pipeline/
-import type { Clock } from "../../base/clock.ts";
-import { describeError } from "../../base/errors.ts";
-import { newId } from "../../base/ids.ts";
 import { timestamp } from "../../base/kube/meta.ts";
 import { NODES, PODS } from "../../base/kube/resources.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
-import type { Logger } from "../../base/logger.ts";
 import type { CpuUsage, MemoryUsage, PodUsage, StatsSample } from "../../proto/gen/gantry/v1/agent.ts";
-import type { NodeStreams } from "../state/node-streams.ts";
+import { usageByPod } from "../state/usage-reader.ts";
+import type { UsageReader } from "../state/usage-reader.ts";
 import type { ApiContext } from "./context.ts";
 import type { Exchange } from "./exchange.ts";
 import { ageColumn, nameColumn } from "./resources/columns.ts";
@@ -29,53 +26,6 @@ const define = (kind: string, plural: string, namespaced: boolean): ResourceDefi
 
 /** For discovery: they are not stored, so they are in no registry. */
 export const USAGE_DEFINITIONS: readonly ResourceDefinition[] = [define("NodeMetrics", "nodes", false), define("PodMetrics", "pods", true)];
-
-/** `kubectl top` in a loop, or several clients: one sample serves whoever comes soon after. */
-const SHARED_MS = 2000;
-
-/** Samples of whole nodes; one at a time per node. */
-export class UsageReader {
-  readonly #streams: NodeStreams;
-  readonly #clock: Clock;
-  readonly #logger: Logger;
-  readonly #recent = new Map<string, { readonly atMs: number; readonly sample: Promise<StatsSample> }>();
-
-  constructor(streams: NodeStreams, clock: Clock, logger: Logger) {
-    this.#streams = streams;
-    this.#clock = clock;
-    this.#logger = logger;
-  }
-
-  /** Of those nodes that answer. */
-  async of(nodeNames: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, StatsSample>> {
-    const connected = new Set(this.#streams.connectedNodes());
-    const asked = nodeNames.filter((name) => connected.has(name));
-    const answers = await Promise.allSettled(asked.map((name) => this.#one(name, signal)));
-    return new Map(answers.flatMap((answer, i) => {
-      if (answer.status === "fulfilled") return [[asked[i]!, answer.value] as const];
-      this.#logger.debug("a node did not tell its usage", { node: asked[i], err: describeError(answer.reason) });
-      return [];
-    }));
-  }
-
-  #one(nodeName: string, signal: AbortSignal): Promise<StatsSample> {
-    const atMs = this.#clock.monotonicMs();
-    for (const [name, { atMs: then }] of this.#recent) if (atMs - then > SHARED_MS) this.#recent.delete(name);
-    const recent = this.#recent.get(nodeName);
-    if (recent) return recent.sample;
-    const sample = this.#read(nodeName, signal);
-    this.#recent.set(nodeName, { atMs, sample });
-    // Whoever asks next tries anew.
-    sample.catch(() => this.#recent.delete(nodeName));
-    return sample;
-  }
-
-  async #read(nodeName: string, signal: AbortSignal): Promise<StatsSample> {
-    await using stream = await this.#streams.open(nodeName, { id: newId(), kind: { $case: "stats", value: { podUids: [], periodMs: 0, storage: false } } }, signal);
-    for await (const { frame } of stream.frames) if (frame?.$case === "stats") return frame.value;
-    throw new StatusError("ServiceUnavailable", `node ${nodeName} sent no sample`, {});
-  }
-}
 
 const seconds = (ms: number): string => `${Math.max(0, ms) / 1000}s`;
 const usage = (cpu: CpuUsage | undefined, memory: MemoryUsage | undefined): object => ({ cpu: `${cpu?.nanoCores ?? 0}n`, memory: `${Math.ceil((memory?.workingSetBytes ?? 0) / 1024)}Ki` });
@@ -118,10 +68,10 @@ export const serveUsage = async (exchange: Exchange, context: ApiContext, reader
   }
   const pods = selectionOf(definitionFor(PODS), info, query).from(context.cache.resource(PODS)).map((s) => s.object as Pod).filter((p) => p.spec?.nodeName && p.status?.phase === "Running");
   const samples = await reader.of([...new Set(pods.map((p) => p.spec!.nodeName!))], signal);
-  const used = new Map([...samples.values()].flatMap((sample) => sample.pods.map((p) => [p.uid, { atMs: sample.atMs, usage: p }] as const)));
   respond("PodMetrics", pods.flatMap((pod) => {
-    const found = used.get(pod.metadata.uid!);
+    const sample = samples.get(pod.spec!.nodeName!);
+    const used = sample && usageByPod(sample).get(pod.metadata.uid!);
     // One that measures nothing yet would count as idle.
-    return found && found.usage.containers.length > 0 ? [podMetrics(pod, found.atMs, found.usage)] : [];
+    return used && used.containers.length > 0 ? [podMetrics(pod, sample.atMs, used)] : [];
   }), PODS);
 };

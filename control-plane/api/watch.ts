@@ -11,7 +11,7 @@ import type { ApiContext, ResourceRequest } from "./context.ts";
 import type { ByteSink } from "./exchange.ts";
 import type { Form } from "./negotiate.ts";
 import { readResourceVersion, renderingOf } from "./read.ts";
-import { renderObject, renderRow } from "./render.ts";
+import { isAsStored, renderObject, renderRow } from "./render.ts";
 import type { Rendering } from "./render.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 import { isTrue } from "./router.ts";
@@ -79,7 +79,7 @@ class Feed {
 
   /** The frame's bytes, in parts that are shared and must not be changed. */
   frame(event: CacheEvent, type: FrameType, form: Form): readonly Buffer[] {
-    if (form.as === "object" && type !== "DELETED") return [PLAIN_HEAD[type], event.stored.bytes(), PLAIN_TAIL];
+    if (isAsStored({ definition: this.definition, form }) && type !== "DELETED") return [PLAIN_HEAD[type], event.stored.bytes(), PLAIN_TAIL];
     let made = this.#frames.get(event);
     if (!made) {
       this.#frames.set(event, (made = new Map()));
@@ -215,9 +215,8 @@ class Watcher {
   }
 
   #initialFrame(stored: Stored): readonly Buffer[] {
-    const { form } = this.#rendering;
-    if (form.as === "object") return [PLAIN_HEAD.ADDED, stored.bytes(), PLAIN_TAIL];
-    return [this.#first("ADDED", stored.object) ?? frameOf("ADDED", this.#feed.body(stored.object, form))];
+    if (isAsStored(this.#rendering)) return [PLAIN_HEAD.ADDED, stored.bytes(), PLAIN_TAIL];
+    return [this.#first("ADDED", stored.object) ?? frameOf("ADDED", this.#feed.body(stored.object, this.#rendering.form))];
   }
 
   #frameOf(event: CacheEvent | Bookmark): readonly Buffer[] {

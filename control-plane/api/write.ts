@@ -22,6 +22,7 @@ import { applyJsonMerge } from "./patch/json-merge.ts";
 import { applyStrategicMerge } from "./patch/strategic-merge.ts";
 import { renderingOf } from "./read.ts";
 import { renderObject } from "./render.ts";
+import { shownAs, storedFrom } from "./resources/definition.ts";
 import type { ResourceDefinition } from "./resources/definition.ts";
 import { sameJson } from "./resources/same-json.ts";
 import { alreadyExists, conflict, forbidden, invalid, notFound, withDetails } from "./status.ts";
@@ -78,8 +79,9 @@ export const finishUpdate = (request: ResourceRequest, next: KubeObject, current
 /** The object itself. */
 export const wholeView = (definition: ResourceDefinition): View => ({
   expected: expectedKindOf(definition),
-  show: (object) => object,
-  merge: (edited, current, request) => {
+  show: (object) => shownAs(definition, object),
+  merge: (received, current, request) => {
+    const edited = storedFrom(definition, received);
     const next = {
       ...edited, metadata: keepServerMetadata(edited.metadata, current.metadata),
       ...(definition.subresources.status ? { status: (current as { status?: unknown }).status } : {}),
@@ -89,9 +91,8 @@ export const wholeView = (definition: ResourceDefinition): View => ({
 });
 
 const answer = (request: ResourceRequest, code: number, object: KubeObject, view: View): void => {
-  const shown = view.show(object);
   // Subresources of another kind (Scale) have no columns of their own.
-  request.exchange.value(code, shown.kind === request.definition.type.kind ? renderObject(renderingOf(request), shown) : shown);
+  request.exchange.value(code, view.expected.kind === request.definition.type.kind ? renderObject(renderingOf(request), object) : view.show(object));
 };
 
 export const isDryRun = ({ exchange }: ResourceRequest): boolean => dryRunOf(exchange.query.getAll("dryRun"));
@@ -122,14 +123,15 @@ const checkNamespaceIsOpen = async ({ context, definition }: ResourceRequest, na
 };
 
 /** The object with what it gets from other objects of the cluster, or a refusal by them. */
-const admit = async ({ context: { cache, store, freshness }, definition }: ResourceRequest, object: KubeObject): Promise<KubeObject> => {
+const admit = async ({ context, definition }: ResourceRequest, object: KubeObject): Promise<KubeObject> => {
+  const { cache, store, freshness } = context;
   // Who deletes something to make room in a quota has that room for the next object.
   if (definition.type.namespaced && hasQuota(cache, object.metadata.namespace!)) await freshness.ownWrites();
   const classes = priorityClassesOf(cache);
   const name = definition.type.name === PODS.name ? ((object as Pod).spec?.priorityClassName ?? "") : "";
   // The cache may lag behind: what it lacks is looked up before the client is told no.
   const own = name === "" ? undefined : classes.byName(name) ?? (await store.get({ type: PRIORITY_CLASSES, namespace: "", name }))?.object;
-  return admitted(cache, definition.type, object, { ...classes, byName: () => own });
+  return admitted(context, definition.type, object, { ...classes, byName: () => own });
 };
 
 /** A new object, complete and valid, but for being stored. */
@@ -153,7 +155,7 @@ const newObject = (request: ResourceRequest, received: KubeObject, namespace: st
 export const create = async (request: ResourceRequest): Promise<void> => {
   const { context: { store, freshness }, definition, exchange } = request;
   const dryRun = isDryRun(request);
-  const received = await receiveObject(exchange, expectedKindOf(definition));
+  const received = storedFrom(definition, await receiveObject(exchange, expectedKindOf(definition)));
   if ((received.metadata.resourceVersion ?? "") !== "") throw new GantryError("BadRequest", "resourceVersion should not be set on objects to be created");
   const namespace = namespaceOf(request, received);
   const view = wholeView(definition);

@@ -7,15 +7,19 @@ import type { Metrics } from "../../base/metrics.ts";
 import { WorkQueue, workQueueMetrics } from "../../base/work-queue.ts";
 import type { WatchCache } from "../state/cache.ts";
 import type { EventRecorder, RecordedEvent } from "../state/event-recorder.ts";
+import type { NodeStreams } from "../state/node-streams.ts";
 import type { Fence, Store } from "../state/store.ts";
 import type { Writer } from "../state/writers.ts";
+import type { EvictionPace } from "./node-lifecycle/zones.ts";
 import { Writes } from "./writes.ts";
 
 export interface ControllerOptions {
   /** A node whose lease was not renewed for this long is lost. */
   readonly nodeLeaseMs: number;
-  /** How long a lost node's pods wait for it, unless they tolerate node.kubernetes.io/unreachable for a time of their own. */
+  /** How long pods of a node that is lost, or not ready, wait for it, unless they tolerate that for a time of their own. */
   readonly podEvictionMs: number;
+  /** How nodes of a zone lose their pods one after another. */
+  readonly evictionPace: EvictionPace;
   /** How long a pod may be bound to a node that doesn't exist. */
   readonly absentNodeMs: number;
   /** Finished pods beyond this many are deleted, the oldest first. */
@@ -26,7 +30,7 @@ export interface ControllerOptions {
 }
 
 export const DEFAULT_CONTROLLER_OPTIONS: ControllerOptions = {
-  nodeLeaseMs: 20_000, podEvictionMs: 30_000, absentNodeMs: 40_000, terminatedPodThreshold: 12_500, eventTtlMs: 3_600_000, statusDelayMs: 40,
+  nodeLeaseMs: 20_000, podEvictionMs: 30_000, evictionPace: { intervalMs: 10_000, slowIntervalMs: 100_000, unhealthyPercent: 55, largeZoneNodes: 50 }, absentNodeMs: 40_000, terminatedPodThreshold: 12_500, eventTtlMs: 3_600_000, statusDelayMs: 40,
 };
 
 export interface ControllerContext {
@@ -40,6 +44,8 @@ export interface ControllerContext {
   readonly fence: Fence | undefined;
   readonly signal: AbortSignal;
   readonly events: EventRecorder;
+  /** What pods use is asked of their nodes. */
+  readonly streams: NodeStreams;
   readonly options: ControllerOptions;
 }
 
@@ -80,7 +86,7 @@ export const runController = async (context: ControllerContext, controller: Cont
       const version = unseen.get(key);
       if (version !== undefined) await cache.waitFor(version);
       unseen.delete(key);
-      const writes = new Writes(store, controller.writer, fence, { store, cache, clock });
+      const writes = new Writes(store, controller.writer, fence, { store, cache, clock, defaultTolerationSeconds: Math.ceil(context.options.podEvictionMs / 1000) });
       try {
         await controller.sync(key, {
           writes, again: (delayMs) => queue.addAfter(key, delayMs),

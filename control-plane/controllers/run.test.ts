@@ -6,7 +6,7 @@ import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import { silentLogger } from "../../base/logger.ts";
 import { createEventRecorder } from "../state/event-recorder.ts";
 import { keyOf } from "../state/store.ts";
-import { createTestState } from "../state/testing.ts";
+import { NO_NODES, createTestState } from "../state/testing.ts";
 import { newJob } from "./job/defaults.ts";
 import { HOLD } from "./job/counting.ts";
 import { startControllers } from "./run.ts";
@@ -34,7 +34,7 @@ test("a new leader catches up with everything that happened before it led", asyn
 
   const stop = new AbortController();
   const recorder = createEventRecorder({ store, cache, clock, logger: silentLogger });
-  const done = startControllers({ store, cache, clock, random: () => 0.5, logger: silentLogger, fence: undefined, signal: stop.signal, events: recorder });
+  const done = startControllers({ store, cache, clock, random: () => 0.5, logger: silentLogger, fence: undefined, signal: stop.signal, events: recorder, streams: NO_NODES });
   for (let i = 0; i < 30; i++) await clock.advance(5);
   const owners = Array.from(cache.resource(PODS).list(NS), ({ object }) => object.metadata.ownerReferences?.[0]?.name ?? object.metadata.name!);
   t.is(owners.filter((name) => name.startsWith("web-")).length, 3);
@@ -57,7 +57,7 @@ test("a leader that is fenced off ends with Fenced, and all its controllers with
   const fence = store.elect("leader");
   await store.create({ type: NAMESPACES, namespace: "", name: NS }, { apiVersion: "v1", kind: "Namespace", metadata: { name: NS, uid: "ns" } }, { writer: "api" });
   const recorder = createEventRecorder({ store, cache, clock, logger: silentLogger });
-  const done = startControllers({ store, cache, clock, random: () => 0.5, logger: silentLogger, fence, signal: new AbortController().signal, events: recorder }).then(() => undefined, (error: unknown) => error);
+  const done = startControllers({ store, cache, clock, random: () => 0.5, logger: silentLogger, fence, signal: new AbortController().signal, events: recorder, streams: NO_NODES }).then(() => undefined, (error: unknown) => error);
   await clock.advance(10);
   store.elect("leader");
   await store.create(keyOf(DEPLOYMENTS, deployment("web", 3)), deployment("web", 3), { writer: "api" });

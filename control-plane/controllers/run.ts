@@ -6,6 +6,7 @@ import { daemonSetController } from "./daemonset/controller.ts";
 import { deploymentController } from "./deployment/controller.ts";
 import { disruptionController } from "./disruption/controller.ts";
 import { garbageCollector } from "./garbage-collector/controller.ts";
+import { horizontalPodAutoscalerController } from "./horizontal-pod-autoscaler/controller.ts";
 import { jobController } from "./job/controller.ts";
 import { namespaceController } from "./namespace/controller.ts";
 import { nodeLifecycleController } from "./node-lifecycle/controller.ts";
@@ -24,7 +25,7 @@ export interface StartControllersOptions extends Omit<ControllerContext, "option
 
 const CONTROLLERS: readonly ((context: ControllerContext) => Controller)[] = [
   deploymentController, replicaSetController, replicationController, daemonSetController, statefulSetController, jobController, cronJobController, scheduledScalerController, garbageCollector, namespaceController,
-  nodeLifecycleController, volumeController, autoRemoveController, disruptionController, resourceQuotaController,
+  nodeLifecycleController, volumeController, autoRemoveController, disruptionController, resourceQuotaController, horizontalPodAutoscalerController,
 ];
 
 /** Resolves after the signal aborted, rejects after one controller did; when it settles, none writes any more. */

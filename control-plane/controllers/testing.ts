@@ -11,7 +11,8 @@ import type { WatchCache } from "../state/cache.ts";
 import type { EventRecorder, RecordedEvent } from "../state/event-recorder.ts";
 import type { MemoryStore, MemoryStoreOptions } from "../state/memory-store.ts";
 import { keyOf } from "../state/store.ts";
-import { createTestState } from "../state/testing.ts";
+import type { NodeStreams } from "../state/node-streams.ts";
+import { NO_NODES, createTestState } from "../state/testing.ts";
 import { timestamp } from "./objects.ts";
 import type { Controller, ControllerContext, ControllerOptions } from "./reconcile-loop.ts";
 import { startControllers } from "./run.ts";
@@ -40,7 +41,7 @@ export interface Bench {
 
 export const NS = "default";
 
-export const createBench = async (t: ExecutionContext, controllers: readonly ((context: ControllerContext) => Controller)[], options: { readonly store?: MemoryStoreOptions; readonly controllers?: Partial<ControllerOptions> } = {}): Promise<Bench> => {
+export const createBench = async (t: ExecutionContext, controllers: readonly ((context: ControllerContext) => Controller)[], options: { readonly store?: MemoryStoreOptions; readonly controllers?: Partial<ControllerOptions>; readonly streams?: (clock: FakeClock) => NodeStreams } = {}): Promise<Bench> => {
   const { store, cache, clock } = await createTestState(options.store);
   const events: RecordedEvent[] = [];
   const recorder: EventRecorder = { record: (event) => void events.push(event), flush: async () => undefined, [Symbol.dispose]: () => undefined };
@@ -49,7 +50,7 @@ export const createBench = async (t: ExecutionContext, controllers: readonly ((c
   await put(NAMESPACES, { apiVersion: "v1", kind: "Namespace", metadata: { name: NS, uid: "ns-default" }, spec: { finalizers: ["kubernetes"] }, status: { phase: "Active" } });
   await settle();
   const done = startControllers({
-    store, cache, clock, random: () => 0.5, logger: silentLogger, fence: undefined, signal: stop.signal, events: recorder, options: options.controllers,
+    store, cache, clock, random: () => 0.5, logger: silentLogger, fence: undefined, signal: stop.signal, events: recorder, streams: options.streams?.(clock) ?? NO_NODES, options: options.controllers,
   }, controllers);
   t.teardown(async () => {
     stop.abort();

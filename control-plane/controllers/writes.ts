@@ -50,7 +50,7 @@ export class Writes {
     const admission = this.#admission;
     const make = (made: T) => this.#store.create(keyOf(type, object), made, this.#options);
     if (!admission) return this.#saw(await make(object)).object;
-    const made = admitted(admission.cache, type, object) as T;
+    const made = admitted(admission, type, object) as T;
     return this.#saw(await createCharged(admission, type, made, () => make(made))).object;
   }
 

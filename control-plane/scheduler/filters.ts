@@ -2,6 +2,7 @@
 // Order: cheap and telling first; all of them run when explaining.
 import { formatBytes, formatMilliCpu } from "../../base/kube/quantity.ts";
 import { nodeTermMatches, tolerates } from "../../base/kube/node-match.ts";
+import { MEMORY_PRESSURE, NOT_READY, UNREACHABLE, UNSCHEDULABLE } from "../../base/kube/node-taints.ts";
 import type { Node, Taint } from "../../base/kube/types.gen.ts";
 import type { FailedCheck } from "../state/explain.ts";
 import type { NodeTable } from "./node-table.ts";
@@ -31,22 +32,21 @@ export const effectiveTaints = (node: Node): readonly Taint[] => {
   const taints = node.spec?.taints ?? [];
   const has = (key: string): boolean => taints.some((t) => t.key === key);
   const implied: Taint[] = [];
-  if (node.spec?.unschedulable && !has("node.kubernetes.io/unschedulable")) implied.push({ key: "node.kubernetes.io/unschedulable", effect: "NoSchedule" });
+  if (node.spec?.unschedulable && !has(UNSCHEDULABLE)) implied.push({ key: UNSCHEDULABLE, effect: "NoSchedule" });
   const ready = node.status?.conditions?.find((c) => c.type === "Ready")?.status;
-  if (ready !== "True" && !has("node.kubernetes.io/not-ready") && !has("node.kubernetes.io/unreachable")) implied.push({ key: "node.kubernetes.io/not-ready", effect: "NoSchedule" });
+  if (ready !== "True" && !has(NOT_READY) && !has(UNREACHABLE)) implied.push({ key: NOT_READY, effect: "NoSchedule" });
   return implied.length > 0 ? [...taints, ...implied] : taints;
 };
 
 const describeTaint = (t: Taint): string => `{${t.key}: ${t.value ?? ""}}`;
 
 /** A pod that asks for memory has a claim to it, so that pressure keeps only those of the class BestEffort away (upstream adds them a toleration). */
-const MEMORY_PRESSURE: Taint = { key: "node.kubernetes.io/memory-pressure", effect: "NoSchedule" };
-const isSpared = (pod: PodClass, taint: Taint): boolean => taint.key === MEMORY_PRESSURE.key && taint.effect === MEMORY_PRESSURE.effect && !pod.bestEffort;
+const isSpared = (pod: PodClass, taint: Taint): boolean => taint.key === MEMORY_PRESSURE && taint.effect === "NoSchedule" && !pod.bestEffort;
 
 const taintFilter: Filter = (pod, table, row) => {
   const unmet = effectiveTaints(table.node(row)).find((t) => t.effect !== "PreferNoSchedule" && !isSpared(pod, t) && !pod.tolerations.some((o) => tolerates(o, t)));
   if (!unmet) return PASS;
-  if (unmet.key === "node.kubernetes.io/unschedulable") return [{ check: "unschedulable", short: "node(s) were unschedulable", message: "the node is cordoned (spec.unschedulable)", fix: `uncordon it (kubectl uncordon ${table.nodeName(row)})`, distance: 1 }];
+  if (unmet.key === UNSCHEDULABLE) return [{ check: "unschedulable", short: "node(s) were unschedulable", message: "the node is cordoned (spec.unschedulable)", fix: `uncordon it (gantry uncordon ${table.nodeName(row)})`, distance: 1 }];
   return [{ check: "taints", short: `node(s) had untolerated taint ${describeTaint(unmet)}`, message: `the pod does not tolerate the taint ${unmet.key}=${unmet.value ?? ""}:${unmet.effect}`, fix: `tolerate the taint ${unmet.key}:${unmet.effect}, or remove it`, distance: 1 }];
 };
 

@@ -1,8 +1,9 @@
 // What every new object passes that depends on other objects of the cluster, whoever makes it, a user or a controller: defaults and bounds of
-// LimitRanges, a pod's priority, and ResourceQuotas last, when nothing else can refuse it any more.
+// LimitRanges, a pod's priority, how long it bears a node in trouble, and ResourceQuotas last, when nothing else can refuse it any more.
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, isCode } from "../../base/errors.ts";
 import { claimLimitFaults, podLimitFaults, withLimitDefaults } from "../../base/kube/limit-range.ts";
+import { withDefaultTolerations } from "../../base/kube/node-taints.ts";
 import { parseAmounts } from "../../base/kube/pod-requests.ts";
 import { withPriority } from "../../base/kube/priority.ts";
 import type { PriorityClasses } from "../../base/kube/priority.ts";
@@ -19,6 +20,8 @@ export interface AdmissionContext {
   readonly store: Store;
   readonly cache: WatchCache;
   readonly clock: Clock;
+  /** How long a pod stays on a node that is not ready or not heard of, unless it says itself. */
+  readonly defaultTolerationSeconds: number;
 }
 
 const rangesIn = (cache: WatchCache, namespace: string): LimitRange[] => Array.from(cache.resource(LIMIT_RANGES).list(namespace), (s) => s.object);
@@ -35,7 +38,7 @@ const checkRequests = (pod: Pod): void => {
 };
 
 /** The object as it is to be stored. "Forbidden" or "Invalid" when it may not be. `classes` is for who knows newer ones than the cache. */
-export const admitted = (cache: WatchCache, type: ResourceType, object: KubeObject, classes: PriorityClasses = priorityClassesOf(cache)): KubeObject => {
+export const admitted = ({ cache, defaultTolerationSeconds }: Pick<AdmissionContext, "cache" | "defaultTolerationSeconds">, type: ResourceType, object: KubeObject, classes: PriorityClasses = priorityClassesOf(cache)): KubeObject => {
   const namespace = object.metadata.namespace ?? "";
   const refuse = (faults: readonly string[]): void => {
     if (faults.length > 0) throw new GantryError("Forbidden", `${type.name} ${JSON.stringify(object.metadata.name ?? "")} is forbidden: ${faults.length === 1 ? faults[0]! : `[${faults.join(", ")}]`}`);
@@ -46,11 +49,11 @@ export const admitted = (cache: WatchCache, type: ResourceType, object: KubeObje
   const pod = withLimitDefaults(object, ranges);
   if (pod !== object) checkRequests(pod);
   refuse(podLimitFaults(pod, ranges));
-  return withPriority(pod, classes);
+  return withDefaultTolerations(withPriority(pod, classes), defaultTolerationSeconds);
 };
 
 /** Makes the object by `create`, charged to the quotas of its namespace. The charge is given back when it surely wasn't made. */
-export const createCharged = async <R>(context: AdmissionContext, type: ResourceType, object: KubeObject, create: () => Promise<R>): Promise<R> => {
+export const createCharged = async <R>(context: Omit<AdmissionContext, "defaultTolerationSeconds">, type: ResourceType, object: KubeObject, create: () => Promise<R>): Promise<R> => {
   if (!type.namespaced) return create();
   return whileCharged(await quotasOf(context).charge(type, object), create);
 };

@@ -128,9 +128,10 @@ const makeReadOnly = (target: string, recursive: boolean): void => {
   }
 };
 
-/** `owner`: user and group of its root directory; absent: 0. */
-export const mountTmpfs = (target: string, { sizeBytes, mode = 0o755, owner, flags = MountFlags.noSuid | MountFlags.noDev }: { readonly sizeBytes?: number; readonly mode?: number; readonly owner?: number; readonly flags?: number } = {}): void => {
-  mount({ source: "tmpfs", target, type: "tmpfs", flags, data: `mode=${mode.toString(8)}${sizeBytes === undefined ? "" : `,size=${sizeBytes}`}${owner === undefined ? "" : `,uid=${owner},gid=${owner}`}` });
+/** `owner`: user and group of its root directory; absent: 0. `data`: more options; the kernel takes the last of two of a kind. */
+export const mountTmpfs = (target: string, { sizeBytes, mode = 0o755, owner, flags = MountFlags.noSuid | MountFlags.noDev, data = [] }: { readonly sizeBytes?: number; readonly mode?: number; readonly owner?: number; readonly flags?: number; readonly data?: readonly string[] } = {}): void => {
+  const ids = owner === undefined ? [] : [`uid=${owner}`, `gid=${owner}`];
+  mount({ source: "tmpfs", target, type: "tmpfs", flags, data: [`mode=${mode.toString(8)}`, ...(sizeBytes === undefined ? [] : [`size=${sizeBytes}`]), ...ids, ...data].join(",") });
 };
 
 const TMPFS_MAGIC = 0x01021994;

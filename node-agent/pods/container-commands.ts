@@ -15,7 +15,7 @@ import { commitConfig } from "./commit-config.ts";
 import { containerChanges, type Change } from "./container-diff.ts";
 import type { ContainerSteps } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
-import type { ContainerRecord } from "./pod-record.ts";
+import { allContainers, type ContainerRecord } from "./pod-record.ts";
 import type { PodWorker } from "./pod-worker.ts";
 import { listProcesses, type ProcessRow } from "./process-list.ts";
 import type { Sandboxes } from "./sandbox.ts";
@@ -44,7 +44,7 @@ const shown = ({ worker, name }: CommandTarget): string => `container ${JSON.str
 
 const SIGKILL = 9;
 
-const specOf = ({ worker, name }: CommandTarget): Container => [...worker.assignment.initContainers, ...worker.assignment.containers].find((c) => c.name === name)!;
+const specOf = ({ worker, name }: CommandTarget): Container => allContainers(worker.assignment).find((c) => c.name === name)!;
 
 /** What is mounted in every container, or in this one: relative paths. What lies there is no part of its image. */
 const mountPoints = (container: Container): ReadonlySet<string> =>
@@ -73,7 +73,7 @@ export class ContainerCommands {
     const own = recordOf(target);
     if (own.phase !== "running" && own.phase !== "created") throw new GantryError("BadRequest", `${shown(target)} is not running: there is nothing to attach to`);
     const id = worker.instanceId(name);
-    const container = [...worker.assignment.initContainers, ...worker.assignment.containers].find((c) => c.name === name)!;
+    const container = specOf(target);
     if (request.tty && !container.tty) throw new GantryError("BadRequest", `${shown(target)} has no terminal (tty: true): attach without one`);
     const stdin = request.stdin ? openInput(runtime, id, target) : undefined;
     using ended = worker.ended(name);
@@ -84,7 +84,8 @@ export class ContainerCommands {
       if (!over.aborted) stdin?.end();
     };
     const sizing = async (): Promise<void> => {
-      for await (const size of resize) if (container.tty && recordOf(target).phase === "running") runtime.resizeTerminal(id, size);
+      // Also of one that is about to be started: the client says its size once.
+      for await (const size of resize) if (container.tty && ["created", "running"].includes(recordOf(target).phase)) runtime.resizeTerminal(id, size);
     };
     // Both end with the container or the client; the container that ends while somebody types is no error.
     const feeding = Promise.allSettled([typing(), sizing()]);

@@ -62,3 +62,10 @@ test("a volume on a path of the pod's own files takes its place", (t) => {
   const spec = buildContainerSpec({ ...input(), volumeMounts: [{ source: "/v", destination: "/etc/hosts", type: "bind", options: ["ro"] }] });
   t.deepEqual(spec.mounts.map((m) => m.source), ["/v"]);
 });
+
+test("what docker's flags say beside: annotations; one that can't be read is said, not left out", (t) => {
+  const spec = buildContainerSpec(input({}, { pod: { annotations: { "gantry.io/ulimits": "nofile=10:20", "gantry.io/devices": "/dev/fuse:/dev/f:r", "gantry.io/init": "true", "gantry.io/pids-limit": "-1", "gantry.io/cpu-shares": "512", "gantry.io/oom-score-adj": "-5" } } }));
+  t.like(spec, { rlimits: [{ name: "nofile", soft: 10, hard: 20 }], devices: [{ source: "/dev/fuse", target: "/dev/f", access: "r" }], init: true, oomScoreAdj: -5 });
+  t.like(spec.limits, { pids: 0, cpuShares: 512 });
+  t.throws(() => buildContainerSpec(input({}, { pod: { annotations: { "gantry.io/ulimits": "files=1" } } })), { message: /annotation gantry.io\/ulimits: "files=1" is not NAME=SOFT\[:HARD\]/ });
+});

@@ -1,5 +1,6 @@
 // From what the control plane says of a container, and the image's own settings, to what the runtime is told. Pure.
 import { GantryError } from "../../base/errors.ts";
+import { parseExtras, type ContainerExtras } from "../../base/kube/container-extras.ts";
 import { USER_ANNOTATION } from "../../base/kube/pod-extras.ts";
 import type { Container, PodSecurity } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Image, ImageConfig } from "../images/image-service.ts";
@@ -66,11 +67,11 @@ const userOf = (container: Container, pod: PodSecurity | undefined, image: Image
 /** Weight of CPU: 1024 a core, as the kubelet's MilliCPUToShares; without a request the least, without that but with a limit the limit's. */
 export const cpuShares = (milliCpu: number): number => (milliCpu === 0 ? 2 : Math.min(262_144, Math.max(2, Math.floor((milliCpu * 1024) / 1000))));
 
-export const limitsOf = (container: Pick<Container, "requests" | "limits" | "pidsLimit">, defaultPidsLimit: number): CgroupLimits => ({
-  cpuShares: cpuShares(container.requests?.milliCpu || container.limits?.milliCpu || 0),
+export const limitsOf = (container: Pick<Container, "requests" | "limits" | "pidsLimit">, defaultPidsLimit: number, extras: Pick<ContainerExtras, "cpuShares" | "pidsLimit">): CgroupLimits => ({
+  cpuShares: extras.cpuShares ?? cpuShares(container.requests?.milliCpu || container.limits?.milliCpu || 0),
   cpuQuotaMilli: container.limits?.milliCpu ?? 0,
   memoryBytes: container.limits?.memoryBytes ?? 0,
-  pids: container.pidsLimit > 0 ? container.pidsLimit : defaultPidsLimit,
+  pids: extras.pidsLimit === undefined ? (container.pidsLimit > 0 ? container.pidsLimit : defaultPidsLimit) : Math.max(0, extras.pidsLimit),
 });
 
 /** https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior */
@@ -96,6 +97,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
   const user = userOf(container, pod.security, image.config, pod.annotations[USER_ANNOTATION] ?? "");
   if (container.security?.runAsNonRoot ?? pod.security?.runAsNonRoot ?? false) checkNonRoot(user, container);
   const security = container.security;
+  const extras = parseExtras(pod.annotations);
   const mounted = new Set(input.volumeMounts.map((m) => m.destination));
   return {
     id: input.id, name: container.name, layerDirs: image.layerDirs, args, user,
@@ -114,8 +116,9 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     noNewPrivileges: !(security?.privileged ?? false) && security?.allowPrivilegeEscalation !== true,
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
     seccomp: security?.privileged ? { type: "Unconfined" } : profileOf("seccomp", container, pod.security), appArmor: profileOf("appArmor", container, pod.security), sysctls: pod.security?.sysctls ?? {},
-    cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit),
-    oomScoreAdj: oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
+    cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit, extras),
+    rlimits: extras.ulimits, devices: extras.devices, init: extras.init, cpusetCpus: extras.cpusetCpus, cpusetMems: extras.cpusetMems, memorySwapBytes: extras.memorySwapBytes, consoleSize: extras.consoleSize,
+    oomScoreAdj: extras.oomScoreAdj ?? oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
     logPath: input.logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),
     labels: { "io.kubernetes.pod.uid": pod.uid, "io.kubernetes.pod.namespace": pod.namespace, "io.kubernetes.pod.name": pod.name, "io.kubernetes.container.name": container.name },
   };

@@ -4,6 +4,7 @@ import { chmodSync, closeSync, fstatSync, mkdirSync, openSync, readSync, readdir
 import { constants } from "node:os";
 import { join } from "node:path";
 import { GantryError, isCode } from "../../base/errors.ts";
+import { TMPFS_ANNOTATION_PREFIX, parseExtras, parseTmpfsOptions } from "../../base/kube/container-extras.ts";
 import { signalNumber } from "../../base/signals.ts";
 import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Image, ImageService } from "../images/image-service.ts";
@@ -170,7 +171,7 @@ export class ContainerSteps {
     }
     // A group can't have more than the one above it, so the pod's is as large as both until its containers have what they get.
     sandboxes.limit(pod, given((r) => r.applied), given((r) => r.allocated));
-    for (const { container, id } of containers) cgroups.apply(`${podPath}/${id}`, limitsOf(withAllocation(container, record.containers[container.name]), defaultPidsLimit));
+    for (const { container, id } of containers) cgroups.apply(`${podPath}/${id}`, limitsOf(withAllocation(container, record.containers[container.name]), defaultPidsLimit, parseExtras(pod.annotations)));
     sandboxes.limit(pod, given((r) => r.allocated));
   }
 
@@ -201,7 +202,7 @@ export class ContainerSteps {
     for (const [i, mount] of container.mounts.entries()) {
       const volume = paths.get(mount.volume);
       if (volume === undefined) throw new GantryError("Invalid", `volumeMounts: the pod has no volume ${JSON.stringify(mount.volume)}`);
-      const options = [mount.readOnly ? "ro" : "rw", PROPAGATION[mount.propagation] ?? "rprivate"];
+      const options = [mount.readOnly ? "ro" : "rw", PROPAGATION[mount.propagation] ?? "rprivate", ...tmpfsFlags(pod, mount.volume)];
       const destination = mount.path.startsWith("/") ? mount.path : `/${mount.path}`;
       const subPath = mount.subPathExpr === "" ? mount.subPath : subPathOf(mount.subPathExpr, container, facts);
       mounts.push({ source: subPath === "" && !idMap ? volume : volumes.pin(pod.uid, `${container.name}-${i}`, { volume, subPath, idMap, follows: mount.propagation === "HostToContainer" }), destination, type: "bind", options });
@@ -261,6 +262,14 @@ export class ContainerSteps {
     });
   }
 }
+
+/** The OCI runtime says a bind mount's flags anew, so that those of the tmpfs itself don't hold in the container. */
+const tmpfsFlags = (pod: Assignment, volume: string): readonly string[] => {
+  const text = pod.annotations[`${TMPFS_ANNOTATION_PREFIX}${volume}`];
+  if (text === undefined) return [];
+  const { noExec, noSuid, noDev } = parseTmpfsOptions(`annotation ${TMPFS_ANNOTATION_PREFIX}${volume}`, text);
+  return [...(noExec ? ["noexec"] : []), ...(noSuid ? ["nosuid"] : []), ...(noDev ? ["nodev"] : [])];
+};
 
 /** A variable that is not there would mount another directory than meant: said instead. What comes out is confined. */
 const subPathOf = (expression: string, container: Container, facts: Parameters<typeof nodeField>[1]): string => {

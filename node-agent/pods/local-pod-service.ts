@@ -26,6 +26,7 @@ import { ContainerCommands } from "./container-commands.ts";
 import { ATTEMPT_LABEL, ContainerSteps, KEEP_LABEL } from "./container-steps.ts";
 import { inputOf, outputTo } from "./exec-frames.ts";
 import { ensureInitLayer } from "./init-container.ts";
+import { runsAgain } from "./next-step.ts";
 import { allContainers, containerId, type PodRecord } from "./pod-record.ts";
 import type { ImageUser, PodService, RunningPod } from "./pod-service.ts";
 import { PodWorker, type WorkerContext } from "./pod-worker.ts";
@@ -91,6 +92,8 @@ class LocalPodService implements PodService {
   readonly #bursts: Bursts;
   readonly #workers = new Map<string, PodWorker>();
   readonly #handlers = new Set<(status: PodStatus) => void>();
+  /** Told of all news, and of pods that go without any. */
+  readonly #onlookers = new Set<() => void>();
   readonly #dirty = new Set<PodWorker>();
   readonly #newAssignments = new Map<string, Assignment>();
   readonly #exits: Disposable;
@@ -124,6 +127,7 @@ class LocalPodService implements PodService {
         const { started, accepted } = status.stagesMs;
         if (status.phase === "Running" && status.generation === 1 && started !== undefined && accepted !== undefined) startSeconds.observe((started - accepted) / 1000);
         for (const handler of this.#handlers) handler(status);
+        for (const look of this.#onlookers) look();
       },
       forget: (worker) => this.#forget(worker),
     };
@@ -235,11 +239,56 @@ class LocalPodService implements PodService {
       const why = state?.$case === "waiting" ? state.value.reason : "ContainerCreating";
       throw new GantryError("BadRequest", `container ${JSON.stringify(name)} in pod ${JSON.stringify(pod.name)} is waiting to start: ${why}`);
     }
-    using ended = worker.ended(name);
-    const { tailLines, sinceMs, limitBytes, timestamps } = request;
-    for await (const { stream, data } of readLog(path, { tailLines, sinceMs, limitBytes, timestamps, follow: request.follow && !request.previous, ended: ended.signal, signal })) {
-      yield { frame: { $case: stream, value: data } };
+    const { sinceMs, timestamps } = request;
+    let { tailLines, limitBytes } = request;
+    const follow = request.follow && !request.previous;
+    const overRestarts = follow && request.overRestarts;
+    for (let next = attempt; ; ) {
+      // One log for all instances is read in one go.
+      using ended = overRestarts && pod.keepWritableLayer ? this.#over(worker, name, signal) : worker.ended(name);
+      for await (const { stream, data } of readLog(this.#steps.logPath(pod, name, next), { tailLines, sinceMs, limitBytes, timestamps, follow, ended: ended.signal, signal })) {
+        yield { frame: { $case: stream, value: data } };
+        if (limitBytes !== undefined) limitBytes -= data.length;
+      }
+      if (!overRestarts || pod.keepWritableLayer || limitBytes === 0 || !(await this.#runsAgain(worker, name, signal))) return;
+      // All of the next one: a container that is restarted at once may have written before we look.
+      [tailLines, next] = [undefined, worker.record.containers[name]!.attempt];
     }
+  }
+
+  /** Resolves when an instance that has ended is followed by another one: true; or when none will follow of itself: false. */
+  async #runsAgain(worker: PodWorker, name: string, signal: AbortSignal): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const container = allContainers(worker.assignment).find((c) => c.name === name)!;
+    const look = (): void => {
+      const verdict = runsAgain(worker.assignment, worker.record, container);
+      if (verdict !== undefined) resolve(verdict);
+    };
+    const giveUp = (): void => resolve(false);
+    this.#onlookers.add(look);
+    signal.addEventListener("abort", giveUp, { once: true });
+    try {
+      look();
+      return await promise;
+    } finally {
+      this.#onlookers.delete(look);
+      signal.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /** As PodWorker.ended, but restarts by the pod's policy are no end. */
+  #over(worker: PodWorker, name: string, signal: AbortSignal): { readonly signal: AbortSignal } & Disposable {
+    const [over, stop] = [new AbortController(), new AbortController()];
+    const until = AbortSignal.any([signal, stop.signal]);
+    const watch = async (): Promise<void> => {
+      do {
+        using ended = worker.ended(name);
+        await whenAborted(AbortSignal.any([ended.signal, until]));
+      } while (!until.aborted && (await this.#runsAgain(worker, name, until)));
+      over.abort();
+    };
+    void watch();
+    return { signal: over.signal, [Symbol.dispose]: () => stop.abort() };
   }
 
   async exec(request: ExecRequest, input: AsyncIterable<StreamFrame>, output: (frame: StreamFrame) => Promise<void>, signal: AbortSignal): Promise<{ readonly exitCode: number }> {
@@ -360,6 +409,7 @@ class LocalPodService implements PodService {
     this.#workers.delete(worker.uid);
     this.#newAssignments.delete(worker.uid);
     this.#options.state.deletePod(worker.uid);
+    for (const look of this.#onlookers) look();
     if (worker.successor) this.upsert(worker.successor);
   }
 
@@ -401,3 +451,8 @@ class LocalPodService implements PodService {
     }
   }
 }
+
+const whenAborted = (signal: AbortSignal): Promise<void> => new Promise((resolve) => {
+  if (signal.aborted) resolve();
+  else signal.addEventListener("abort", () => resolve(), { once: true });
+});

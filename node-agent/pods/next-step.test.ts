@@ -1,6 +1,6 @@
 import test from "ava";
 import type { Assignment } from "./assignment.ts";
-import { nextStep, outcome, type Situation, type Step } from "./next-step.ts";
+import { nextStep, outcome, runsAgain, type Situation, type Step } from "./next-step.ts";
 import { newContainerRecord, newPodRecord, type ContainerRecord, type PodRecord } from "./pod-record.ts";
 import { restartDelayMs, retryDelayMs } from "./restart-delay.ts";
 import { makePod as pod } from "./testing.ts";
@@ -297,4 +297,15 @@ test("a container for debugging starts as soon as there is a sandbox, also befor
   t.is(step(p, record(p, { init: running, debug: ended(1, 3_600_000) })), "wait");
   const done = pod({ restartPolicy: "Never", ephemeralContainers: p.ephemeralContainers });
   t.is(outcome(done, record(done, { main: ended(0), debug: running })), "Succeeded");
+});
+
+test("whether another instance follows: who reads a log over restarts waits for it, or is done", (t) => {
+  const of = (p: Assignment, own: Partial<ContainerRecord>, changes: Partial<PodRecord> = {}) => runsAgain(p, record(p, { main: own }, changes), p.containers[0]!);
+  t.true(of(pod(), running));
+  t.is(of(pod(), ended(0)), undefined, "on its way");
+  t.is(of(pod(), { attempt: 1 }), undefined, "being made");
+  t.false(of(pod({ restartPolicy: "Never" }), ended(1)));
+  t.false(of(pod({ restartPolicy: "OnFailure" }), ended(0)));
+  t.false(of(pod({ desiredState: "stopped" }), ended(0)));
+  t.false(of(pod(), ended(0), { released: true }));
 });

@@ -59,6 +59,14 @@ export const restartAtMs = (assignment: Assignment, container: Container, record
   return record.end.finishedAtMs + restartDelayMs(crashesAfter(record));
 };
 
+/** Of a container whose instance ended: the next one is there (true), none will come of itself (false), or it is on its way (undefined). */
+export const runsAgain = (assignment: Assignment, record: PodRecord, container: Container): boolean | undefined => {
+  const own = record.containers[container.name];
+  if (own?.phase === "running" || own?.phase === "created") return true;
+  if (!own || record.gone || record.released || record.stop !== undefined || assignment.desiredState === "stopped") return false;
+  return own.phase === "ended" && restartAtMs(assignment, container, own) === undefined ? false : undefined;
+};
+
 /** Ends in a row, the present one counted. */
 export const crashesAfter = (record: ContainerRecord): number => {
   if (record.end?.byRequest) return 0;

@@ -383,7 +383,7 @@ test("exec and logs: frames go through, and wrong requests say what there is", a
   const wrong = await t.throwsAsync(b.service.exec({ ...request, container: "typo" }, none(), async () => undefined, new AbortController().signal));
   t.true(isCode(wrong, "NotFound"));
   t.regex(wrong.message, /container "typo" is not valid for pod p; there are: main/);
-  const previous = b.service.logs({ podUid: "u", container: "main", follow: false, previous: true, timestamps: false }, new AbortController().signal);
+  const previous = b.service.logs({ podUid: "u", container: "main", follow: false, previous: true, timestamps: false, overRestarts: false }, new AbortController().signal);
   t.regex((await t.throwsAsync(async () => { for await (const _ of previous) t.fail(); })).message, /previous terminated container "main" in pod "p" not found/);
 });
 

@@ -1,5 +1,5 @@
 import test from "ava";
-import { buildConfig, type Host } from "./bundle.ts";
+import { buildConfig, ociJson, type Host, type OciConfig, type OciDevice } from "./bundle.ts";
 import type { ContainerSpec } from "./container-runtime.ts";
 import { resolveUser } from "./user.ts";
 
@@ -7,12 +7,14 @@ const spec = (changes: Partial<ContainerSpec> = {}): ContainerSpec => ({
   id: "0123456789abc", name: "c", layerDirs: [], args: ["sh"], env: [], cwd: "/", user: "", supplementalGroups: [], hostname: "h", namespaces: { network: "/n", ipc: "/i", uts: "/u" }, mounts: [], tty: false, stdin: false,
   readOnlyRoot: false, privileged: false, noNewPrivileges: true, capabilitiesAdd: [], capabilitiesDrop: [], seccomp: { type: "Unconfined" }, sysctls: {}, cgroupPath: "c", limits: { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 }, oomScoreAdj: 0, logPath: "/log", labels: {}, ...changes,
 });
-const profileOf = (appArmor: ContainerSpec["appArmor"], loaded: readonly string[] | undefined, more: Partial<ContainerSpec> = {}): string | undefined => {
-  const host: Host = {
-    architecture: "amd64", cgroupV2: false, boundingSet: new Set(), leastOomScoreAdj: -1000, devices: () => [], readSeccompProfile: () => { throw new Error("unused"); }, appArmorProfiles: () => loaded && new Set(loaded),
-  };
-  return buildConfig(spec({ ...(appArmor && { appArmor }), ...more }), { uid: 0, gid: 0, additionalGids: [] }, host, { rootPath: "/r", cgroupsPath: "/c" }).process.apparmorProfile;
+const device = (path: string, minor: number): OciDevice => ({ path, type: "c", major: 10, minor, fileMode: 0o660, uid: 0, gid: 7 });
+const host: Host = {
+  architecture: "amd64", cgroupV2: false, boundingSet: new Set(), leastOomScoreAdj: -1000, devices: () => [device("/dev/fuse", 229)], devicesAt: (path) => (path === "/dev/fuse" ? [device(path, 229)] : path === "/dev/snd" ? [device("/dev/snd/a", 1), device("/dev/snd/b", 2)] : []),
+  initProgram: () => "/usr/bin/tini-static", readSeccompProfile: () => { throw new Error("unused"); }, appArmorProfiles: () => undefined,
 };
+const config = (changes: Partial<ContainerSpec>, more: Partial<Host> = {}): OciConfig => buildConfig(spec(changes), { uid: 0, gid: 0, additionalGids: [] }, { ...host, ...more }, { rootPath: "/r", cgroupsPath: "/c" });
+const profileOf = (appArmor: ContainerSpec["appArmor"], loaded: readonly string[] | undefined, more: Partial<ContainerSpec> = {}): string | undefined =>
+  config({ ...(appArmor && { appArmor }), ...more }, { appArmorProfiles: () => loaded && new Set(loaded) }).process.apparmorProfile;
 
 for (const [title, wanted, loaded, result] of [
   ["the default where one is loaded", undefined, ["other", "docker-default"], "docker-default"],
@@ -33,4 +35,35 @@ test("groups of the image are merged, unless the pod's are all that there shall 
   const read = (path: string): string => (path === "/etc/passwd" ? "app:x:1000:1000:::\n" : "app:x:1000:\naudio:x:29:app\n");
   t.deepEqual(resolveUser("app", [5], read).additionalGids, [5, 29, 1000]);
   t.deepEqual(resolveUser("app", [5], read, true).additionalGids, [5, 1000]);
+});
+
+test("rlimits: an unlimited one is written, read and written again without a digit's difference", (t) => {
+  const { process } = config({ rlimits: [{ name: "nofile", soft: 1024, hard: 2048 }, { name: "core", soft: 0, hard: -1 }] });
+  const text = ociJson(process.rlimits);
+  t.is(text, '[{"type":"RLIMIT_NOFILE","soft":1024,"hard":2048},{"type":"RLIMIT_CORE","soft":0,"hard":18446744073709551615}]');
+  t.is(ociJson(JSON.parse(text)), text);
+  t.is(config({}).process.rlimits, undefined);
+});
+
+test("devices: under their names in the container, each with a rule; a folder is all that is in it; one that isn't there is said", (t) => {
+  interface Linux { readonly devices?: readonly { readonly path: string }[]; readonly resources: { readonly devices: readonly object[] } }
+  const linux = (changes: Partial<ContainerSpec>) => config(changes)["linux"] as Linux;
+  const { devices, resources } = linux({ devices: [{ source: "/dev/fuse", target: "/dev/f", access: "rw" }, { source: "/dev/snd", target: "/dev/sound", access: "r" }] });
+  t.deepEqual(devices?.map((d) => d.path), ["/dev/f", "/dev/sound/a", "/dev/sound/b"]);
+  t.deepEqual(resources.devices.slice(-3), [{ allow: true, type: "c", major: 10, minor: 229, access: "rw" }, { allow: true, type: "c", major: 10, minor: 1, access: "r" }, { allow: true, type: "c", major: 10, minor: 2, access: "r" }]);
+  t.is(linux({}).devices, undefined);
+  t.deepEqual(linux({ privileged: true, devices: [{ source: "/dev/fuse", target: "/dev/fuse", access: "rwm" }] }).devices?.map((d) => d.path), ["/dev/fuse"]);
+  t.throws(() => config({ devices: [{ source: "/dev/nosuch", target: "/dev/x", access: "rwm" }] }), { message: /device "\/dev\/nosuch": this node has no such device/ });
+});
+
+test("an init stands before the command, bound from the node; without one that is said", (t) => {
+  const { process, mounts } = config({ init: true, args: ["sleep", "1"] });
+  t.deepEqual(process.args, ["/dev/init", "--", "sleep", "1"]);
+  t.like((mounts as object[]).at(-1), { source: "/usr/bin/tini-static", destination: "/dev/init", type: "bind" });
+  t.throws(() => config({ init: true }, { initProgram: () => undefined }), { message: /this node has no init to give: install tini/ });
+});
+
+test("cpusets, memory with swap", (t) => {
+  const { resources } = config({ cpusetCpus: "0-1", cpusetMems: "0", memorySwapBytes: -1, limits: { cpuShares: 512, cpuQuotaMilli: 0, memoryBytes: 1 << 20, pids: 0 } })["linux"] as { resources: object };
+  t.like(resources, { cpu: { shares: 512, cpus: "0-1", mems: "0" }, memory: { limit: 1 << 20, swap: -1 } });
 });

@@ -1,6 +1,7 @@
 // From a ContainerSpec to an OCI runtime-spec 1.0 config.json. Pure: what the machine is like comes in as Host.
 // Sources: OCI runtime-spec (config.md, config-linux.md); default mounts, masked and read-only paths as containerd's and Docker's.
 import { GantryError } from "../../base/errors.ts";
+import type { DeviceMapping, Ulimit } from "../../base/kube/container-extras.ts";
 import { containerCapabilities } from "./capabilities.ts";
 import type { ContainerSpec } from "./container-runtime.ts";
 import { defaultSeccomp, type OciSeccomp } from "./seccomp-default.ts";
@@ -17,6 +18,10 @@ export interface Host {
   readonly leastOomScoreAdj: number;
   /** Devices of the host, for privileged containers. */
   readonly devices: () => readonly OciDevice[];
+  /** What lies at a path of the host: one device, or all in a folder; none where there is nothing. */
+  readonly devicesAt: (path: string) => readonly OciDevice[];
+  /** Path of a static program that is an init for one command (tini, catatonit); undefined where none is installed. */
+  readonly initProgram: () => string | undefined;
   readonly readSeccompProfile: (name: string) => OciSeccomp;
   /** Names of the AppArmor profiles that are loaded; undefined where the kernel doesn't have it, or not turned on. */
   readonly appArmorProfiles: () => ReadonlySet<string> | undefined;
@@ -49,6 +54,14 @@ export interface OciProcess {
   readonly noNewPrivileges: boolean;
   readonly apparmorProfile?: string;
   readonly oomScoreAdj: number;
+  readonly rlimits?: readonly OciRlimit[];
+}
+
+interface OciRlimit {
+  readonly type: string;
+  /** Unlimited is 2^64 here: see ociJson. */
+  readonly soft: number;
+  readonly hard: number;
 }
 
 /** The parts of config.json that somebody reads again; the rest is for the OCI runtime. */
@@ -90,6 +103,43 @@ const baseMounts = (spec: ContainerSpec, host: Host): readonly OciMount[] => {
     { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["nosuid", "noexec", "nodev", "relatime", writable] },
   ].filter((mount) => host.cgroupV2 || mount.destination !== "/sys/fs/cgroup" || spec.privileged);
 };
+
+/** Where the init is in the container; below /dev, which is the container's own tmpfs: nothing of it stays in the writable layer. */
+const INIT_PATH = "/dev/init";
+
+const initMount = (host: Host): OciMount => {
+  const source = host.initProgram();
+  if (source === undefined) throw new GantryError("Invalid", "--init: this node has no init to give: install tini (Debian: apt-get install tini) or catatonit");
+  return { source, destination: INIT_PATH, type: "bind", options: ["bind", "ro", "nosuid", "nodev"] };
+};
+
+declare global {
+  interface JSON {
+    /** https://github.com/tc39/proposal-json-parse-with-source */
+    rawJSON(text: string): unknown;
+  }
+}
+
+const RLIM_INFINITY = 2n ** 64n - 1n;
+/** What JSON.parse makes of it: a number of JavaScript has not so many digits. */
+const UNLIMITED = Number(RLIM_INFINITY);
+
+/** For all that an OCI runtime reads: the one number that JSON.stringify would write too large for it is written as it is. */
+export const ociJson = (value: unknown): string => JSON.stringify(value, (_key, item: unknown) => (item === UNLIMITED ? JSON.rawJSON(RLIM_INFINITY.toString()) : item));
+
+/** https://github.com/opencontainers/runtime-spec/blob/main/config.md#posix-process */
+const rlimits = (given: readonly Ulimit[]): readonly OciRlimit[] => {
+  const value = (limit: number): number => (limit === -1 ? UNLIMITED : limit);
+  return given.map(({ name, soft, hard }) => ({ type: `RLIMIT_${name.toUpperCase()}`, soft: value(soft), hard: value(hard) }));
+};
+
+/** Each device under its name in the container, with its rule for the control group. "Invalid" when there is none. */
+const ownDevices = (mappings: readonly DeviceMapping[], host: Host): readonly { readonly device: OciDevice; readonly access: string }[] =>
+  mappings.flatMap(({ source, target, access }) => {
+    const found = host.devicesAt(source);
+    if (found.length === 0) throw new GantryError("Invalid", `device ${JSON.stringify(source)}: this node has no such device`);
+    return found.map((device) => ({ device: { ...device, path: `${target}${device.path.slice(source.length)}` }, access }));
+  });
 
 /** Parents before what is mounted inside them, whatever order they came in. A mount of the same path replaces a default one. */
 const allMounts = (spec: ContainerSpec, host: Host): readonly OciMount[] => {
@@ -139,17 +189,26 @@ const appArmor = ({ privileged, appArmor: wanted = { type: "RuntimeDefault" } }:
   return wanted.profile;
 };
 
-const resources = (spec: ContainerSpec): Record<string, unknown> => {
+const resources = (spec: ContainerSpec, devices: ReturnType<typeof ownDevices>): Record<string, unknown> => {
   const { cpuShares, cpuQuotaMilli, memoryBytes, pids } = spec.limits;
+  const own = devices.map(({ device: { type, major, minor }, access }) => ({ allow: true, type, major, minor, access }));
   return {
-    devices: spec.privileged ? [{ allow: true, access: "rwm" }] : DEVICE_RULES,
+    devices: spec.privileged ? [{ allow: true, access: "rwm" }] : [...DEVICE_RULES, ...own],
     cpu: {
       shares: Math.max(2, cpuShares),
+      ...(spec.cpusetCpus ? { cpus: spec.cpusetCpus } : {}), ...(spec.cpusetMems ? { mems: spec.cpusetMems } : {}),
       ...(cpuQuotaMilli > 0 ? { quota: Math.max(LEAST_CPU_QUOTA_US, Math.round((cpuQuotaMilli * CPU_PERIOD_US) / 1000)), period: CPU_PERIOD_US } : {}),
     },
-    ...(memoryBytes > 0 ? { memory: { limit: memoryBytes } } : {}),
+    ...(memoryBytes > 0 ? { memory: { limit: memoryBytes, ...(spec.memorySwapBytes === undefined ? {} : { swap: spec.memorySwapBytes }) } } : {}),
     ...(pids > 0 ? { pids: { limit: pids } } : {}),
   };
+};
+
+/** A privileged container has all of the host's; those that are given besides have another name. */
+const deviceNodes = (spec: ContainerSpec, host: Host, own: readonly OciDevice[]): { readonly devices?: readonly OciDevice[] } => {
+  const taken = new Set(own.map((d) => d.path));
+  const all = spec.privileged ? [...host.devices().filter((d) => !taken.has(d.path)), ...own] : own;
+  return all.length === 0 ? {} : { devices: all };
 };
 
 /**
@@ -162,33 +221,36 @@ export const buildConfig = (spec: ContainerSpec, user: OciUser, host: Host, path
   const capabilities = containerCapabilities({ privileged: spec.privileged, add: spec.capabilitiesAdd, drop: spec.capabilitiesDrop }, host.boundingSet);
   const profile = seccomp(spec, host, capabilities);
   const apparmorProfile = appArmor(spec, host);
+  const devices = ownDevices(spec.devices ?? [], host);
   return {
     ociVersion: "1.0.2",
     process: {
-      terminal: spec.tty,
+      terminal: spec.tty, ...(spec.tty && spec.consoleSize ? { consoleSize: spec.consoleSize } : {}),
       user,
-      args: spec.args,
+      args: spec.init ? [INIT_PATH, "--", ...spec.args] : spec.args,
       env: spec.env,
       cwd: spec.cwd,
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       noNewPrivileges: spec.noNewPrivileges && !spec.privileged,
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
       oomScoreAdj: Math.max(host.leastOomScoreAdj, spec.oomScoreAdj),
+      ...(spec.rlimits && spec.rlimits.length > 0 ? { rlimits: rlimits(spec.rlimits) } : {}),
     },
     root: { path: paths.rootPath, readonly: spec.readOnlyRoot },
     // The name of a joined UTS namespace is its owner's; setting it again would need no right of ours, but says nothing new.
     ...(spec.namespaces.uts === "" ? { hostname: spec.hostname } : {}),
-    mounts: allMounts(spec, host),
+    mounts: [...allMounts(spec, host), ...(spec.init ? [initMount(host)] : [])],
     // For whoever finds the bundle after a crash: the way back from linux.cgroupsPath.
     annotations: { "io.gantry.cgroup": spec.cgroupPath },
     linux: {
       namespaces: namespaces(spec, host),
       ...idMappings(spec),
-      resources: resources(spec),
+      resources: resources(spec, devices),
       cgroupsPath: paths.cgroupsPath,
       ...(Object.keys(spec.sysctls).length > 0 ? { sysctl: spec.sysctls } : {}),
       ...(profile ? { seccomp: profile } : {}),
-      ...(spec.privileged ? { devices: host.devices() } : spec.unmaskedProc ? {} : { maskedPaths: maskedPaths(spec), readonlyPaths: READONLY_PATHS }),
+      ...deviceNodes(spec, host, devices.map(({ device }) => device)),
+      ...(spec.privileged || spec.unmaskedProc ? {} : { maskedPaths: maskedPaths(spec), readonlyPaths: READONLY_PATHS }),
     },
   };
 };

@@ -23,7 +23,7 @@ import { mountIdmappedOverlay } from "../linux/idmap.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow, type OverlayOptions } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
-import { buildConfig, maskedPaths, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
+import { buildConfig, maskedPaths, ociJson, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
@@ -33,6 +33,7 @@ import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
 import { mendNullDevice } from "./null-device.ts";
 import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
+import { resizeTerminalOf } from "./terminal-size.ts";
 import { Permits } from "./permits.ts";
 import { resolveUserIn } from "./user.ts";
 
@@ -111,6 +112,8 @@ export class ConmonRuntime implements ContainerRuntime {
   /** Of containers that have ended, mounted for somebody who reads or writes their files. */
   readonly #roots = new Map<string, StoppedRoot>();
   readonly #exitHandlers = new Set<(exit: ContainerExit) => void>();
+  /** Settled when it is made, or when nothing of it is left. */
+  readonly #creating = new Map<string, Promise<unknown>>();
   readonly #exitWaiters = new Map<string, Set<() => void>>();
   readonly #watcher: FSWatcher;
   readonly #permits: Permits;
@@ -162,10 +165,21 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   async create(spec: ContainerSpec): Promise<{ readonly pid: number }> {
-    // The kernel takes an upper directory in one overlay at a time only.
-    while (this.#roots.has(spec.id)) await new Promise<void>((resolve) => this.#roots.get(spec.id)!.waiting.push(resolve));
     if (!ID.test(spec.id)) throw new GantryError("Invalid", `container id ${JSON.stringify(spec.id)}: 13 to 128 letters, digits and dashes are needed`);
-    if (this.#containers.has(spec.id)) throw new GantryError("AlreadyExists", `container ${spec.id} exists`);
+    // The kernel takes an upper directory in one overlay at a time only: a second mount empties the work directory of the first, which can
+    // then make no file.
+    while (this.#roots.has(spec.id)) await new Promise<void>((resolve) => this.#roots.get(spec.id)!.waiting.push(resolve));
+    if (this.#containers.has(spec.id) || this.#creating.has(spec.id)) throw new GantryError("AlreadyExists", `container ${spec.id} exists`);
+    const created = this.#create(spec);
+    this.#creating.set(spec.id, created.catch(() => undefined));
+    try {
+      return await created;
+    } finally {
+      this.#creating.delete(spec.id);
+    }
+  }
+
+  async #create(spec: ContainerSpec): Promise<{ readonly pid: number }> {
     const end = this.#createSeconds.startTimer();
     const release = await this.#permits.take();
     try {
@@ -281,20 +295,24 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   resizeTerminal(id: string, size: { readonly width: number; readonly height: number }): void {
-    this.#get(id);
+    const { pid, startTicks } = this.#get(id);
+    // By conmon where the first process has other streams: conmon 2.1 loses the second of two sizes that it reads at once.
+    if (isAlive(pid, startTicks) && resizeTerminalOf(pid, size)) return;
     resizeTerminal(this.#bundle(id), size);
   }
 
   async openRoot(id: string, layerDirs: readonly string[]): Promise<ContainerRoot> {
     const layer = join(this.#options.root, "containers", id);
     const upper = join(layer, "upper");
+    await this.#creating.get(id);
     const container = this.#containers.get(id);
     if (container && container.state.phase !== "exited") {
-      const fd = openSync(`/proc/${container.pid}/root`, O_PATH | constants.O_DIRECTORY);
-      if (isAlive(container.pid, container.startTicks)) return { fd, upper, firstId: container.firstId ?? 0, [Symbol.dispose]: () => closeSync(fd) };
-      // Of some other process by now.
-      closeSync(fd);
-      throw new GantryError("FailedPrecondition", `container ${id} has just ended: try again`);
+      const fd = openRunningRoot(container);
+      if (fd !== undefined) return { fd, upper, firstId: container.firstId ?? 0, [Symbol.dispose]: () => closeSync(fd) };
+      // It has just ended: conmon says so in a moment.
+      await this.#exited(id, EXIT_FILE_DEADLINE_MS);
+      await this.#creating.get(id);
+      if (this.#containers.get(id)?.state.phase !== "exited") throw new GantryError("FailedPrecondition", `container ${id} has just ended: try again`);
     }
     if (!existsSync(join(layer, KEEP))) throw new GantryError("FailedPrecondition", `container ${id} does not run, and its files went with it`);
     const mounted = this.#roots.get(id) ?? this.#mountStopped(id, layerDirs, upper, join(layer, "work"));
@@ -427,7 +445,7 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#mountRoot({ lowerDirs: spec.layerDirs, upper, work, target: rootfs }, mount, keep);
     const user = resolveUserIn(rootfs, spec.user, spec.supplementalGroups, spec.strictGroups);
     const config = buildConfig(spec, user, this.#host, { rootPath: rootfs, cgroupsPath: this.#options.cgroups.ociPath(spec.cgroupPath) });
-    writeFileSync(join(bundle, "config.json"), JSON.stringify(this.#withFilter(config, spec)), { mode: 0o600 });
+    writeFileSync(join(bundle, "config.json"), ociJson(this.#withFilter(config, spec)), { mode: 0o600 });
     return config;
   }
 
@@ -671,6 +689,20 @@ const cgroupPathOf = (bundle: string): string | undefined => {
   } catch {
     return undefined;
   }
+};
+
+/** Only if that process is the container's still: pids are reused. */
+const openRunningRoot = ({ pid, startTicks }: Container): number | undefined => {
+  let fd: number;
+  try {
+    fd = openSync(`/proc/${pid}/root`, O_PATH | constants.O_DIRECTORY);
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ESRCH")) return undefined;
+    throw error;
+  }
+  if (isAlive(pid, startTicks)) return fd;
+  closeSync(fd);
+  return undefined;
 };
 
 const readableCreateError = (error: unknown, command: string): unknown => {

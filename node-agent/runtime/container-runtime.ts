@@ -1,6 +1,7 @@
 // The contract of the container runtime: OCI bundles, an OCI runtime, conmon. Implementations: conmon-runtime.ts (Linux) and
 // fake-runtime.ts (tests); runtime-contract.ts is run on both. A container is known by its id; nothing here knows pods.
 
+import type { ConsoleSize, DeviceMapping, Ulimit } from "../../base/kube/container-extras.ts";
 import type { ContainerInput } from "./attach.ts";
 
 export interface RuntimeMount {
@@ -63,6 +64,19 @@ export interface ContainerSpec {
   readonly cgroupPath: string;
   readonly limits: CgroupLimits;
   readonly oomScoreAdj: number;
+  /** Others are inherited from the agent. */
+  readonly rlimits?: readonly Ulimit[];
+  /** Devices of the node, besides the harmless ones that each container has. */
+  readonly devices?: readonly DeviceMapping[];
+  /** The command is run by a small init of the node's, which is process 1. */
+  readonly init?: boolean;
+  /** "0-2,7". */
+  readonly cpusetCpus?: string | undefined;
+  readonly cpusetMems?: string | undefined;
+  /** Memory and swap together; -1: without a limit. */
+  readonly memorySwapBytes?: number | undefined;
+  /** What its terminal begins with; nothing is known of it otherwise until a client says its size. */
+  readonly consoleSize?: ConsoleSize | undefined;
   /** CRI-format log file that conmon writes. */
   readonly logPath: string;
   readonly labels: Readonly<Record<string, string>>;

@@ -10,13 +10,14 @@ import { GantryError } from "../../base/errors.ts";
 import { makeNode } from "../linux/files.ts";
 import * as libc from "../linux/libc.ts";
 import { OutputReader } from "../linux/output-reader.ts";
-import type { OciProcess } from "./bundle.ts";
+import { ociJson, type OciProcess } from "./bundle.ts";
 import type { ExecOptions } from "./container-runtime.ts";
 import { mendNullDevice } from "./null-device.ts";
 import { ociMessage, startFailure, type OciRuntime } from "./oci-runtime.ts";
+import { resizeTerminalOf, setTerminalSize, type TerminalSize } from "./terminal-size.ts";
 
 /** asm-generic/ioctls.h, the same on every architecture that Node runs on but PowerPC and MIPS. */
-const Ioctl = { unlockPty: 0x40045431, ptyNumber: 0x80045430, setWindowSize: 0x5414 } as const;
+const Ioctl = { unlockPty: 0x40045431, ptyNumber: 0x80045430 } as const;
 const O_NOCTTY = 0o400;
 
 interface Streams {
@@ -26,7 +27,8 @@ interface Streams {
   /** A terminal has no half-close: it ends with the command. */
   readonly canEnd: boolean;
   readonly outputs: readonly { readonly from: Socket; readonly to: (data: Uint8Array) => Promise<void> }[];
-  resize(size: { readonly width: number; readonly height: number }, child: ChildProcess): void;
+  /** `pid`: the command's, on this machine; undefined before it runs. */
+  resize(size: TerminalSize, child: ChildProcess, pid: number | undefined): void;
 }
 
 /** Exit code of the command; 127 not found and 126 not executable, with the reason on stderr. "Cancelled" when the signal is aborted: the command is killed. */
@@ -40,7 +42,7 @@ export const execInContainer = async (
   const [processPath, logPath, pidPath] = [join(directory, "process.json"), join(directory, "log"), join(directory, "pid")] as const;
   try {
     const env = options.tty && !container.process.env.some((entry) => entry.startsWith("TERM=")) ? [...container.process.env, "TERM=xterm"] : container.process.env;
-    writeFileSync(processPath, JSON.stringify({ ...container.process, env, args: options.command, terminal: options.tty && !options.detach }), { mode: 0o600 });
+    writeFileSync(processPath, ociJson({ ...container.process, env, args: options.command, terminal: options.tty && !options.detach }), { mode: 0o600 });
     if (options.detach) return await startDetached(runtime, { id, processPath, logPath }, options);
     const streams = options.tty ? openTerminal(options) : openPipes(directory, options);
     const args = [...runtime.globalArgs, `--log=${logPath}`, "exec", "--process", processPath, "--pid-file", pidPath, id];
@@ -91,10 +93,14 @@ const pump = async (child: ChildProcess, streams: Streams, options: ExecOptions,
     child.on("error", reject);
     child.on("exit", (code, signal) => resolve(code ?? (signal === null ? 255 : 137)));
   });
+  const commandPid = (): number | undefined => {
+    const pid = Number(readIfThere(pidPath));
+    return pid > 1 ? pid : undefined;
+  };
   const abort = (): void => {
     // The command itself: the OCI runtime in front of it would only leave it behind.
-    const pid = Number(readIfThere(pidPath));
-    if (pid > 1) {
+    const pid = commandPid();
+    if (pid !== undefined) {
       try {
         process.kill(pid, "SIGKILL");
       } catch {
@@ -106,12 +112,22 @@ const pump = async (child: ChildProcess, streams: Streams, options: ExecOptions,
   options.signal.addEventListener("abort", abort, { once: true });
   const stopInput = new AbortController();
   void feed(streams, options.stdin, stopInput.signal);
+  let size: TerminalSize | undefined;
+  const applySize = (): void => {
+    if (size && !stopInput.signal.aborted) streams.resize(size, child, commandPid());
+  };
   const resizing = (async () => {
-    for await (const size of options.resize ?? []) if (!stopInput.signal.aborted) streams.resize(size, child);
+    for await (size of options.resize ?? []) applySize();
   })().catch(() => undefined);
   void resizing;
+  let isSilent = true;
   try {
-    const readers = streams.outputs.map(({ from, to }) => new OutputReader(from, to));
+    const readers = streams.outputs.map(({ from, to }) => new OutputReader(from, (data) => {
+      // A size that came between the OCI runtime's look at it and the command's start got lost.
+      if (isSilent) applySize();
+      isSilent = false;
+      return to(data);
+    }));
     const exitCode = await ended;
     for (const reader of readers) reader.endAfterSilence();
     await Promise.all(readers.map((reader) => reader.done));
@@ -177,12 +193,11 @@ const openTerminal = (options: ExecOptions): Streams => {
   const stream = new ReadStream(main);
   return {
     theirs: [side, side, side], stdin: options.stdin ? stream : undefined, canEnd: false, outputs: [{ from: stream, to: options.onStdout }],
-    resize: ({ width, height }, child) => {
-      const size = Buffer.alloc(8); // struct winsize: rows, columns, pixels
-      size.writeUInt16LE(height, 0);
-      size.writeUInt16LE(width, 2);
-      libc.ioctl(main, Ioctl.setWindowSize, size);
+    resize: (size, child, pid) => {
+      setTerminalSize(main, size);
+      // runc gives the container's own terminal the new size then; crun 1.8 only hands the signal on.
       child.kill("SIGWINCH");
+      if (pid !== undefined) resizeTerminalOf(pid, size);
     },
   };
 };

@@ -1,9 +1,10 @@
 // What this machine and process are like, as far as a container's config.json depends on it.
-import { readFileSync, readdirSync, statSync } from "node:fs";
+import { readFileSync, readdirSync, statSync, type Stats } from "node:fs";
 import { join, relative, isAbsolute } from "node:path";
 import { GantryError, describeError } from "../../base/errors.ts";
 import type { Host, OciDevice } from "./bundle.ts";
 import { readBoundingSet } from "./capabilities.ts";
+import { findCommand } from "./oci-runtime.ts";
 import type { OciSeccomp } from "./seccomp-default.ts";
 
 /** Node's names of architectures -> those of OCI image platforms. */
@@ -13,15 +14,26 @@ const ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", arm64: "
 const major = (rdev: number): number => (rdev >>> 8) & 0xfff;
 const minor = (rdev: number): number => (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
 
+const deviceOf = (path: string, stat: Stats): OciDevice =>
+  ({ path, type: stat.isBlockDevice() ? "b" : "c", major: major(stat.rdev), minor: minor(stat.rdev), fileMode: stat.mode & 0o777, uid: stat.uid, gid: stat.gid });
+
 /** Everything under /dev but what a container has of its own (pts, shm, mqueue) and the console. */
 const listDevices = (directory = "/dev"): OciDevice[] =>
   readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) return ["pts", "shm", "fd", "mqueue", ".lxc", ".udev"].includes(entry.name) ? [] : listDevices(path);
-    if (!(entry.isCharacterDevice() || entry.isBlockDevice()) || path === "/dev/console") return [];
-    const { rdev, mode, uid, gid } = statSync(path);
-    return [{ path, type: entry.isBlockDevice() ? "b" : "c", major: major(rdev), minor: minor(rdev), fileMode: mode & 0o777, uid, gid }];
+    return (entry.isCharacterDevice() || entry.isBlockDevice()) && path !== "/dev/console" ? [deviceOf(path, statSync(path))] : [];
   });
+
+/** As docker's --device: a link leads to its device, a folder is all that is in it. */
+const devicesAt = (path: string): OciDevice[] => {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isDirectory()) return listDevices(path);
+  return stat && (stat.isCharacterDevice() || stat.isBlockDevice()) ? [deviceOf(path, stat)] : [];
+};
+
+/** docker's own, Debian's tini (whose `tini` is not static, and would lack its libraries in the container), podman's. */
+const INIT_PROGRAMS = ["docker-init", "tini-static", "catatonit", "/usr/libexec/podman/catatonit", "/usr/libexec/docker/docker-init"];
 
 /** `name` is relative to `directory`, as in securityContext.seccompProfile.localhostProfile. */
 const readSeccompProfile = (directory: string, name: string): OciSeccomp => {
@@ -51,7 +63,8 @@ export const readHost = (cgroupV2: boolean, seccompDir: string): Host => {
     cgroupV2,
     boundingSet,
     leastOomScoreAdj: boundingSet.has("CAP_SYS_RESOURCE") ? -1000 : Number(readFileSync("/proc/self/oom_score_adj", "utf8")),
-    devices: listDevices,
+    devices: listDevices, devicesAt,
+    initProgram: () => INIT_PROGRAMS.map((name) => findCommand(name)).find((path) => path !== undefined),
     appArmorProfiles: readAppArmorProfiles,
     readSeccompProfile: (name) => readSeccompProfile(seccompDir, name),
   };

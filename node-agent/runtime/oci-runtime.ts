@@ -138,12 +138,14 @@ export const ociMessage = (said: string): string => {
   return texts.join("; ");
 };
 
-/** The way that a failure to run the command itself is put: exit code as shells have it (127 not found, 126 not executable). */
+/** As crun and runc say it. Not "No such file" alone: that may be a mount's source, a device, or the root that is being removed. */
+const NOT_FOUND = /executable file .*not found|exec: "[^"]*": stat .*no such file|exec container process .*No such file/;
+const NOT_EXECUTABLE = /^open executable: |exec: "[^"]*": .*(?:permission denied|is a directory)|exec container process .*(?:Permission denied|Is a directory|Exec format error)|^exec \S+: (?:permission denied|exec format error)/;
+
+/** The way that a failure to run the command itself is put: exit code as shells have it (127 not found, 126 not executable); 128: it was something else. */
 export const startFailure = (message: string, command: string): { readonly exitCode: 126 | 127 | 128; readonly message: string } => {
   const prefix = `unable to start container process: exec: ${JSON.stringify(command)}:`;
-  if (/executable file .*not found|No such file or directory|no such file or directory/.test(message)) {
-    return { exitCode: 127, message: command.includes("/") ? `${prefix} stat ${command}: no such file or directory` : `${prefix} executable file not found in $PATH` };
-  }
-  if (/permission denied|Permission denied|is a directory|Is a directory/.test(message)) return { exitCode: 126, message: `${prefix} permission denied` };
+  if (NOT_FOUND.test(message)) return { exitCode: 127, message: command.includes("/") ? `${prefix} stat ${command}: no such file or directory` : `${prefix} executable file not found in $PATH` };
+  if (NOT_EXECUTABLE.test(message)) return { exitCode: 126, message: `${prefix} ${/exec format error/i.test(message) ? "exec format error" : "permission denied"}` };
   return { exitCode: 128, message };
 };

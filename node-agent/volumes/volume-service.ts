@@ -4,12 +4,13 @@ import { chmodSync, chownSync, closeSync, constants, existsSync, lstatSync, mkdi
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
+import { TMPFS_ANNOTATION_PREFIX, parseTmpfsOptions, type TmpfsOptions } from "../../base/kube/container-extras.ts";
 import type { Assignment } from "../pods/assignment.ts";
 import type { HostPath, Volume } from "../../proto/gen/gantry/v1/agent.ts";
 import { O_PATH, Resolve, openConfined } from "../linux/files.ts";
 import { bindIdmapped, makeMountPoint, type IdMap } from "../linux/idmap.ts";
 import { close, isErrno } from "../linux/libc.ts";
-import { bindMount, ensureTmpfs, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../linux/mount.ts";
+import { MountFlags, bindMount, ensureTmpfs, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { writeAtomically } from "./atomic-files.ts";
 
 export interface VolumeServiceOptions {
@@ -40,22 +41,23 @@ export class VolumeService {
     const group = pod.security?.fsGroup;
     return new Map(pod.volumes.map((volume) => {
       if (!NAME.test(volume.name)) throw new GantryError("Invalid", `volume name ${JSON.stringify(volume.name)} is not a DNS label`);
-      return [volume.name, this.#prepareOne(pod.uid, volume, group, field)] as const;
+      return [volume.name, this.#prepareOne(pod, volume, group, field)] as const;
     }));
   }
 
-  #prepareOne(podUid: string, volume: Volume, group: number | undefined, field: FieldResolver): string {
-    const dir = join(this.#podDir(podUid), volume.name);
+  #prepareOne(pod: Assignment, volume: Volume, group: number | undefined, field: FieldResolver): string {
+    const dir = join(this.#podDir(pod.uid), volume.name);
     const source = volume.source;
     switch (source?.$case) {
       case "emptyDir": {
         const fresh = !existsSync(dir);
+        const tmpfs = pod.annotations[`${TMPFS_ANNOTATION_PREFIX}${volume.name}`];
         mkdirSync(dir, { recursive: true });
         // A mount that is there is left as it is: its contents must survive a restart of the agent.
         if (source.value.memory && !readMounts().some((m) => m.target === dir)) {
-          mountTmpfs(dir, { mode: 0o1777, ...(source.value.sizeLimitBytes > 0 ? { sizeBytes: source.value.sizeLimitBytes } : {}) });
+          mountTmpfs(dir, { mode: 0o1777, ...(source.value.sizeLimitBytes > 0 ? { sizeBytes: source.value.sizeLimitBytes } : {}), ...(tmpfs ? toMountOptions(parseTmpfsOptions(`annotation ${TMPFS_ANNOTATION_PREFIX}${volume.name}`, tmpfs)) : {}) });
         }
-        if (fresh) chmodSync(dir, 0o777);
+        if (fresh && tmpfs === undefined) chmodSync(dir, 0o777);
         if (fresh && group !== undefined) own(dir, group);
         return dir;
       }
@@ -182,6 +184,9 @@ const giveToGroup = async (root: number, group: number): Promise<void> => {
   };
   await give(root);
 };
+
+const toMountOptions = ({ data, noExec, noSuid, noDev }: TmpfsOptions): Parameters<typeof mountTmpfs>[1] =>
+  ({ data, flags: (noExec ? MountFlags.noExec : 0) | (noSuid ? MountFlags.noSuid : 0) | (noDev ? MountFlags.noDev : 0) });
 
 const own = (dir: string, group: number): void => {
   chownSync(dir, 0, group);

@@ -20,7 +20,9 @@ test.serial("a node that is cut off: its pods are replaced elsewhere; when it re
   await c.create(PODS, ns, pod("faithful", { spec: { nodeName: CUT, ...forever } }));
   // What ends while nobody hears of it.
   await c.create(PODS, ns, pod("ends", { run: "sleep 8; exit 5", spec: { nodeName: CUT, restartPolicy: "Never", ...forever } }));
-  const before = await c.until(PODS, ns, (pods) => pods.length === 14 && pods.every(isReady));
+  // What is deleted while nobody there hears of it.
+  await c.create(PODS, ns, pod("abandoned", { spec: { nodeName: CUT, ...forever } }));
+  const before = await c.until(PODS, ns, (pods) => pods.length === 15 && pods.every(isReady));
   const there = before.filter((p) => p.spec?.nodeName === CUT);
   const stale = there.filter((p) => p.metadata.labels?.["app"] === "web");
   t.true(stale.length >= 3, `${stale.length} of 12 on ${CUT}`);
@@ -38,9 +40,20 @@ test.serial("a node that is cut off: its pods are replaced elsewhere; when it re
   t.regex(await c.ok(["get", "nodes"]), /node-2 +NotReady/);
   await until(() => !c.containers().some((r) => r.podUid === before.find((p) => p.metadata.name === "ends")!.metadata.uid), "the container on the cut node has ended");
 
+  await c.ok(["delete", "pod", "abandoned", "-n", ns, "--wait=false"]);
+  const waiting = await c.client.get(PODS, ns, "abandoned");
+  t.truthy(waiting.metadata.deletionTimestamp, "it waits for its node");
+  // With NoSchedule it lets go of what is deleted already, and evicts nobody.
+  const taints = (add: boolean): Promise<unknown> => c.client.json("PATCH", c.client.pathOf(NODES, undefined, CUT), {
+    contentType: "application/merge-patch+json", body: { spec: { taints: [...(node.spec?.taints ?? []), ...(add ? [{ key: "node.kubernetes.io/out-of-service", effect: "NoSchedule" }] : [])] } },
+  });
+  await taints(true);
+  await c.until(PODS, ns, (pods) => !pods.some((p) => p.metadata.name === "abandoned"));
+  await taints(false);
+
   c.restore(CUT);
   await c.until(NODES, undefined, (nodes) => readiness(nodes, CUT) === "True" && !nodes.some((n) => n.spec?.taints?.some((x) => x.key.startsWith("node.kubernetes.io/"))));
-  await until(() => !c.containers().some((r) => stale.some((p) => p.metadata.uid === r.podUid)), "what was replaced has stopped");
+  await until(() => !c.containers().some((r) => [...stale, waiting].some((p) => p.metadata.uid === r.podUid)), "what was replaced, and what was let go of, has stopped");
   const after = await c.until(PODS, ns, (pods) => pods.length === 14 && pods.every((p) => !p.metadata.deletionTimestamp && (isReady(p) || p.metadata.name === "ends" && p.status?.phase === "Failed")));
   t.is(container(after.find((p) => p.metadata.name === "ends")!).state?.terminated?.exitCode, 5, "its end is told late, but told");
   const kept = after.find((p) => p.metadata.name === "faithful")!;

@@ -33,7 +33,7 @@ const within = async <T>(ms: number, promise: Promise<T>): Promise<T | undefined
 const cluster = useCluster(test, { nodes: 2 });
 
 /** What may well be refused: the name is taken or gone, or the container is not in the state for it. Everything else is a fault. */
-const EXPECTED = /not found|no such|already exists|already in use|is not running|not running|isn't running|not paused|is paused|paused|has ended|is being deleted|conflict|in use|used by|is running|still runs|not started|never ran|has not been started|no container|can't be (?:stopped|started|paused|unpaused|killed|restarted)|already|nothing|not present|was deleted|was removed|is gone|not available|lost its connection|no pod \S+ on this node|is waiting to start|went with it|being removed|told otherwise|completed pod|was stopped|no node|not connected|can't be reached|session|closed|cancelled|ended|timed out/i;
+const EXPECTED = /not found|no such (?:container|object|image|file or directory in the container)|already exists|already in use|is not running|not running|isn't running|not paused|is paused|paused|has ended|is being deleted|conflict|in use|used by|is running|still runs|not started|never ran|has not been started|no container|can't be (?:stopped|started|paused|unpaused|killed|restarted)|already|nothing|not present|was deleted|was removed|is gone|not available|lost its connection|broke off|no pod \S+ on this node|is waiting to start|went with it|being removed|told otherwise|completed pod|was stopped|no node|not connected|can't be reached|session|closed|cancelled|ended|timed out/i;
 /** Words of a fault, whatever else the message says. */
 const FAULT = /TypeError|RangeError|ReferenceError|undefined|\[object|InternalError/;
 

@@ -1,6 +1,9 @@
 // `gantry build` on a cluster: what users type, and what they can do with the image afterwards, on every node. Containers run from it as pods.
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -151,4 +154,40 @@ test.serial("FROM node:12 with a server: built unchanged, and it answers with it
     return ran.code === 0;
   }, "the server answers");
   t.is(answer, "You have hit kubia\n");
+});
+
+/** npm's registry with one package, as far as `npm install -g` asks. */
+const startNpmRegistry = async (t: ExecutionContext, address: string, name: string, program: string): Promise<string> => {
+  const manifest = { name, version: "1.0.0", bin: { [name]: "main.js" } };
+  const tarball = gzipSync(writeTar([{ path: "package/package.json", content: JSON.stringify(manifest) }, { path: "package/main.js", content: program, mode: 0o755 }]));
+  const server = createServer((request, response) => {
+    const dist = { tarball: `http://${address}:${(server.address() as AddressInfo).port}/${name}.tgz`, integrity: `sha512-${createHash("sha512").update(tarball).digest("base64")}` };
+    if (request.url === `/${name}.tgz`) return response.end(tarball);
+    response.statusCode = request.url === `/${name}` ? 200 : 404;
+    return response.end(JSON.stringify({ name, "dist-tags": { latest: "1.0.0" }, versions: { "1.0.0": { ...manifest, dist } } }));
+  });
+  await new Promise<void>((listening) => server.listen(0, address, listening));
+  t.teardown(() => { server.close(); });
+  return `http://${address}:${(server.address() as AddressInfo).port}/`;
+};
+
+const SERVER = `#!/usr/bin/env node
+const [, port, root] = process.argv.slice(2);
+require('http').createServer((request, response) => response.end(require('fs').readFileSync(root + '/index.html'))).listen(Number(port));
+`;
+
+test.serial("FROM node:12.18.4 with http-server of npm: run with this folder and a port, it serves what is in it now", async (t) => {
+  const registry = await startNpmRegistry(t, cluster().state.gateway, "http-server", SERVER);
+  await ok(["-q", "-t", "node:12.18.4", context(t, { Dockerfile: `FROM node:12.18.4\nENV npm_config_registry=${registry} npm_config_update_notifier=false npm_config_audit=false\n` })]);
+  const site = context(t, { Dockerfile: "FROM node:12.18.4\nRUN npm install -g http-server\nWORKDIR /home/node/app\nCMD [\"http-server\", \"-p\", \"8080\", \"./public\"]\n", "public/index.html": "first\n" });
+  await ok(["-t", "site", site]);
+  const run = await cluster().gantry(["run", "-d", "--name", "site", "-v", `${site}:/home/node/app`, "-p", "8080:8080", "site"]);
+  t.is(run.code, 0, run.err);
+  const address = (await cluster().gantry(["port", "site", "8080"])).out.trim();
+  const page = async (): Promise<string> => (await fetch(`http://${address}/`, { headers: { connection: "close" } })).text();
+  await until(() => page().then(() => true, () => false), "the server answers");
+  t.is(await page(), "first\n");
+  writeFileSync(join(site, "public/index.html"), "second\n");
+  t.is(await page(), "second\n");
+  await cluster().gantry(["rm", "-f", "site"]);
 });

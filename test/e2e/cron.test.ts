@@ -1,11 +1,12 @@
 // Staged bursts on a real cluster, by the clock of the containers' own processes: on time, gone without a trace when the tick is not to come,
 // and on time whoever was killed meanwhile.
 import test, { type ExecutionContext } from "ava";
-import { CRON_JOBS, DEPLOYMENTS, EVENTS, JOBS, PODS, SCHEDULED_SCALERS } from "../../base/kube/resources.ts";
-import type { CronJob, Event, Job, Pod, ScheduledScaler } from "../../base/kube/types.gen.ts";
+import { CRON_JOBS, DEPLOYMENTS, EVENTS, JOBS, PODS, SCHEDULED_SCALERS, STATEFUL_SETS } from "../../base/kube/resources.ts";
+import { startAtMs } from "../../base/kube/staging.ts";
+import type { CronJob, Deployment, Event, Job, Pod, ScheduledScaler, StatefulSet } from "../../base/kube/types.gen.ts";
 import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
 import { until, useCluster } from "../helpers/cluster.ts";
-import { deployment, isRolledOut } from "../helpers/workloads.ts";
+import { deployment, isReady, isRolledOut } from "../helpers/workloads.ts";
 
 const cluster = useCluster(test, { nodes: 2 });
 const COUNT = 12;
@@ -14,22 +15,22 @@ const LEAD_MS = 9000;
 /** Generous: other tests' clusters may run beside this one. What is reached on a quiet machine is bench/cron's to say. */
 const LATE_MS = 10_000;
 
-const burst = (name: string, tickMs: number, more: Partial<CronJob["spec"]> = {}): object => {
-  const at = new Date(tickMs);
-  return {
-    metadata: { name },
-    spec: {
-      schedule: `${at.getUTCSeconds()} ${at.getUTCMinutes()} ${at.getUTCHours()} ${at.getUTCDate()} ${at.getUTCMonth() + 1} *`, timeZone: "Etc/UTC",
-      jobTemplate: {
-        spec: {
-          parallelism: COUNT, completions: COUNT,
-          template: { spec: { restartPolicy: "Never", terminationGracePeriodSeconds: 1, containers: [{ name: "clock", image: EXAMPLE_IMAGE, imagePullPolicy: "IfNotPresent", command: ["/bin/sh", "-c", "adjtimex; exec sleep 1000"] }] } },
-        },
-      },
-      ...more,
-    },
-  };
+/** Its process says when it started. */
+const CLOCK = { containers: [{ name: "clock", image: EXAMPLE_IMAGE, imagePullPolicy: "IfNotPresent", command: ["/bin/sh", "-c", "adjtimex; exec sleep 1000"] }], terminationGracePeriodSeconds: 1 };
+
+const scheduleAt = (ms: number): string => {
+  const at = new Date(ms);
+  return `${at.getUTCSeconds()} ${at.getUTCMinutes()} ${at.getUTCHours()} ${at.getUTCDate()} ${at.getUTCMonth() + 1} *`;
 };
+
+const burst = (name: string, tickMs: number, more: Partial<CronJob["spec"]> = {}): object => ({
+  metadata: { name },
+  spec: {
+    schedule: scheduleAt(tickMs), timeZone: "Etc/UTC",
+    jobTemplate: { spec: { parallelism: COUNT, completions: COUNT, template: { spec: { restartPolicy: "Never", ...CLOCK } } } },
+    ...more,
+  },
+});
 
 const isStaged = (p: Pod): boolean => p.status?.reason === "Staged";
 
@@ -44,18 +45,20 @@ const staged = async (t: ExecutionContext, name: string, more: Partial<CronJob["
   return { ns, tickMs };
 };
 
-/** When each container's process says that it ran, ms after the tick. */
-const starts = async (ns: string, tickMs: number): Promise<number[]> => {
-  const pods = await cluster().until(PODS, ns, (all) => all.filter((p) => p.status?.phase === "Running").length === COUNT);
-  return Promise.all(pods.map(async (p) => {
-    const [, seconds, micros] = /time\.tv_sec:\s+(\d+)\s+.*?time\.tv_usec:\s+(\d+)/s.exec(await cluster().ok(["logs", "-n", ns, p.metadata.name!])) ?? [];
-    return Number(seconds) * 1000 + Number(micros) / 1000 - tickMs;
-  }));
+/** When the container's process says that it ran, ms after the tick. */
+const startOf = async (ns: string, pod: Pod, tickMs: number): Promise<number> => {
+  const [, seconds, micros] = /time\.tv_sec:\s+(\d+)\s+.*?time\.tv_usec:\s+(\d+)/s.exec(await cluster().ok(["logs", "-n", ns, pod.metadata.name!])) ?? [];
+  return Number(seconds) * 1000 + Number(micros) / 1000 - tickMs;
 };
 
-const onTime = (t: ExecutionContext, ms: readonly number[]): void => {
+const starts = async (ns: string, tickMs: number): Promise<number[]> => {
+  const pods = await cluster().until(PODS, ns, (all) => all.filter((p) => p.status?.phase === "Running").length === COUNT);
+  return Promise.all(pods.map((p) => startOf(ns, p, tickMs)));
+};
+
+const onTime = (t: ExecutionContext, ms: readonly number[], count = COUNT): void => {
   t.log(`from ${Math.min(...ms).toFixed(1)} to ${Math.max(...ms).toFixed(1)} ms after the tick`);
-  t.is(ms.length, COUNT);
+  t.is(ms.length, count);
   t.true(ms.every((at) => at >= 0), "none before the tick");
   t.true(ms.every((at) => at < LATE_MS), `all soon after it: ${Math.max(...ms)}`);
 };
@@ -75,6 +78,37 @@ test.serial("a burst is staged, shown as Staged, and starts at its tick; gantry 
   const ran = await cluster().gantry(["cron", "report", "burst", "-n", ns]);
   t.regex(ran.out, new RegExp(`${COUNT}/${COUNT} +\\d+ ms `), ran.err);
   t.regex((await cluster().gantry(["cron", "ls", "-n", ns])).out, /burst +\d+ .* Etc\/UTC +30s +20\d\d-/);
+});
+
+const workload = (name: string, more: object = {}): object => ({
+  metadata: { name }, spec: { replicas: 1, selector: { matchLabels: { app: name } }, template: { metadata: { labels: { app: name } }, spec: CLOCK }, ...more },
+});
+
+test.serial("a ScheduledScaler stages what it scales up: a Deployment's pods, and a parallel StatefulSet's, start at the instant", async (t) => {
+  const c = cluster();
+  await until(() => c.conmons().length === 0, "what the test before left is gone");
+  const ns = await c.namespace(t, "tides");
+  await c.create(DEPLOYMENTS, ns, workload("web"));
+  await c.create(STATEFUL_SETS, ns, workload("db", { serviceName: "db", podManagementPolicy: "Parallel" }));
+  await c.until(PODS, ns, (pods) => pods.length === 2 && pods.every(isReady));
+  const tickMs = Math.ceil((Date.now() + LEAD_MS) / 1000) * 1000;
+  for (const [kind, name, replicas] of [["Deployment", "web", 7], ["StatefulSet", "db", 5]] as const) {
+    await c.create(SCHEDULED_SCALERS, ns, { metadata: { name }, spec: { scaleTargetRef: { kind, name }, timeZone: "Etc/UTC", entries: [{ schedule: scheduleAt(tickMs), replicas }, { schedule: scheduleAt(tickMs + 3_600_000), replicas: 1 }] } });
+  }
+  await c.until(PODS, ns, (pods) => pods.filter(isStaged).length === 10);
+  t.true(Date.now() < tickMs, "all are staged before it");
+  t.is(c.containers().length, 12, "their processes are there, and wait");
+  const [web] = (await c.client.list<Deployment>(DEPLOYMENTS, ns, {})).items;
+  t.like(web!.status, { replicas: 1, readyReplicas: 1 });
+  const pids = new Set(c.containers().map((r) => r.pid));
+  const pods = await c.until(PODS, ns, (all) => all.filter((p) => p.status?.phase === "Running").length === 12);
+  const late = pods.filter((p) => startAtMs(p) === tickMs);
+  t.deepEqual(late.map((p) => p.metadata.labels!["app"]).sort(), [...Array<string>(4).fill("db"), ...Array<string>(6).fill("web")]);
+  onTime(t, await Promise.all(late.map((p) => startOf(ns, p, tickMs))), 10);
+  await c.until(DEPLOYMENTS, ns, ([d]) => d !== undefined && isRolledOut(d, 7));
+  await c.until<StatefulSet>(STATEFUL_SETS, ns, ([s]) => s?.spec?.replicas === 5 && s.status?.readyReplicas === 5);
+  t.deepEqual((await c.client.list(PODS, ns, {})).items.map((p) => p.metadata.uid).sort(), pods.map((p) => p.metadata.uid).sort(), "none was made anew");
+  t.true(c.containers().every((r) => pids.has(r.pid)), "the same processes that were staged");
 });
 
 test.serial("a ScheduledScaler scales at its instants", async (t) => {

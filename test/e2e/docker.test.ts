@@ -1,12 +1,14 @@
 // What hands know from docker, on a cluster of two nodes: run, ps, inspect, rm, Compose files whose services find each other by name.
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import { EXAMPLE_IMAGE as IMAGE } from "../../cli/example-image.ts";
 import { PODS } from "../../base/kube/resources.ts";
 import { Following, GANTRY, useCluster } from "../helpers/cluster.ts";
+import { findKubectl } from "../helpers/kubectl.ts";
+import { Terminal } from "../helpers/terminal.ts";
 
 const cluster = useCluster(test, { nodes: 2 });
 const gantry = (...args: readonly string[]) => cluster().gantry(args);
@@ -101,4 +103,121 @@ secrets: {pw: {file: pw.txt}}
   t.like(await cluster().gantry(["compose", "-f", join(folder, "compose.yaml"), "run", "--rm", "web", "sh", "-c", "wget -qO- http://db:8080/; exit 5"]), { code: 5, out: "hello from a bind mount\n" });
   await at("down");
   t.is(await ok("ps", "-aq"), "");
+
+  writeFileSync(join(folder, "Dockerfile"), `FROM ${IMAGE}\nARG WHO\nRUN echo built for $WHO > /www/who\nCMD ["sleep", "1000"]\n`);
+  compose("name: shop\nservices:\n  page: {build: {context: ., args: {WHO: compose}}, volumes: [data:/data], init: true, ulimits: {nofile: 700}, stop_grace_period: 0s}\nvolumes: {data: {}}\n");
+  await at("build");
+  await at("up", "-d");
+  t.is(await at("exec", "-T", "page", "sh", "-c", "cat /www/who /proc/1/comm; ulimit -n"), "built for compose\ninit\n700\n");
+  await at("down", "--rmi", "local", "-v");
+  t.notRegex(await ok("images"), /shop-page/);
+  t.notRegex(await ok("volume", "ls"), /shop-data/);
+});
+
+const terminal = (t: ExecutionContext, ...args: readonly string[]): Terminal => new Terminal(t, [GANTRY, ...args], { env: { ...process.env, KUBECONFIG: cluster().layout.kubeconfig } });
+/** busybox asks a terminal where its cursor is, and draws anew when it gets no answer. */
+const PROMPT = /# \S*$/;
+const DETACH = "\u0010\u0011"; // ctrl-p ctrl-q
+const CTRL_C = "\u0003";
+
+test.serial("on a terminal: its size from the first moment, changes of it, keys, leaving and coming back, the exit code; and then it is as it was", async (t) => {
+  const run = terminal(t, "run", "-it", "--name", "shell", IMAGE, "sh", "-c", "stty size; exec sh");
+  const before = run.attributes();
+  t.notRegex(await run.until(/30 90\r\n[\s\S]*# /), /\r\r/, "what the container writes is shown as it is");
+  run.resize({ rows: 41, columns: 101 });
+  run.type("until [ \"$(stty size)\" = '41 101' ]; do sleep 0.05; done; echo resized\n");
+  await run.until(/\nresized[\s\S]*# /);
+  run.type("echo go; sleep 100\n");
+  await run.until(/\ngo\r/);
+  run.type(CTRL_C);
+  await run.until(/\^C[\s\S]*# /);
+  run.type(DETACH);
+  t.is(await run.ended, 0);
+  t.is(run.attributes(), before, "raw mode is over");
+  t.regex(await ok("ps", "--filter", "name=shell"), /shell/);
+  const back = terminal(t, "attach", "shell");
+  await back.until(PROMPT);
+  back.type("stty size; exit 7\n");
+  await back.until(/30 90/);
+  t.is(await back.ended, 7);
+  await ok("rm", "shell");
+  t.like(await cluster().gantry(["run", "--rm", "-it", IMAGE, "cat"], { input: "x" }), { code: 1, err: "gantry: the input device is not a TTY: leave out --tty\n" });
+});
+
+test.serial("exec on a terminal: size and its changes, Ctrl-C, the exit code; stats goes on until Ctrl-C; kubectl debug -it", async (t) => {
+  await ok("run", "-d", "--name", "box", IMAGE, "sleep", "1000");
+  const exec = terminal(t, "exec", "-it", "box", "--", "sh");
+  await exec.until(PROMPT);
+  exec.type("stty size\n");
+  await exec.until(/30 90/);
+  exec.resize({ rows: 50, columns: 100 });
+  exec.type("until [ \"$(stty size)\" = '50 100' ]; do sleep 0.05; done; echo resized\n");
+  await exec.until(/\nresized[\s\S]*# /);
+  exec.type("echo go; sleep 100\n");
+  await exec.until(/\ngo\r/);
+  exec.type(CTRL_C);
+  await exec.until(/\^C[\s\S]*# /);
+  exec.type("exit 9\n");
+  t.is(await exec.ended, 9);
+  const stats = terminal(t, "stats");
+  await stats.until(/box .*%[\s\S]*box .*%/);
+  stats.type(CTRL_C);
+  t.not(await stats.ended, 1);
+  const kubectl = findKubectl("1.33");
+  if (kubectl !== undefined) {
+    const debug = new Terminal(t, [kubectl, "debug", "-it", "box", "--image", IMAGE, "--image-pull-policy=IfNotPresent", "--target=box", "--profile=general", "--", "sh"], { env: { ...process.env, KUBECONFIG: cluster().layout.kubeconfig } });
+    await debug.until(PROMPT);
+    // kubectl says a wrong size first, so that programs draw anew.
+    debug.type("until [ \"$(stty size)\" = '30 90' ]; do sleep 0.05; done; ps; exit\n");
+    await debug.until(/ sleep 1000/);
+    t.is(await debug.ended, 0);
+  }
+  await ok("rm", "-f", "box");
+});
+
+test.serial("limits, devices, an init, options of a tmpfs, an id in a file, another one's names and volumes", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "gantry-flags-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const cid = join(folder, "cid");
+  await ok("run", "-d", "--name", "first", "-v", "shared:/data", "--node", "node-1", "--pids-limit", "100", "--cpu-shares", "512", "-m", "64m", "--cidfile", cid, IMAGE, "sh", "-c", "echo kept > /data/f; httpd -f -p 8080 -h /data");
+  t.is(await ok("inspect", "-f", "{{.Id}}", "first"), `${readFileSync(cid, "utf8")}\n`);
+  t.regex((await gantry("run", "--cidfile", cid, IMAGE)).err, /--cidfile: .* exists already/);
+  const all = ["--ulimit", "nofile=512:1024", "--ulimit", "core=-1", "--device", "/dev/full:/dev/mine:rw", "--tmpfs", "/t:mode=0710,uid=5,size=1m", "--oom-score-adj", "700", "--link", "first:other", "--volumes-from", "first:ro"];
+  const script = "ulimit -n; ulimit -Hn; ulimit -c; (echo x > /dev/mine) 2>&1; grep ' /t ' /proc/mounts; stat -c '%a %u' /t; cat /proc/self/oom_score_adj /data/f; wget -qO- http://other:8080/f; touch /data/g";
+  const ran = await gantry("run", "--rm", ...all, IMAGE, "sh", "-c", script);
+  t.regex(ran.out, /^512\n1024\nunlimited\n.*No space left on device\ntmpfs \/t tmpfs rw,nosuid,nodev,noexec,.*size=1024k,mode=710,uid=5.*\n710 5\n700\nkept\nkept\n$/);
+  t.regex(ran.err, /touch: \/data\/g: Read-only file system/);
+  t.is(await ok("update", "-m", "80m", "--cpus", "0.5", "first"), "first\n");
+  const [process_] = cluster().containers().filter((c) => c.containerId === readFileSync(cid, "utf8"));
+  const groups = readFileSync(`/proc/${process_!.pid}/cgroup`, "utf8");
+  const setting = (controller: string, v1: string, v2: string): string => {
+    const path = new RegExp(`^\\d+:${controller}:(.*)$`, "m").exec(groups)?.[1];
+    return readFileSync(path === undefined ? `/sys/fs/cgroup${/^0::(.*)$/m.exec(groups)![1]!}/${v2}` : `/sys/fs/cgroup/${controller}${path}/${v1}`, "utf8").trim();
+  };
+  t.is(setting("pids", "pids.max", "pids.max"), "100");
+  t.is(setting("memory", "memory.limit_in_bytes", "memory.max"), String(80 << 20));
+  await ok("rm", "-f", "first");
+  await ok("volume", "rm", "shared");
+  const withInit = await gantry("run", "--rm", "--init", IMAGE, "sh", "-c", "cat /proc/1/comm; exit 5");
+  t.like(withInit, { code: 5, out: "init\n" });
+  t.regex((await gantry("run", "--rm", "--device", "/dev/nosuch", IMAGE)).err, /device "\/dev\/nosuch": this node has no such device/);
+});
+
+test.serial("an image's health check holds, and -P opens its ports; logs -f goes on over restarts, and ends with the last", async (t) => {
+  const built = await cluster().gantry(["build", "-q", "-t", "healthy:1", "-"], { input: `FROM ${IMAGE}\nEXPOSE 8080\nHEALTHCHECK --interval=1s CMD wget -qO- http://127.0.0.1:8080/\nCMD ["httpd", "-f", "-p", "8080", "-h", "/www"]\n` });
+  t.is(built.code, 0, built.err);
+  await ok("run", "-d", "-P", "--name", "healthy", "healthy:1");
+  await cluster().until(PODS, "default", ([p]) => p?.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") === true);
+  t.regex(await ok("ps"), /\(healthy\) .*0\.0\.0\.0:\d+->8080\/tcp/);
+  await ok("rm", "-f", "healthy");
+  t.like(await gantry("run", "--name", "again", "--restart", "on-failure:1", IMAGE, "sh", "-c", "echo once; exit 3"), { code: 3, out: "once\nonce\n" });
+  await ok("rm", "again");
+  await cluster().create(PODS, "default", { metadata: { name: "plain" }, spec: { restartPolicy: "OnFailure", containers: [{ name: "main", image: IMAGE, imagePullPolicy: "IfNotPresent", command: ["sh", "-c", "echo hello; [ -e /x/go ] && exit 0; until [ -e /x/go ]; do sleep 0.05; done; exit 1"], volumeMounts: [{ name: "x", mountPath: "/x" }] }], volumes: [{ name: "x", emptyDir: {} }] } });
+  await cluster().until(PODS, "default", ([p]) => p?.status?.containerStatuses?.[0]?.state?.running !== undefined);
+  const logs = cluster().followGantry(t, ["logs", "-f", "plain"]);
+  await logs.until(/hello/);
+  await ok("exec", "plain", "--", "touch", "/x/go");
+  t.is(await logs.ended, 0);
+  t.is(logs.text, "hello\nhello\n", "also of a container whose instances have a log each");
+  await ok("rm", "plain");
 });

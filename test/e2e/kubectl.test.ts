@@ -219,19 +219,31 @@ judged("a node that is cordoned gets nothing more; drain evicts what its disrupt
   await until(async () => /guard +N\/A +25% +1 /.test(await c.ok(["-n", ns, "get", "pdb"])), "the budget knows its pods");
   // The other tests go on on the other nodes, and on this one with what they have.
   t.regex(await c.ok("cordon node-3"), /cordoned/);
-  t.teardown(() => c.ok("uncordon node-3").then(() => undefined));
+  t.teardown(() => c.gantry("uncordon node-3").then(() => undefined));
   t.regex(await c.ok("get nodes"), /node-3 +Ready,SchedulingDisabled/);
   const drain = ["drain", "node-3", "--pod-selector=app=guarded"];
   // What replaces the first one has no place to go, so that nobody else may leave.
-  t.regex(await c.fails([...drain, "--timeout=8s"]), /Cannot evict pod as it would violate the pod's disruption budget/);
+  const [, ours] = await Promise.all([
+    c.fails([...drain, "--timeout=8s"]).then((err) => t.regex(err, /Cannot evict pod as it would violate the pod's disruption budget/)),
+    c.gantry([...drain, "--timeout=8s"]),
+  ]);
+  t.is(ours.code, 1);
+  t.regex(ours.err, /^node-3: \d of \d pods are gone; cordon\/guarded-\S+ is held: Cannot evict pod as it would violate the pod's disruption budget\. The disruption budget guard needs 3 healthy pods and has 3 currently/m);
+  t.regex(ours.err, /drain of node node-3 did not complete within 8 s: cordon\/guarded-\S+ \(Cannot evict/);
   const left = (await c.client.list(PODS, ns)).items;
   t.is(left.filter((p) => p.spec?.nodeName === "node-3" && p.metadata.deletionTimestamp === undefined).length, 3);
   await c.ok(["-n", ns, "patch", "pdb", "guard", "-p", '{"spec":{"maxUnavailable":"100%"}}']);
-  t.regex(await c.ok([...drain, "--timeout=60s"]), /node\/node-3 drained/);
+  const dry = await c.gantry([...drain, "--dry-run"]);
+  t.regex(dry.out, /^node\/node-3 already cordoned \(dry run\)\n(pod\/guarded-\S+ evicted \(dry run\)\n){3}node\/node-3 drained \(dry run\)\n$/, dry.err);
+  t.is((await c.client.list(PODS, ns)).items.filter((p) => p.spec?.nodeName === "node-3" && p.metadata.deletionTimestamp === undefined).length, 3);
+  const drained = await c.gantry([...drain, "--timeout=60s"]);
+  t.is(drained.code, 0, drained.err);
+  t.regex(drained.out, /node\/node-3 drained/);
   t.false((await c.client.list(PODS, ns)).items.some((p) => p.spec?.nodeName === "node-3"));
   await c.ok(["-n", ns, "delete", "deploy", "guarded"]);
   await c.create(DEPLOYMENTS, ns, deployment("web", 8));
   await c.until(DEPLOYMENTS, ns, (all) => { const d = all.find((x) => x.metadata.name === "web"); return d !== undefined && isRolledOut(d, 8); });
   t.false((await c.client.list(PODS, ns)).items.some((p) => p.spec?.nodeName === "node-3"));
   t.true((await c.client.list(NODES)).items.find((n) => n.metadata.name === "node-3")?.spec?.unschedulable);
+  t.is((await c.gantry("uncordon node-3")).out, "node/node-3 uncordoned\n");
 });

@@ -1,6 +1,6 @@
 // Workload controllers on real containers, as a user sees them through kubectl and gantry.
 import test from "ava";
-import { CONTROLLER_REVISIONS, DAEMON_SETS, JOBS, NODES, PERSISTENT_VOLUME_CLAIMS, PODS, REPLICATION_CONTROLLERS, STATEFUL_SETS } from "../../base/kube/resources.ts";
+import { CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, JOBS, NODES, PERSISTENT_VOLUME_CLAIMS, PODS, REPLICATION_CONTROLLERS, STATEFUL_SETS } from "../../base/kube/resources.ts";
 import type { Job, Pod } from "../../base/kube/types.gen.ts";
 import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
 import { until, useCluster } from "../helpers/cluster.ts";
@@ -216,4 +216,31 @@ test("a stateful set's claims outlive its pods, and go with what the retention p
   await c.ok(["-n", ns, "delete", "sts", "data"]);
   await c.until(PODS, ns, (items) => items.length === 0);
   t.is((await c.client.list(PERSISTENT_VOLUME_CLAIMS, ns)).items.length, 1);
+});
+
+test("autoscalers: up by CPU that is burnt and by a number that pods serve, down again when both are gone", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "autoscaling");
+  const ok = (args: string | readonly string[], input?: string): Promise<string> => c.ok(["-n", ns, ...(typeof args === "string" ? args.split(" ") : args)], input === undefined ? {} : { input });
+  const apply = (object: object): Promise<string> => ok("apply -f -", JSON.stringify(object));
+  const burner = deployment("burner", 1, { run: "while [ ! -e /idle ]; do :; done; exec sleep 1000000", container: { resources: { requests: { cpu: "50m" }, limits: { cpu: "100m" } } } });
+  const queue = deployment("queue", 1, { run: "mkdir /www; echo 'jobs{kind=\"mail\"} 30' >/www/metrics; exec httpd -f -p 8080 -h /www", container: { ports: [{ containerPort: 8080 }] } });
+  await Promise.all([apply(burner), apply(queue)]);
+  // By a client of autoscaling/v1, and then given a behaviour by one of v2.
+  await ok("autoscale deployment burner --cpu-percent=50 --min=1 --max=2");
+  await ok(["patch", "hpa", "burner", "--type=merge", "-p", JSON.stringify({ spec: { behavior: { scaleDown: { stabilizationWindowSeconds: 0 } } } })]);
+  await apply({ apiVersion: "autoscaling/v2", kind: "HorizontalPodAutoscaler", metadata: { name: "queue" }, spec: {
+    scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: "queue" }, maxReplicas: 3, behavior: { scaleDown: { stabilizationWindowSeconds: 0 } },
+    metrics: [{ type: "Pods", pods: { metric: { name: "jobs", selector: { matchLabels: { kind: "mail" } } }, target: { type: "AverageValue", averageValue: "10" } } }],
+  } });
+  const sizes = (burners: number, queues: number): Promise<unknown> => Promise.all([["burner", burners], ["queue", queues]].map(([name, size]) =>
+    c.until(DEPLOYMENTS, ns, (items) => items.some((d) => d.metadata.name === name && d.spec?.replicas === size && d.status?.readyReplicas === size))));
+  await sizes(2, 3);
+  await c.until(HORIZONTAL_POD_AUTOSCALERS, ns, (items) => items.every((h) => (h.status?.currentMetrics?.length ?? 0) > 0));
+  t.regex(await ok("get hpa"), /burner +Deployment\/burner +cpu: \d+%\/50% +1 +2 [\s\S]*queue +Deployment\/queue +\d+\/10 +1 +3 /);
+  t.regex(await ok("describe hpa burner"), /ScalingActive +True +ValidMetricFound[\s\S]*SuccessfulRescale .*New size: 2; reason: cpu resource utilization \(percentage of request\) above target/);
+  const all = await c.until(PODS, ns, (items) => items.length === 5 && items.every(isReady));
+  await Promise.all(all.map((p) => ok(["exec", p.metadata.name!, "--", "sh", "-c", "touch /idle; if [ -e /www ]; then echo 'jobs{kind=\"mail\"} 1' >/www/metrics; fi"])));
+  await sizes(1, 1);
+  t.regex((await c.gantry(["why", "deploy", "queue", "-n", ns])).out, /HorizontalPodAutoscaler queue .*from 1 to 3/);
 });

@@ -114,7 +114,7 @@ export const startTestApi = async (options: TestApiOptions = {}): Promise<TestAp
   const nodes = new Map<string, NodeBehaviour>();
   const metrics = new Metrics();
   const server = createApiServer({
-    store, cache, clock, random: () => 0.5, logger: silentLogger, metrics,
+    store, cache, clock, random: () => 0.5, logger: silentLogger, metrics, defaultTolerationSeconds: 30,
     tls: { cert: serving.certificatePem, key: serving.privateKeyPem, clientCa: authority.certificatePem },
     authenticators: [tokenAuthenticator([{ token: ADMIN_TOKEN, user: "root", groups: ["system:masters"] }, { token: GUEST_TOKEN, user: "guest", groups: [] }])],
     streams: {

@@ -305,6 +305,21 @@ test.serial("delete waits until what it deletes is gone, and says what isn't the
   t.is(await ok(t, `delete -f ${EXAMPLES}/web.yaml`), 'configmap "web-pages" deleted\ndeployment.apps "web" deleted\n');
 });
 
+test.serial("drain says what may not go, and by which flag it may; then it is gone, and the node can be used again", async (t) => {
+  const pod = (name: string, spec: string): string => `{apiVersion: v1, kind: Pod, metadata: {name: ${name}, labels: {of: drain}}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: x}], ${spec}}}\n---\n`;
+  await ok(t, "apply -f -", pod("lonely", "nodeName: node-1") + pod("files", "nodeName: node-1, volumes: [{name: v, emptyDir: {}}]"));
+  const drain = "drain node/node-1 --pod-selector of=drain";
+  await fails(t, drain, 1, /unable to drain node "node-1", which stays cordoned: cannot delete Pods that declare no controller \(use --force to override\): default\/files, default\/lonely; cannot delete Pods with local storage \(use --delete-emptydir-data to override\): default\/files/);
+  const drained = await gantry(`${drain} --force --delete-emptydir-data --timeout 30s`);
+  t.is(drained.code, 0, drained.err);
+  t.regex(drained.out, /^node\/node-1 already cordoned\n(pod\/(files|lonely) evicted\n){2}node\/node-1 drained\n$/);
+  t.regex(drained.err, /Warning: deleting Pods that declare no controller: default\/files, default\/lonely\nWarning: deleting Pods with local storage: default\/files\n(node-1: .*\n)*$/);
+  t.is(await ok(t, "uncordon -l kubernetes.io/hostname=node-1"), "node/node-1 uncordoned\n");
+  await fails(t, "cordon node-9", 1, /nodes "node-9" not found/);
+  await fails(t, "drain", 2, /gantry drain needs the name of a node, or --selector/);
+  await fails(t, "drain node-1 -l a=b", 2, /--selector chooses among all nodes: it can't go with the name "node-1"/);
+});
+
 test.serial("every example is accepted", async (t) => {
   const out = await ok(t, `apply -f ${EXAMPLES} --dry-run -o name`);
   for (const name of ["deployment.apps/hundred", "cronjob.batch/midnight", "deployment.apps/web"]) t.true(out.split("\n").includes(name), out);

@@ -14,6 +14,7 @@ import { silentLogger } from "../../base/logger.ts";
 import { startControllers } from "../../control-plane/controllers/run.ts";
 import { createEventRecorder } from "../../control-plane/state/event-recorder.ts";
 import { keyOf } from "../../control-plane/state/store.ts";
+import { NO_NODES } from "../../control-plane/state/testing.ts";
 import { startTestApi } from "../helpers/api-server.ts";
 import { findKubectl } from "../helpers/kubectl.ts";
 
@@ -35,7 +36,7 @@ const startCluster = async (t: ExecutionContext): Promise<Cluster> => {
   await store.create({ type: NODES, namespace: "", name: "node-1" }, { apiVersion: "v1", kind: "Node", metadata: { name: "node-1", uid: newUid() } }, { writer: "api" });
   const stop = new AbortController();
   const events = createEventRecorder({ store, cache, clock, logger: silentLogger, delayMs: 20 });
-  const done = startControllers({ store, cache, clock, random: Math.random, logger: silentLogger, fence: undefined, signal: stop.signal, events });
+  const done = startControllers({ store, cache, clock, random: Math.random, logger: silentLogger, fence: undefined, signal: stop.signal, events, streams: NO_NODES });
   const outcome = new Map<string, "Succeeded" | "Failed">();
   const now = (): string => new Date(clock.nowMs()).toISOString();
   const play = async (pod: Pod): Promise<void> => {

@@ -17,6 +17,7 @@ import { createEventRecorder } from "../../control-plane/state/event-recorder.ts
 import { EtcdStore } from "../../control-plane/state/etcd-store.ts";
 import { keyOf } from "../../control-plane/state/store.ts";
 import type { Fence, ObjectKey, Stored } from "../../control-plane/state/store.ts";
+import { NO_NODES } from "../../control-plane/state/testing.ts";
 import { createWatchCache } from "../../control-plane/state/watch-cache.ts";
 import { startEtcd } from "../helpers/etcd.ts";
 import type { TestEtcd } from "../helpers/etcd.ts";
@@ -54,7 +55,7 @@ const startPlane = async (t: ExecutionContext, prefix: string): Promise<Plane> =
     store, cache, metrics,
     lead: (fence) => {
       const stop = new AbortController();
-      const running = startControllers({ store, cache, clock, random: Math.random, logger: silentLogger, metrics, fence, signal: stop.signal, events });
+      const running = startControllers({ store, cache, clock, random: Math.random, logger: silentLogger, metrics, fence, signal: stop.signal, events, streams: NO_NODES });
       const done = running.then(() => undefined, (error: unknown) => error);
       t.teardown(async () => {
         stop.abort();

@@ -14,7 +14,7 @@ import { eventually, memoryCredentials, nodeCredentials, serverMaterial, startFa
 import type { FakeAgent, TestDispatcher } from "../helpers/fake-agent.ts";
 
 const logsOf = (podUid: string, change: Partial<LogsRequest> = {}): StreamRequest =>
-  ({ id: "", kind: { $case: "logs", value: { podUid, container: "main", follow: false, previous: false, timestamps: false, tailLines: undefined, sinceMs: undefined, limitBytes: undefined, ...change } } });
+  ({ id: "", kind: { $case: "logs", value: { podUid, container: "main", follow: false, previous: false, timestamps: false, overRestarts: false, tailLines: undefined, sinceMs: undefined, limitBytes: undefined, ...change } } });
 const execOf = (podUid: string, stdin: boolean): StreamRequest =>
   ({ id: "", kind: { $case: "exec", value: { podUid, container: "main", command: ["echo", "hello"], stdin, stdout: true, stderr: true, tty: false, env: [], user: "", workingDir: "", detach: false } } });
 

@@ -1,4 +1,4 @@
-// Nine Dockerfiles, built by buildah and by Gantry: the images hold the same files with the same kinds, modes, owners, links and contents, and have the same config.
+// Ten Dockerfiles, built by buildah and by Gantry: the images hold the same files with the same kinds, modes, owners, links and contents, and have the same config.
 import { createHash } from "node:crypto";
 import { execFile } from "node:child_process";
 import { lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -66,6 +66,12 @@ FROM scratch
 COPY --from=tools /x /x
 COPY src /src
 CMD ["/x"]`,
+  "what only docker's format has": `FROM base:1
+SHELL ["/bin/sh", "-ec"]
+RUN echo made > /made
+HEALTHCHECK --interval=5s --timeout=2s --start-period=1m --retries=2 CMD wget -q http://localhost
+ONBUILD RUN echo later
+CMD ["echo", "run"]`,
 };
 
 const BUILD_ARGS = ["--build-arg", "GIVEN=by hand"];
@@ -87,7 +93,7 @@ interface Config {
   readonly [key: string]: unknown;
 }
 
-const KEYS = ["User", "ExposedPorts", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal"] as const;
+const KEYS = ["User", "ExposedPorts", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal", "Healthcheck", "OnBuild", "Shell"] as const;
 
 /** What both are to agree on: buildah writes a label of its own, and leaves out what Docker writes as empty. */
 const comparable = (config: Config): Config => {
@@ -130,15 +136,16 @@ for (const [title, dockerfile] of Object.entries(DOCKERFILES)) {
     const files = join(context, "files");
     await gantry.build(files, { file: writeDockerfile(dockerfile), buildArg: ["GIVEN=by hand"] });
     const ours = gantry.look("built:1", (root) => listing(root));
-    const id = await buildah("bud", "-q", "--signature-policy", join(context, "policy.json"), "--isolation", "chroot", "--network", "host", "--layers=false", ...BUILD_ARGS, "-f", writeDockerfile(dockerfile), files);
-    const container = await buildah("from", "--pull-never", "--signature-policy", join(context, "policy.json"), id);
+    const id = await buildah("bud", "-q", "--signature-policy", join(context, "policy.json"), "--isolation", "chroot", "--network", "host", "--layers=false", ...(title.includes("docker's format") ? ["--format", "docker"] : []), ...BUILD_ARGS, "-f", writeDockerfile(dockerfile), files);
+    // Behind what the image's ONBUILD says.
+    const container = (await buildah("from", "--pull-never", "--signature-policy", join(context, "policy.json"), id)).split("\n").at(-1)!;
     const root = await buildah("mount", container);
     const theirs = listing(root);
-    const { OCIv1 } = JSON.parse(await buildah("inspect", "--type", "image", id)) as { OCIv1: { config: Config } };
+    const { OCIv1, Docker } = JSON.parse(await buildah("inspect", "--type", "image", id)) as { OCIv1: { config: Config }; Docker: { config: Config } };
     await buildah("umount", container);
     await buildah("rm", container);
     t.deepEqual(ours, theirs);
-    t.deepEqual(comparable(gantry.config().config), comparable(OCIv1.config));
+    t.deepEqual(comparable(gantry.config().config), comparable((title.includes("docker's format") ? Docker : OCIv1).config));
   });
 }
 

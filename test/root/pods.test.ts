@@ -106,7 +106,7 @@ const isRunning = (s: PodStatus): boolean => s.phase === "Running";
 
 const logsOf = async (node: Node, uid: string, changes: { readonly follow?: boolean; readonly previous?: boolean; readonly tailLines?: number } = {}): Promise<string> => {
   let text = "";
-  for await (const { frame } of node.pods.logs({ podUid: uid, container: "main", follow: false, previous: false, timestamps: false, ...changes }, new AbortController().signal)) {
+  for await (const { frame } of node.pods.logs({ podUid: uid, container: "main", follow: false, previous: false, timestamps: false, overRestarts: false, ...changes }, new AbortController().signal)) {
     if (frame?.$case === "stdout" || frame?.$case === "stderr") text += frame.value.toString();
   }
   return text;

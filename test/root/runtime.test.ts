@@ -104,12 +104,21 @@ test("exec: not executable is 126, a terminal is one, and has the size that is a
   t.is((await execute(machine.runtime, id, ["sh", "-c", "echo x > /dev/stdout"])).out, "x\n");
 
   let out = "";
-  const sizes = (async function* () { yield await Promise.resolve({ width: 101, height: 37 }); })();
+  const first = Promise.withResolvers<void>();
+  const sizes = (async function* () {
+    yield { width: 101, height: 37 };
+    await first.promise;
+    yield { width: 50, height: 20 };
+  })();
   await machine.runtime.exec(id, {
-    command: ["sh", "-c", "sleep 0.3; stty size"], tty: true, stdin: undefined, resize: sizes, signal: new AbortController().signal,
-    onStdout: async (data) => void (out += Buffer.from(data).toString()), onStderr: async () => undefined,
+    command: ["sh", "-c", "for wanted in '37 101' '20 50'; do until [ \"$(stty size)\" = \"$wanted\" ]; do sleep 0.02; done; echo is $wanted; done"], tty: true, stdin: undefined, resize: sizes, signal: new AbortController().signal,
+    onStdout: async (data) => {
+      out += Buffer.from(data).toString();
+      first.resolve();
+    },
+    onStderr: async () => undefined,
   });
-  t.regex(out, /37 101/);
+  t.is(out, "is 37 101\r\nis 20 50\r\n");
 });
 
 test("exec: a cancelled command is killed, one that leaves a process behind doesn't hang, and much output arrives whole", async (t) => {
@@ -223,6 +232,29 @@ test("a kept layer: files stay, can be read and written while nothing runs, and 
   await runtime.remove(own.id);
   t.false(existsSync(join(directory, "root/containers", own.id)));
   t.true(isCode(await t.throwsAsync(runtime.openRoot(own.id, own.layerDirs)), "FailedPrecondition"));
+});
+
+test("whoever asks for the files of a container that is being made gets that container's, and it starts", async (t) => {
+  const { runtime, spec } = await openMachine(t);
+  const own = spec("exec sleep 1000", { keepLayer: true });
+  const created = runtime.create(own);
+  // A second mount of its layer, beside the one being made, would leave it unable to make a file.
+  const [root] = await Promise.all([runtime.openRoot(own.id, own.layerDirs), created]);
+  writeFileSync(`/proc/self/fd/${root.fd}/tmp/copied`, "in");
+  root[Symbol.dispose]();
+  await runtime.start(own.id);
+  let out = "";
+  const { exitCode } = await runtime.exec(own.id, {
+    command: ["sh", "-c", "cat /tmp/copied && echo > /etc/made"], tty: false, stdin: undefined, signal: new AbortController().signal,
+    onStdout: async (data) => void (out += Buffer.from(data).toString()), onStderr: async (data) => void (out += Buffer.from(data).toString()),
+  });
+  t.is(out, "in");
+  t.is(exitCode, 0);
+  // In the moment in which its process has ended and nobody has said so yet.
+  const { pid } = await created;
+  process.kill(pid, "SIGKILL");
+  using after = await runtime.openRoot(own.id, own.layerDirs);
+  t.is(readFileSync(`/proc/self/fd/${after.fd}/tmp/copied`, "utf8"), "in");
 });
 
 test("what is typed reaches a container through conmon, with its end only where stdinOnce says so; the terminal gets its size", async (t) => {

@@ -40,6 +40,16 @@ export interface Subresources {
   readonly custom?: readonly { readonly name: string; readonly verbs: readonly string[]; readonly kind: { readonly group: string; readonly version: string; readonly kind: string } }[];
 }
 
+/**
+ * A version of a kind that is stored as another one. Clients of this version send and see objects of its schema; all else of its
+ * definition (defaults, validation, columns, ...) is about the stored form.
+ */
+export interface VersionConversion {
+  /** From what a client sent, decoded. */
+  store(object: KubeObject): KubeObject;
+  show(stored: KubeObject): KubeObject;
+}
+
 export interface ResourceDefinition<T extends KubeObject = KubeObject> {
   readonly type: ResourceType<T>;
   readonly singular: string;
@@ -47,6 +57,7 @@ export interface ResourceDefinition<T extends KubeObject = KubeObject> {
   readonly categories: readonly string[];
   /** Key in schema.gen.json, such as "apps/v1.Deployment". */
   readonly schema: string;
+  readonly conversion?: VersionConversion;
   /** Where there are fewer than the usual ones: what is made on demand can only be read. */
   readonly verbs?: readonly string[];
   /** Fills in what upstream's SetDefaults_* fill in. Pure: a new object or the same. */
@@ -62,3 +73,9 @@ export interface ResourceDefinition<T extends KubeObject = KubeObject> {
   readonly fieldSelectors: Readonly<Record<string, (object: T) => string>>;
   readonly subresources: Subresources;
 }
+
+/** A stored object as clients of this version see it. */
+export const shownAs = ({ conversion }: Pick<ResourceDefinition, "conversion">, stored: KubeObject): KubeObject => conversion?.show(stored) ?? stored;
+
+/** What a client of this version sent, as it is stored. */
+export const storedFrom = ({ conversion }: Pick<ResourceDefinition, "conversion">, received: KubeObject): KubeObject => conversion?.store(received) ?? received;

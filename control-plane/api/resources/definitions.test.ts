@@ -2,6 +2,7 @@ import test from "ava";
 import { decodeObject } from "../schema/decode.ts";
 import { randomObject, seeded } from "../schema/testing/random-objects.ts";
 import { columnDefinitions, toTable } from "../table.ts";
+import { storedFrom } from "./definition.ts";
 import { DEFINITIONS, definitionOf, definitionOfKind } from "./registry.ts";
 import { ALL_RESOURCES } from "../../../base/kube/resources.ts";
 
@@ -15,8 +16,8 @@ const freeze = <T>(value: T): T => {
   return value;
 };
 
-test("every resource has one definition, found by plural and by kind", (t) => {
-  t.deepEqual(DEFINITIONS.map((d) => d.type.name).sort(), ALL_RESOURCES.map((r) => r.name).sort());
+test("every version of a resource has one definition, found by plural and by kind", (t) => {
+  t.deepEqual([...new Set(DEFINITIONS.map((d) => d.type.name))].sort(), ALL_RESOURCES.map((r) => r.name).sort());
   for (const d of DEFINITIONS) {
     t.is(definitionOf(d.type.group, d.type.version, d.type.plural), d);
     t.is(definitionOfKind(d.type.apiVersion, d.type.kind), d);
@@ -25,18 +26,19 @@ test("every resource has one definition, found by plural and by kind", (t) => {
 });
 
 test("short names are nobody else's", (t) => {
-  const names = DEFINITIONS.flatMap((d) => [d.type.plural, d.singular, ...d.shortNames]);
+  const names = DEFINITIONS.filter((d) => !d.conversion).flatMap((d) => [d.type.plural, d.singular, ...d.shortNames]);
   t.is(new Set(names).size, names.length);
 });
 
 for (const definition of DEFINITIONS) {
-  const { kind } = definition.type;
+  const { apiVersion, kind } = definition.type;
+  const name = `${apiVersion} ${kind}`;
   const objects = (seed: number, rounds: number): ReturnType<typeof decodeObject>["object"][] => {
     const random = seeded(seed);
-    return Array.from({ length: rounds }, () => freeze(decodeObject(definition.schema, randomObject(definition.schema, random, 7)).object));
+    return Array.from({ length: rounds }, () => freeze(storedFrom(definition, decodeObject(definition.schema, randomObject(definition.schema, random, 7)).object)));
   };
 
-  test(`${kind}: whatever a client sends, strategies, defaults, validation and columns cope and change nothing in place`, (t) => {
+  test(`${name}: whatever a client sends, strategies, defaults, validation and columns cope and change nothing in place`, (t) => {
     for (const object of objects(41, 150)) {
       const created = freeze(definition.defaults(definition.strategy.prepareForCreate?.(object, context) ?? object));
       const causes = definition.validate(created, undefined, context);
@@ -49,7 +51,7 @@ for (const definition of DEFINITIONS) {
     }
   });
 
-  test(`${kind}: updates of anything to anything are judged without a crash`, (t) => {
+  test(`${name}: updates of anything to anything are judged without a crash`, (t) => {
     const list = objects(43, 60).map((o) => definition.defaults(o));
     for (const [i, next] of list.entries()) {
       const current = list[(i + 1) % list.length]!;
@@ -57,14 +59,14 @@ for (const definition of DEFINITIONS) {
     }
   });
 
-  test(`${kind}: defaults fill in once; a second time changes nothing`, (t) => {
+  test(`${name}: defaults fill in once; a second time changes nothing`, (t) => {
     for (const object of objects(47, 60)) {
       const once = definition.defaults(object);
       t.is(definition.defaults(once), once);
     }
   });
 
-  test(`${kind}: the columns have a name, a type and a description, wide ones priority 1`, (t) => {
+  test(`${name}: the columns have a name, a type and a description, wide ones priority 1`, (t) => {
     for (const c of columnDefinitions(definition)) {
       t.truthy(c.name);
       t.truthy(c.description);

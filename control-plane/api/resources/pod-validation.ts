@@ -2,6 +2,7 @@
 // whose silent absence would be unsafe. `path` is "spec" or "spec.template.spec". Runs after the defaults.
 import { isIP } from "node:net";
 import type { FieldCause } from "../../../base/errors.ts";
+import { extrasFaults } from "../../../base/kube/container-extras.ts";
 import { lifecycleFaults } from "../../../base/kube/desired-state.ts";
 import type { LocalObjectReference, PodSecurityContext, PodSpec } from "../../../base/kube/types.gen.ts";
 import { normalizeTime } from "../schema/scalars.ts";
@@ -81,11 +82,13 @@ export const validateStartAt = (path: string, annotations: Readonly<Record<strin
 };
 
 /** Templates too: a mistyped desired state would mean "running". */
-export const validateLifecycle = (path: string, annotations: Readonly<Record<string, string>> | undefined, previous?: { readonly annotations: Readonly<Record<string, string>> | undefined }): FieldCause[] =>
-  lifecycleFaults(annotations, previous).map(({ name, value, fault }) => {
+export const validateLifecycle = (path: string, annotations: Readonly<Record<string, string>> | undefined, previous?: { readonly annotations: Readonly<Record<string, string>> | undefined }): FieldCause[] => [
+  ...lifecycleFaults(annotations, previous).map(({ name, value, fault }) => {
     const field = `${path}[${name}]`;
     return "supported" in fault ? notSupported(field, value, fault.supported) : "invalid" in fault ? invalid(field, value, fault.invalid) : forbidden(field, fault.forbidden);
-  });
+  }),
+  ...extrasFaults(annotations).map(({ name, value, message }) => invalid(`${path}[${name}]`, value, message)),
+];
 
 export const validatePodSpec = (path: string, spec: PodSpec, restartPolicies: readonly string[] = RESTART_POLICIES): FieldCause[] => {
   const volumes = spec.volumes ?? [];

@@ -1,4 +1,5 @@
 // Pod: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+import { keepingDefaultTolerations } from "../../../base/kube/node-taints.ts";
 import { PODS } from "../../../base/kube/resources.ts";
 import type { Pod } from "../../../base/kube/types.gen.ts";
 import type { ResourceDefinition } from "./definition.ts";
@@ -34,7 +35,7 @@ export const POD: ResourceDefinition<Pod> = {
       return { ...complete, status: { phase: "Pending", ...(complete.spec?.containers ? { qosClass: qosClassOf(complete.spec) } : {}) } };
     },
     // A controller creates pods straight from a template, without a pod's own defaults: an update doesn't bring them in.
-    prepareForUpdate: (next, current) => (current.spec?.enableServiceLinks === undefined ? next : change(next, "spec", podDefaults)),
+    prepareForUpdate: (next, current) => keepingDefaultTolerations(current.spec?.enableServiceLinks === undefined ? next : change(next, "spec", podDefaults), current),
     gracePeriodSeconds: (pod) => (!pod.spec?.nodeName || isTerminal(pod) ? 0 : (pod.spec.terminationGracePeriodSeconds ?? 30)),
   },
   columns: POD_COLUMNS,

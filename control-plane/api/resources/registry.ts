@@ -7,6 +7,8 @@ import { CRON_JOB } from "./cron-job.ts";
 import { DAEMON_SET } from "./daemon-set.ts";
 import { DEPLOYMENT } from "./deployment.ts";
 import { EVENT } from "./event.ts";
+import { HORIZONTAL_POD_AUTOSCALER } from "./horizontal-pod-autoscaler.ts";
+import { HORIZONTAL_POD_AUTOSCALER_V1 } from "./horizontal-pod-autoscaler-v1.ts";
 import { JOB } from "./job.ts";
 import { LEASE } from "./lease.ts";
 import { LIMIT_RANGE } from "./limit-range.ts";
@@ -32,6 +34,8 @@ const erase = <T extends KubeObject>(definition: ResourceDefinition<T>): Resourc
 export const DEFINITIONS: readonly ResourceDefinition[] = [
   erase(POD), erase(NODE), erase(NAMESPACE), erase(EVENT), erase(CONFIG_MAP), erase(SECRET),
   erase(DEPLOYMENT), erase(REPLICA_SET), erase(DAEMON_SET), erase(STATEFUL_SET), erase(CONTROLLER_REVISION), erase(REPLICATION_CONTROLLER),
+  // Of several versions the first is the preferred one.
+  erase(HORIZONTAL_POD_AUTOSCALER), erase(HORIZONTAL_POD_AUTOSCALER_V1),
   erase(JOB), erase(CRON_JOB), erase(LEASE),
   erase(PERSISTENT_VOLUME), erase(PERSISTENT_VOLUME_CLAIM), erase(STORAGE_CLASS), erase(RUNTIME_CLASS), erase(PRIORITY_CLASS), erase(POD_DISRUPTION_BUDGET), erase(RESOURCE_QUOTA), erase(LIMIT_RANGE), erase(SCHEDULED_SCALER),
 ];

@@ -5,7 +5,7 @@ import type { ScheduledScaler, ScheduledScalerEntry, ScheduledScalerSpec } from 
 import { ageColumn, column, nameColumn } from "./columns.ts";
 import { validateSchedule } from "./cron-schedule.ts";
 import type { ResourceDefinition } from "./definition.ts";
-import { forbidden, invalid, nonNegative, notSupported, required, tooMany } from "./faults.ts";
+import { invalid, nonNegative, notSupported, positive, required, tooMany } from "./faults.ts";
 import { change, fill, without } from "./fill.ts";
 import { validateMetadata } from "./metadata.ts";
 
@@ -13,11 +13,18 @@ const MAX_ENTRIES = 100;
 /** Kinds with a size, and their API versions. */
 const TARGETS: Readonly<Record<string, string>> = { Deployment: "apps/v1", StatefulSet: "apps/v1", ReplicaSet: "apps/v1", ReplicationController: "v1" };
 
-const validateEntry = (path: string, entry: ScheduledScalerEntry, spec: ScheduledScalerSpec): FieldCause[] => [
-  ...validateSchedule(path, { schedule: entry.schedule ?? "", timeZone: entry.timeZone ?? spec.timeZone }),
-  ...(["minReplicas", "maxReplicas"] as const).filter((f) => entry[f] !== undefined).map((f) => forbidden(`${path}.${f}`, "belongs to a HorizontalPodAutoscaler, which Gantry does not have yet: set replicas")),
-  ...(entry.replicas === undefined ? [required(`${path}.replicas`, "the number of pods from this time on")] : nonNegative(`${path}.replicas`, entry.replicas)),
-];
+const validateEntry = (path: string, entry: ScheduledScalerEntry, spec: ScheduledScalerSpec): FieldCause[] => {
+  const { replicas, minReplicas, maxReplicas } = entry;
+  const isOrdered = (low: number | undefined, high: number | undefined): boolean => low === undefined || high === undefined || low <= high;
+  return [
+    ...validateSchedule(path, { schedule: entry.schedule ?? "", timeZone: entry.timeZone ?? spec.timeZone }),
+    ...(replicas ?? minReplicas ?? maxReplicas) === undefined ? [required(`${path}.replicas`, "the number of pods from this time on; or minReplicas and maxReplicas of the target's HorizontalPodAutoscaler")] : [],
+    ...(replicas === undefined ? [] : nonNegative(`${path}.replicas`, replicas)),
+    ...(["minReplicas", "maxReplicas"] as const).flatMap((f) => (entry[f] === undefined ? [] : positive(`${path}.${f}`, entry[f]))),
+    ...(isOrdered(minReplicas, maxReplicas) ? [] : [invalid(`${path}.maxReplicas`, maxReplicas, "must be greater than or equal to `minReplicas`")]),
+    ...(replicas === 0 || (isOrdered(minReplicas, replicas) && isOrdered(replicas, maxReplicas)) ? [] : [invalid(`${path}.replicas`, replicas, "must lie between `minReplicas` and `maxReplicas`, or be 0")]),
+  ];
+};
 
 const validateSpec = (spec: ScheduledScalerSpec): FieldCause[] => {
   const { scaleTargetRef: target, entries = [] } = spec;
@@ -39,7 +46,7 @@ const specDefaults = (given: ScheduledScalerSpec): ScheduledScalerSpec => {
   });
 };
 
-const changeText = (time: string | undefined, replicas: number | undefined): string => (time === undefined ? "<none>" : `${replicas ?? 0} at ${time}`);
+const changeText = (time: string | undefined, replicas: number | undefined): string => (time === undefined ? "<none>" : `${replicas ?? "<unknown>"} at ${time}`);
 
 export const SCHEDULED_SCALER: ResourceDefinition<ScheduledScaler> = {
   type: SCHEDULED_SCALERS,

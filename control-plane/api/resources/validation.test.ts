@@ -156,7 +156,10 @@ const CASES: readonly Case[] = [
   ["a plain scheduled scaler is fine", SCALER, scaler(), []],
   ["a scheduled scaler of what has no size", SCALER, scaler({ scaleTargetRef: { kind: "CronJob", name: "x" } }), ['spec.scaleTargetRef.kind: Unsupported value: "CronJob": supported values: "Deployment", "ReplicaSet", "ReplicationController", "StatefulSet"']],
   ["a scheduled scaler without entries", SCALER, scaler({ entries: [] }), ["spec.entries: Required value: at least one: schedule and replicas"]],
-  ["a scheduled scaler's entry for an autoscaler", SCALER, scaler({ entries: [{ schedule: "0 0 * * *", minReplicas: 1 }] }), ["spec.entries[0].minReplicas: Forbidden: belongs to a HorizontalPodAutoscaler, which Gantry does not have yet: set replicas", "spec.entries[0].replicas: Required value: the number of pods from this time on"]],
+  ["a scheduled scaler's entry for an autoscaler", SCALER, scaler({ entries: [{ schedule: "0 0 * * *", minReplicas: 2 }, { schedule: "0 6 * * *", minReplicas: 2, maxReplicas: 5, replicas: 3 }] }), []],
+  ["a scheduled scaler's entry that sets nothing", SCALER, scaler({ entries: [{ schedule: "0 0 * * *" }] }), ["spec.entries[0].replicas: Required value: the number of pods from this time on; or minReplicas and maxReplicas of the target's HorizontalPodAutoscaler"]],
+  ["a scheduled scaler's bounds that contradict each other", SCALER, scaler({ entries: [{ schedule: "0 0 * * *", minReplicas: 5, maxReplicas: 2 }, { schedule: "0 6 * * *", minReplicas: 0, replicas: 9, maxReplicas: 4 }] }), [
+    "spec.entries[0].maxReplicas: Invalid value: 2: must be greater than or equal to `minReplicas`", "spec.entries[1].minReplicas: Invalid value: 0: must be greater than zero", "spec.entries[1].replicas: Invalid value: 9: must lie between `minReplicas` and `maxReplicas`, or be 0"]],
   ["a scheduled scaler in a zone that isn't", SCALER, scaler({ entries: [{ schedule: "0 0 * * *", timeZone: "Mars/Olympus", replicas: 1 }] }), ['spec.entries[0].timeZone: Invalid value: "Mars/Olympus": unknown time zone Mars/Olympus']],
   ["a cronjob with too long a name", CRON_JOB, { metadata: { name: "n".repeat(53) }, ...cronJob() }, [`metadata.name: Invalid value: "${"n".repeat(53)}": must be no more than 52 characters`]],
   ["a config map key with a slash", ["v1", "ConfigMap"], { data: { "a/b": "x" } }, [

@@ -17,7 +17,7 @@ const modelsDir = join(root, "node_modules/@kubernetes/client-node/dist/gen/mode
 const ROOTS = [
   "core/v1.Pod", "core/v1.Node", "core/v1.Namespace", "core/v1.Event", "core/v1.ConfigMap", "core/v1.Secret", "core/v1.Binding",
   "core/v1.PodTemplateSpec", "core/v1.ReplicationController", "apps/v1.Deployment", "apps/v1.ReplicaSet", "apps/v1.DaemonSet", "apps/v1.StatefulSet", "apps/v1.ControllerRevision", "batch/v1.Job", "batch/v1.CronJob",
-  "core/v1.PersistentVolume", "core/v1.PersistentVolumeClaim", "storage/v1.StorageClass", "node/v1.RuntimeClass", "scheduling/v1.PriorityClass", "policy/v1.PodDisruptionBudget", "policy/v1.Eviction", "core/v1.ResourceQuota", "core/v1.LimitRange", "coordination/v1.Lease", "autoscaling/v1.Scale", "gantry/v1.ScheduledScaler", "meta/v1.Status", "meta/v1.DeleteOptions", "meta/v1.ListMeta",
+  "core/v1.PersistentVolume", "core/v1.PersistentVolumeClaim", "storage/v1.StorageClass", "node/v1.RuntimeClass", "scheduling/v1.PriorityClass", "policy/v1.PodDisruptionBudget", "policy/v1.Eviction", "core/v1.ResourceQuota", "core/v1.LimitRange", "coordination/v1.Lease", "autoscaling/v1.Scale", "gantry/v1.ScheduledScaler", "autoscaling/v2.HorizontalPodAutoscaler", "autoscaling/v1.HorizontalPodAutoscaler", "meta/v1.Status", "meta/v1.DeleteOptions", "meta/v1.ListMeta",
 ];
 
 const PACKAGES: readonly (readonly [string, string])[] = [

@@ -34,7 +34,7 @@ export const readLogOptions = (query: URLSearchParams, nowMs: number): LogOption
   if (causes.length > 0) throw invalid(KIND, "", causes);
   return {
     follow: isTrue(query.get("follow")), previous: isTrue(query.get("previous")), timestamps: isTrue(query.get("timestamps")),
-    tailLines, limitBytes, sinceMs: sinceTimeMs ?? (sinceSeconds === undefined ? undefined : nowMs - sinceSeconds * 1000),
+    overRestarts: isTrue(query.get("gantry-over-restarts")), tailLines, limitBytes, sinceMs: sinceTimeMs ?? (sinceSeconds === undefined ? undefined : nowMs - sinceSeconds * 1000),
   };
 };
 

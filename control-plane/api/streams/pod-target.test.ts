@@ -45,7 +45,7 @@ test("exec needs a running container", (t) => {
 
 test("log options are read, and all that is wrong with them is told", (t) => {
   t.deepEqual(readLogOptions(new URLSearchParams("follow=true&tailLines=5&sinceSeconds=10&timestamps=1&limitBytes=9"), 100_000),
-    { follow: true, previous: false, timestamps: true, tailLines: 5, limitBytes: 9, sinceMs: 90_000 });
+    { follow: true, overRestarts: false, previous: false, timestamps: true, tailLines: 5, limitBytes: 9, sinceMs: 90_000 });
   t.is(readLogOptions(new URLSearchParams("sinceTime=2026-01-01T00:00:00Z"), 0).sinceMs, Date.UTC(2026, 0, 1));
   t.throws(() => readLogOptions(new URLSearchParams("tailLines=-1&limitBytes=0"), 0), { code: "Invalid", message: /tailLines: Invalid value: -1: must be greater than or equal to 0.*limitBytes: Invalid value: 0/ });
   t.throws(() => readLogOptions(new URLSearchParams("sinceTime=yesterday"), 0), { message: /sinceTime.*RFC 3339/ });

@@ -39,9 +39,10 @@ test("what had ended before this process led is caught up with", async (t) => {
   await end(bench, "old", "Succeeded");
   const { startControllers } = await import("../run.ts");
   const { silentLogger } = await import("../../../base/logger.ts");
+  const { NO_NODES } = await import("../../state/testing.ts");
   const stop = new AbortController();
   const running = startControllers({
-    store: bench.store, cache: bench.cache, clock: bench.clock, random: () => 0.5, logger: silentLogger, fence: undefined, signal: stop.signal,
+    store: bench.store, cache: bench.cache, clock: bench.clock, random: () => 0.5, logger: silentLogger, fence: undefined, signal: stop.signal, streams: NO_NODES,
     events: { record: () => undefined, flush: async () => undefined, [Symbol.dispose]: () => undefined },
   }, [autoRemoveController]);
   await bench.run(100);

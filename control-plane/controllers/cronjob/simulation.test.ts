@@ -10,7 +10,7 @@ import { silentLogger } from "../../../base/logger.ts";
 import { TimeZone } from "../../../base/time-zone.ts";
 import type { Store } from "../../state/store.ts";
 import { keyOf } from "../../state/store.ts";
-import { createTestState } from "../../state/testing.ts";
+import { NO_NODES, createTestState } from "../../state/testing.ts";
 import { garbageCollector } from "../garbage-collector/controller.ts";
 import { jobController } from "../job/controller.ts";
 import { startControllers } from "../run.ts";
@@ -152,7 +152,7 @@ const play = async ({ zone, fromMs, toMs, seed, kinds }: Scene): Promise<readonl
     const faulty = new FaultyStore(store, random);
     const stop = new AbortController();
     const done = startControllers({
-      store: faulty.store, cache, clock, random, logger: silentLogger, fence: undefined, signal: stop.signal, events: { record: () => undefined, flush: () => Promise.resolve(), [Symbol.dispose]: () => undefined },
+      store: faulty.store, cache, clock, random, logger: silentLogger, fence: undefined, signal: stop.signal, streams: NO_NODES, events: { record: () => undefined, flush: () => Promise.resolve(), [Symbol.dispose]: () => undefined },
     }, [cronJobController, jobController, garbageCollector]).catch((error: unknown) => {
       if (!isCode(error, "Fenced")) throw error;
     });

@@ -1,18 +1,19 @@
 // Which nodes a DaemonSet's pods belong on, and how a pod is bound to its node before it is scheduled. Pure.
 // Upstream: NodeShouldRunDaemonPod in pkg/controller/daemon, pkg/controller/daemon/util/daemonset_util.go.
 import { selectsNode, tolerates } from "../../../base/kube/node-match.ts";
+import { DISK_PRESSURE, MEMORY_PRESSURE, NETWORK_UNAVAILABLE, NOT_READY, PID_PRESSURE, UNREACHABLE, UNSCHEDULABLE } from "../../../base/kube/node-taints.ts";
 import type { Node, NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec, Taint, Toleration } from "../../../base/kube/types.gen.ts";
 
 /** A node that is in trouble keeps its daemons, and gets those that it lacks: they may be what mends it. */
 const CONDITION_TOLERATIONS: readonly Toleration[] = [
-  { key: "node.kubernetes.io/not-ready", operator: "Exists", effect: "NoExecute" },
-  { key: "node.kubernetes.io/unreachable", operator: "Exists", effect: "NoExecute" },
-  { key: "node.kubernetes.io/disk-pressure", operator: "Exists", effect: "NoSchedule" },
-  { key: "node.kubernetes.io/memory-pressure", operator: "Exists", effect: "NoSchedule" },
-  { key: "node.kubernetes.io/pid-pressure", operator: "Exists", effect: "NoSchedule" },
-  { key: "node.kubernetes.io/unschedulable", operator: "Exists", effect: "NoSchedule" },
+  { key: NOT_READY, operator: "Exists", effect: "NoExecute" },
+  { key: UNREACHABLE, operator: "Exists", effect: "NoExecute" },
+  { key: DISK_PRESSURE, operator: "Exists", effect: "NoSchedule" },
+  { key: MEMORY_PRESSURE, operator: "Exists", effect: "NoSchedule" },
+  { key: PID_PRESSURE, operator: "Exists", effect: "NoSchedule" },
+  { key: UNSCHEDULABLE, operator: "Exists", effect: "NoSchedule" },
 ];
-const NETWORK: Toleration = { key: "node.kubernetes.io/network-unavailable", operator: "Exists", effect: "NoSchedule" };
+const NETWORK: Toleration = { key: NETWORK_UNAVAILABLE, operator: "Exists", effect: "NoSchedule" };
 
 const same = (a: Toleration, b: Toleration): boolean => a.key === b.key && a.operator === b.operator && a.effect === b.effect && (a.value ?? "") === (b.value ?? "");
 

@@ -2,11 +2,12 @@
 import type { Event, Pod } from "../../../base/kube/types.gen.ts";
 import { isTerminal, timeMs } from "../objects.ts";
 
-/** Finished pods beyond the newest `threshold`, the oldest first. */
+/** Finished pods beyond the newest `threshold` (0: however many there are), the evicted ones first, then the oldest: as upstream's podgc. */
 export const surplusPods = (pods: Iterable<Pod>, threshold: number): Pod[] => {
   const finished = Array.from(pods).filter((pod) => isTerminal(pod) && pod.metadata.deletionTimestamp === undefined);
-  if (finished.length <= threshold) return [];
-  return finished.sort((a, b) => timeMs(a.metadata.creationTimestamp) - timeMs(b.metadata.creationTimestamp)).slice(0, finished.length - threshold);
+  if (threshold === 0 || finished.length <= threshold) return [];
+  const evictedFirst = (pod: Pod): number => (pod.status?.reason === "Evicted" ? 0 : 1);
+  return finished.sort((a, b) => evictedFirst(a) - evictedFirst(b) || timeMs(a.metadata.creationTimestamp) - timeMs(b.metadata.creationTimestamp)).slice(0, finished.length - threshold);
 };
 
 const lastSeenMs = (event: Event): number =>

@@ -1,5 +1,6 @@
 import test from "ava";
 import type { ExecutionContext } from "ava";
+import { NOT_READY, OUT_OF_SERVICE, UNREACHABLE } from "../../../base/kube/node-taints.ts";
 import { LEASES, NAMESPACES, NODES, PODS } from "../../../base/kube/resources.ts";
 import type { Lease, Node, Pod, Taint, Toleration } from "../../../base/kube/types.gen.ts";
 import { keyOf } from "../../state/store.ts";
@@ -8,7 +9,7 @@ import { createBench, NS } from "../testing.ts";
 import type { Bench } from "../testing.ts";
 import { timestamp } from "../objects.ts";
 import { LEASE_NAMESPACE, nodeLifecycleController } from "./controller.ts";
-import { evictAtMs, UNREACHABLE } from "./reconcile.ts";
+import { evictAtMs } from "./reconcile.ts";
 
 const node = (name: string): Node => ({
   apiVersion: "v1", kind: "Node", metadata: { name, uid: `uid-${name}` }, spec: {},
@@ -197,6 +198,85 @@ test("pods of a deleted node are removed at once, pods of a node that never was 
   t.deepEqual(bench.list(PODS).map((p) => p.metadata.name), ["p2"]);
   await pass(45_000);
   t.deepEqual(bench.list(PODS), []);
+});
+
+const NODES_OF_TEN = Array.from({ length: 10 }, (_, i) => `n${i}`);
+const executing = (bench: Bench): string[] => bench.list(NODES).filter((n) => n.spec?.taints?.some((x) => x.effect === "NoExecute")).map((n) => n.metadata.name!);
+
+test("of several lost nodes one after another loses its pods, ten seconds apart", async (t) => {
+  const { bench, alive, pass } = await cluster(t, NODES_OF_TEN);
+  for (const on of NODES_OF_TEN) await bench.put(PODS, pod(`p-${on}`, on));
+  await pass(10_000);
+  for (const name of ["n0", "n1", "n2", "n3", "n4"]) alive.delete(name);
+  await pass(25_000);
+  t.is(executing(bench).length, 1);
+  await pass(10_000);
+  t.is(executing(bench).length, 2);
+  await pass(14_000);
+  t.is(marked(bench).length, 3, "the wait for a turn is part of the tolerance: three have had theirs when it ends");
+  await pass(20_000);
+  t.is(marked(bench).length, 5);
+});
+
+test("in a small zone that is mostly gone nothing moves until enough of it returns, or somebody says that a node is off; another zone is not concerned", async (t) => {
+  const { bench, alive, pass } = await cluster(t, NODES_OF_TEN);
+  for (const [i, name] of NODES_OF_TEN.entries()) {
+    await bench.change(NODES, name, (n) => ({ ...n, metadata: { ...n.metadata, labels: { "topology.kubernetes.io/zone": i < 5 ? "west" : "east" } } }));
+    await bench.put(PODS, pod(`p-${name}`, name));
+  }
+  await pass(10_000);
+  // One is lost, and then two more of its zone: three of five.
+  for (const name of ["n0", "n9"]) alive.delete(name);
+  await pass(25_000);
+  for (const name of ["n1", "n2"]) alive.delete(name);
+  await pass(300_000);
+  t.deepEqual(marked(bench), ["p-n0", "p-n9"], "what was lost before goes");
+  t.deepEqual(bench.events.filter((e) => e.reason === "EvictionsHeld").map((e) => /node (\S+) stay/.exec(e.message)?.[1]).sort(), ["n1", "n2"]);
+  t.regex(bench.events.find((e) => e.reason === "EvictionsHeld")!.message, /The pods of node n1 stay: 3 of 5 nodes of zone west are lost or not ready/);
+  await bench.change(NODES, "n2", (n) => ({ ...n, spec: { ...n.spec, taints: [...n.spec!.taints!, { key: OUT_OF_SERVICE, effect: "NoExecute" }] } }));
+  await pass(1000);
+  t.is(bench.get(PODS, "p-n2"), undefined);
+  alive.add("n0");
+  await pass(60_000);
+  t.deepEqual(marked(bench), ["p-n0", "p-n1", "p-n9"], "two of five are gone still: each for itself");
+});
+
+test("a node that its agent calls not ready loses its pods after their tolerance, unless it is ready again", async (t) => {
+  const { bench, pass } = await cluster(t, ["a", "b"]);
+  for (const [name, on] of [["p1", "a"], ["p2", "b"]] as const) await bench.put(PODS, pod(name, on));
+  await pass(10_000);
+  const say = (status: string) => bench.store.update({ type: NODES, namespace: "", name: "a" }, (n) => ({ ...n, status: { ...n.status, conditions: [{ type: "Ready", status, reason: "NetworkBroken" }] } }), { writer: "agent" });
+  await say("False");
+  await pass(5000);
+  t.deepEqual(taintsOf(bench, "a"), [`${NOT_READY}:NoSchedule`, `${NOT_READY}:NoExecute`]);
+  await say("True");
+  await pass(60_000);
+  t.deepEqual(marked(bench), []);
+  await say("False");
+  await pass(40_000);
+  t.deepEqual(marked(bench), ["p1"]);
+  t.regex(bench.get(PODS, "p1")!.status!.conditions!.find((c) => c.type === "DisruptionTarget")!.message!, /node a is not ready/);
+});
+
+test("a node that is out of service: what ran there is gone at once, and counts as failed, once it is known not to be ready", async (t) => {
+  const { bench, alive, pass } = await cluster(t, ["a", "b"]);
+  await bench.put(PODS, pod("running", "a"));
+  await bench.put(PODS, { ...pod("counted", "a"), metadata: { ...pod("counted", "a").metadata, finalizers: ["batch.kubernetes.io/job-tracking"] } });
+  await bench.put(PODS, pod("tolerant", "a", [{ operator: "Exists" }]));
+  await bench.put(PODS, { ...pod("leaving", "a", [{ operator: "Exists" }]), metadata: { ...pod("leaving", "a").metadata, deletionTimestamp: "2026-01-01T00:10:00Z", deletionGracePeriodSeconds: 600 } });
+  await pass(5000);
+  alive.delete("a");
+  await pass(25_000);
+  await bench.change(NODES, "a", (n) => ({ ...n, spec: { ...n.spec, taints: [...(n.spec?.taints ?? []), { key: OUT_OF_SERVICE, value: "nodeshutdown", effect: "NoExecute" }] } }));
+  await bench.run(10);
+  t.deepEqual(bench.list(PODS).map((p) => p.metadata.name).sort(), ["counted", "tolerant"]);
+  const counted = bench.get(PODS, "counted")!;
+  t.is(counted.status!.phase, "Failed");
+  t.truthy(counted.metadata.deletionTimestamp);
+  await bench.remove(PODS, "counted");
+  await bench.change(PODS, "tolerant", (p) => ({ ...p, metadata: { ...p.metadata, deletionTimestamp: "2026-01-01T00:10:00Z", deletionGracePeriodSeconds: 600 } }));
+  await bench.run(10);
+  t.deepEqual(bench.list(PODS), [], "nor is one waited for that is deleted later");
 });
 
 test("a cordoned node gets its taint and loses it again", async (t) => {

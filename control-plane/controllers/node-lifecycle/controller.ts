@@ -1,17 +1,21 @@
 // Watches the nodes' leases, marks lost nodes, and evicts what can't stay: pods of lost nodes, pods that don't tolerate a NoExecute
 // taint, pods of nodes that are no more. It alone writes a lost node's Ready condition and the node.kubernetes.io taints.
 import { describeError } from "../../../base/errors.ts";
+import { isNodeReady, OUT_OF_SERVICE } from "../../../base/kube/node-taints.ts";
 import { LEASES, NODES, PODS } from "../../../base/kube/resources.ts";
 import type { Node, Pod } from "../../../base/kube/types.gen.ts";
 import type { Logger } from "../../../base/logger.ts";
-import { isActive, isReady, isTerminal, markedForDeletion, sameJson } from "../objects.ts";
+import { isReady, isTerminal, markedForDeletion, sameJson } from "../objects.ts";
 import type { Controller, ControllerContext, Pass, Requeue } from "../reconcile-loop.ts";
 import { graceOf } from "../writes.ts";
 import { NodeHealth } from "./health.ts";
-import { evictAtMs, isMarkedLost, reconcileNode, reconcilePodReadiness, withDisruption } from "./reconcile.ts";
+import { awaitsTurn, failedWithNode, isMarkedLost, reconcile, reconcileNode, reconcilePodReadiness, troubledSinceMs, withDisruption } from "./reconcile.ts";
+import { intervalMsOf, Turns, ZoneCensus, zoneOf } from "./zones.ts";
 
 export const LEASE_NAMESPACE = "kube-node-lease";
 const WATCHDOG_MS = 1000;
+/** As often as upstream looks at all nodes. */
+const SETTLE_MS = 5000;
 
 export const nodeLifecycleController = (context: ControllerContext): Controller => {
   const { cache, clock, store, options } = context;
@@ -19,6 +23,10 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
   const nodes = cache.resource(NODES);
   const leases = cache.resource(LEASES);
   const pods = cache.resource(PODS);
+  const census = new ZoneCensus();
+  const turns = new Turns();
+  /** Nodes of which it was said that their pods stay. */
+  const held = new Set<string>();
   const health = new NodeHealth({ leaseMs: options.nodeLeaseMs }, clock.monotonicMs());
   /** Nodes that pods are bound to and that don't exist, with the monotonic time since when; -Infinity for those whose deletion was seen. */
   const absentSince = new Map<string, number>();
@@ -46,55 +54,85 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
   const evict = async (pod: Pod, message: string, { writes, announce }: Pass): Promise<void> => {
     const nowMs = clock.nowMs();
     announce({ regarding: pod, type: "Normal", reason: "TaintManagerEviction", message: `Marking for deletion Pod ${pod.metadata.namespace!}/${pod.metadata.name!}: ${message}` });
-    await writes.update(PODS, pod, (current) => (current.metadata.deletionTimestamp === undefined ? markedForDeletion(withDisruption(current, message, nowMs), nowMs, graceOf(current)) : undefined));
+    await writes.update(PODS, pod, (current) => (current.metadata.deletionTimestamp === undefined ? markedForDeletion(withDisruption(current, "DeletionByTaintManager", message, nowMs), nowMs, graceOf(current)) : undefined));
+  };
+
+  /** No agent will ever confirm the end of these: they go at once. */
+  const release = async (pod: Pod, message: string, { writes, announce }: Pass): Promise<void> => {
+    announce({ regarding: pod, type: "Warning", reason: "NodeGone", message: `Deleting the pod: ${message}` });
+    const failed = await writes.update(PODS, pod, (current) => failedWithNode(current, message, clock.nowMs()));
+    if (failed) await writes.delete(PODS, failed, clock.nowMs(), { graceSeconds: 0 });
+  };
+
+  /** Whether the node may get the taint by which its pods go; asks for another pass where it has to wait. */
+  const mayExecute = (node: Node, isEmpty: boolean, mayEvict: boolean, { again, announce }: Pass): boolean => {
+    const name = node.metadata.name!;
+    const zone = zoneOf(node);
+    const count = census.of(zone);
+    if (!mayEvict || !awaitsTurn(node)) {
+      held.delete(name);
+      return false;
+    }
+    // What fails with it, by the same fault, is seen to fail within a few heartbeats: until then nobody can tell how badly the zone is hit.
+    const settleMs = Math.min(SETTLE_MS, options.podEvictionMs / 2) - (clock.nowMs() - troubledSinceMs(node));
+    if (settleMs > 0) {
+      again(Math.min(settleMs, SETTLE_MS));
+      return false;
+    }
+    // There is nothing to wait for its turn for.
+    if (isEmpty) return true;
+    const waitMs = turns.take(zone, name, intervalMsOf(count, options.evictionPace), clock.monotonicMs());
+    if (waitMs === Infinity && !held.has(name)) {
+      held.add(name);
+      announce({ regarding: node, type: "Warning", reason: "EvictionsHeld", message: `The pods of node ${name} stay: ${count.unhealthy} of ${count.healthy + count.unhealthy} nodes ${zone === "" ? "" : `of zone ${zone} `}are lost or not ready, at ${options.evictionPace.unhealthyPercent} % the fault is taken to be their network's. They go when fewer are, or when the node gets the taint ${OUT_OF_SERVICE}:NoExecute, or is deleted` });
+    }
+    if (waitMs !== Infinity) held.delete(name);
+    // Held altogether, it is judged again when its zone recovers; see `watch`.
+    if (waitMs > 0 && waitMs < Infinity) again(waitMs);
+    return waitMs === 0;
+  };
+
+  const announceChange = (before: Node, after: Node, { announce }: Pass): void => {
+    const name = after.metadata.name!;
+    if (isMarkedLost(after) === isMarkedLost(before)) return;
+    if (isMarkedLost(after)) {
+      logger.warn("a node is lost", { node: name, leaseMs: options.nodeLeaseMs });
+      announce({ regarding: after, type: "Warning", reason: "NodeNotReady", message: `Node ${name} status is now: NodeNotReady: its agent has not renewed its lease for ${options.nodeLeaseMs / 1000} s` });
+    } else {
+      logger.info("a lost node returned", { node: name });
+      announce({ regarding: after, type: "Normal", reason: "NodeReady", message: `Node ${name} status is now: NodeReady: its agent renews its lease again` });
+    }
   };
 
   const syncPresent = async (node: Node, pass: Pass): Promise<void> => {
+    const { writes, again } = pass;
     const name = node.metadata.name!;
     watchdog();
     if (health.of(name, clock.monotonicMs()) === "lost" && !isMarkedLost(node)) await isReallySilent(name);
     const nowMs = clock.monotonicMs();
+    const wallMs = clock.nowMs();
     const liveness = health.of(name, nowMs);
-    const mayEvict = !health.allLost(nowMs);
-    const next = reconcileNode(node, liveness, mayEvict, clock.nowMs());
-    if (next !== node) {
-      await pass.writes.update(NODES, node, (current) => {
-        const wanted = reconcileNode(current, liveness, mayEvict, clock.nowMs());
+    const mayEvict = !health.allLost(nowMs) && !census.allUnhealthy;
+    const mine = podsOf(name);
+    const execute = mayExecute(reconcileNode(node, liveness, false, wallMs), mine.every(isTerminal), mayEvict, pass);
+    const plan = reconcile({
+      node, pods: mine, liveness, mayEvict, mayExecute: execute, lostAtMs: wallMs + health.lostAtMs(name) - nowMs, podEvictionMs: options.podEvictionMs,
+    }, wallMs);
+    if (plan.node !== node) {
+      await writes.update(NODES, node, (current) => {
+        const wanted = reconcileNode(current, liveness, mayEvict && execute, clock.nowMs());
         return sameJson(wanted, current) ? undefined : wanted;
       });
-      if (isMarkedLost(next) && !isMarkedLost(node)) {
-        logger.warn("a node is lost", { node: name, leaseMs: options.nodeLeaseMs });
-        pass.announce({ regarding: node, type: "Warning", reason: "NodeNotReady", message: `Node ${name} status is now: NodeNotReady: its agent has not renewed its lease for ${options.nodeLeaseMs / 1000} s` });
-      } else if (!isMarkedLost(next) && isMarkedLost(node)) {
-        logger.info("a lost node returned", { node: name });
-        pass.announce({ regarding: node, type: "Normal", reason: "NodeReady", message: `Node ${name} status is now: NodeReady: its agent renews its lease again` });
-      }
+      announceChange(node, plan.node, pass);
     }
-    const lost = isMarkedLost(next);
-    const mine = podsOf(name).filter((pod) => !isTerminal(pod));
-    const inDoubt = mine.filter((pod) => reconcilePodReadiness(pod, lost, clock.nowMs()) !== pod);
-    await Promise.all(inDoubt.map((pod) => pass.writes.update(PODS, pod, (current) => reconcilePodReadiness(current, lost, clock.nowMs()))));
-
-    // Whom to evict, and when to look again: at the next deadline, whether the lease's or a pod's.
+    const lost = isMarkedLost(plan.node);
+    await Promise.all([
+      ...plan.inDoubt.map((pod) => writes.update(PODS, pod, (current) => reconcilePodReadiness(current, lost, clock.nowMs()))),
+      ...plan.evict.map((pod) => evict(pod, `node ${name} ${plan.why}`, pass)),
+      ...plan.release.map((pod) => release(pod, `its node ${name} ${plan.why}`, pass)),
+    ]);
     const untilLostMs = health.lostAtMs(name) - clock.monotonicMs();
-    let againMs = untilLostMs > 0 ? untilLostMs : undefined;
-    if (next.spec?.taints?.some((t) => t.effect === "NoExecute")) {
-      // While we don't know whether it is lost, or all seem to be, nobody goes on account of that.
-      const judged = lost && (liveness !== "lost" || !mayEvict) ? next.spec.taints.filter((t) => t.key !== "node.kubernetes.io/unreachable") : next.spec.taints;
-      const wallMs = clock.nowMs();
-      const lostAtMs = wallMs + health.lostAtMs(name) - clock.monotonicMs();
-      const due: Pod[] = [];
-      for (const pod of mine.filter(isActive)) {
-        const atMs = evictAtMs(pod, { taints: judged, lostAtMs, podEvictionMs: options.podEvictionMs });
-        if (atMs === undefined) continue;
-        if (atMs <= wallMs) due.push(pod);
-        else againMs = Math.min(againMs ?? Infinity, atMs - wallMs);
-      }
-      const why = lost ? `node ${name} is unreachable` : `it does not tolerate a NoExecute taint of node ${name}`;
-      await Promise.all(due.map((pod) => evict(pod, why, pass)));
-    }
-    // A node that stays lost while nobody may be evicted is judged again when another returns; see `watch`.
-    if (againMs !== undefined) pass.again(Math.max(1, againMs));
+    for (const ms of [untilLostMs > 0 ? untilLostMs : undefined, plan.againMs]) if (ms !== undefined) again(Math.max(1, ms));
   };
 
   const syncAbsent = async (name: string, pass: Pass): Promise<void> => {
@@ -112,14 +150,21 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
       return;
     }
     if (await store.get({ type: NODES, namespace: "", name })) return;
-    // No agent will ever confirm: they go at once.
-    for (const pod of stranded) pass.announce({ regarding: pod, type: "Warning", reason: "NodeGone", message: `Deleting the pod: its node ${name} no longer exists` });
-    await Promise.all(stranded.map((pod) => pass.writes.delete(PODS, pod, clock.nowMs(), { graceSeconds: 0 })));
+    await Promise.all(stranded.map((pod) => release(pod, `its node ${name} no longer exists`, pass)));
   };
 
-  /** After all seemed lost every node has to be looked at again, not only the one that was heard of. */
+  /** After all seemed lost, or much of a zone, every node has to be looked at again, not only the one that was heard of. */
   const addAll = (queue: Requeue): void => {
     for (const name of health.names) queue.add(name);
+  };
+
+  /** Keeps the census; true when what it says of the node's zone, or of all, has changed. */
+  const counted = (name: string, node: Node | undefined, zone: string): boolean => {
+    const verdict = (): string => `${census.allUnhealthy} ${intervalMsOf(census.of(zone), options.evictionPace)}`;
+    const before = verdict();
+    if (node) census.set(name, zone, isNodeReady(node));
+    else census.remove(name);
+    return verdict() !== before;
   };
 
   return {
@@ -130,6 +175,7 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
         const name = object.metadata.name!;
         if (type === "deleted") {
           health.forget(name);
+          held.delete(name);
           absentSince.set(name, -Infinity);
         } else {
           health.track(name, renewTimeOf(name), clock.monotonicMs());
@@ -138,6 +184,7 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
           if (previous && isMarkedLost(previous.object) && !isMarkedLost(object)) health.heard(name, clock.monotonicMs());
         }
         queue.add(name);
+        if (counted(name, type === "deleted" ? undefined : object, zoneOf(object))) addAll(queue);
       });
       yield leases.subscribe(({ type, stored: { object } }) => {
         if (type === "deleted" || object.metadata.namespace !== LEASE_NAMESPACE) return;
@@ -150,11 +197,13 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
       });
       yield pods.subscribe(({ type, stored: { object: pod }, previous }) => {
         const name = pod.spec?.nodeName;
-        if (type === "deleted" || !name || (previous?.object.spec?.nodeName === name && !(isReady(pod) && !isReady(previous.object)))) return;
+        const isNews = !previous || previous.object.spec?.nodeName !== name || (isReady(pod) && !isReady(previous.object)) || pod.metadata.deletionTimestamp !== previous.object.metadata.deletionTimestamp;
+        if (type === "deleted" || !name || !isNews) return;
         const node = nodes.get("", name)?.object;
-        if (!node || isMarkedLost(node) || node.spec?.taints?.some((t) => t.effect === "NoExecute")) queue.add(name);
+        if (!node || isMarkedLost(node) || node.spec?.taints?.some((t) => t.effect === "NoExecute" || t.key === OUT_OF_SERVICE)) queue.add(name);
       });
       for (const { object } of nodes.list()) {
+        counted(object.metadata.name!, object, zoneOf(object));
         health.track(object.metadata.name!, renewTimeOf(object.metadata.name!), clock.monotonicMs());
         queue.add(object.metadata.name!);
       }

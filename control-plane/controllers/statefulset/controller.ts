@@ -3,13 +3,14 @@
 import { describeError, isCode } from "../../../base/errors.ts";
 import { nameSuffix, newUid } from "../../../base/ids.ts";
 import { CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS } from "../../../base/kube/resources.ts";
+import { STAGED_REPLICAS, startingAt } from "../../../base/kube/staging.ts";
 import type { PersistentVolumeClaim, Pod, StatefulSet } from "../../../base/kube/types.gen.ts";
 import { inBatches } from "../batch.ts";
 import { adoptersOf, applyClaim, candidatesOf, claim, selectorOf, takesNewObjects } from "../claim.ts";
 import { clearHistory, keepHistory } from "../history-writes.ts";
 import type { Revisions } from "../history-writes.ts";
 import type { PodIds } from "../new-pod.ts";
-import { controllerOf, isActive, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
+import { annotationChanged, controllerOf, isActive, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
 import { templateOf } from "../revision-history.ts";
 import { claimName, newClaims, newStatefulPod, ordinalOf, revisionOf, withClaimOwners, withIdentity } from "./identity.ts";
@@ -66,8 +67,9 @@ export const statefulSetController = (context: ControllerContext): Controller =>
     const { writes, announce } = pass;
     const nowMs = clock.nowMs();
     const templates = new Map(all.map((revision) => [revision.metadata.name!, templateOf(revision)]));
-    const make = async ({ ordinal, revision }: Creation): Promise<void> => {
-      const pod = newStatefulPod(set, templates.get(revision) ?? set.spec!.template, revision, ordinal, nowMs, IDS);
+    const make = async ({ ordinal, revision, startAtMs }: Creation): Promise<void> => {
+      const plain = newStatefulPod(set, templates.get(revision) ?? set.spec!.template, revision, ordinal, nowMs, IDS);
+      const pod = startAtMs === undefined ? plain : startingAt(plain, startAtMs);
       try {
         if (!(await makeClaims(set, ordinal, pass))) return;
         await writes.create(PODS, pod);
@@ -91,7 +93,7 @@ export const statefulSetController = (context: ControllerContext): Controller =>
     writer: "controller",
     *watch(queue) {
       yield sets.subscribe(({ stored, previous }) => {
-        if (!previous || specChanged(previous.object, stored.object) || previous.object.status?.collisionCount !== stored.object.status?.collisionCount) queue.add(objectKey(stored.object));
+        if (!previous || specChanged(previous.object, stored.object) || annotationChanged(previous.object, stored.object, STAGED_REPLICAS) || previous.object.status?.collisionCount !== stored.object.status?.collisionCount) queue.add(objectKey(stored.object));
       });
       yield pods.subscribe(({ type, stored: { object: pod }, previous }) => {
         const before = previous && ownerKey(previous.object);

@@ -1,4 +1,5 @@
 import test from "ava";
+import { isAhead, STAGED_REPLICAS, stagedReplicasText, startingAt } from "../../../base/kube/staging.ts";
 import type { Pod, PersistentVolumeClaim, StatefulSet, StatefulSetSpec } from "../../../base/kube/types.gen.ts";
 import { isReady, isTerminal } from "../objects.ts";
 import { REVISION_HASH } from "../revision-history.ts";
@@ -38,6 +39,7 @@ for (const [title, s, pods, create, remove, revision] of [
   ["one that works goes, although one before it is broken", set(1), [pod(0), pod(1, BROKEN), pod(2)], [], ["db-2"], "old"],
   ["a broken one goes when it is its turn", set(1), [pod(0), pod(1), pod(2, BROKEN)], [], ["db-2"], "old"],
   ["but not while one before it is broken too", set(1), [pod(0), pod(1, BROKEN), pod(2, BROKEN)], [], [], "old"],
+  ["nobody waits for two that have ended", set(1), [pod(0), pod(1, { phase: "Failed" }), pod(2, { phase: "Failed" })], [], ["db-2"], "old"],
   ["in parallel all go at once", set(1, parallel), [pod(0), pod(1), pod(2, BROKEN)], [], ["db-1", "db-2"], "old"],
   ["a higher start leaves the lower ones behind", set(2, { ordinals: { start: 1 } }), [pod(0), pod(1), pod(2)], [], ["db-0"], "old"],
   ["an update begins at the last", set(3), [pod(0), pod(1), pod(2)], [], ["db-2"], "new"],
@@ -98,6 +100,33 @@ for (const [whenDeleted, whenScaled, condemned, owner] of [
   });
 }
 
+const staging = (more: number, atMs: number): Pick<StatefulSet, "metadata"> => ({ metadata: { ...set(0).metadata, annotations: { [STAGED_REPLICAS]: stagedReplicasText({ more, atMs, by: "night" }) } } });
+const SOON = NOW + 20_000;
+const ahead = (ordinal: number, atMs = SOON, traits: Traits = {}): Pod => startingAt(pod(ordinal, { phase: "Pending", ...traits }), atMs);
+const staged = (replicas: number, more: number, atMs = SOON, spec: Partial<StatefulSetSpec> = {}): StatefulSet => ({ ...set(replicas, spec), ...staging(more, atMs) });
+
+for (const [title, s, pods, create, remove] of [
+  ["in parallel all are made", staged(1, 3, SOON, parallel), [pod(0)], ["1 ahead", "2 ahead", "3 ahead"], []],
+  ["but those that are there", staged(1, 3, SOON, parallel), [pod(0), ahead(2)], ["1 ahead", "3 ahead"], []],
+  ["beside what is lacking now", staged(2, 1, SOON, parallel), [pod(0)], ["1", "2 ahead"], []],
+  ["in order the next one is", staged(1, 3), [pod(0)], ["1 ahead"], []],
+  ["and no other", staged(1, 3), [pod(0), ahead(1)], [], []],
+  ["while it need not wait for others", staged(2, 3), [pod(0), pod(1, BROKEN)], [], []],
+  ["else it goes again", staged(2, 3), [pod(0), pod(1, BROKEN), ahead(2)], [], ["db-2"]],
+  ["for another instant they are made anew", staged(1, 1, SOON, parallel), [pod(0), ahead(1, SOON + 5000)], [], ["db-1"]],
+  ["of an old revision too", staged(1, 1, SOON, parallel), [pod(0), ahead(1, SOON, { revision: "older" })], [], ["db-1"]],
+  ["called off, they go at once", set(1), [pod(0), ahead(1)], [], ["db-1"]],
+  ["an ordinal that is wanted now can't wait for its instant", set(2), [pod(0), ahead(1)], [], ["db-1"]],
+  ["at the instant they are replicas, also before the set is scaled", staged(1, 2, NOW, parallel), [pod(0), ahead(1, NOW), ahead(2, NOW)], [], []],
+  ["in order the others then follow", staged(1, 2, NOW), [pod(0), startingAt(pod(1), NOW)], ["2"], []],
+] as const) {
+  test(`ahead of a scale-up: ${title}`, (t) => {
+    const made = plan(s, pods);
+    t.deepEqual([made.create.map((c) => `${c.ordinal}${c.startAtMs === SOON ? " ahead" : ""}`), made.remove.map((p) => p.metadata.name!)], [[...create], [...remove]]);
+    t.is(made.status.replicas, pods.filter((p) => !isAhead(p, NOW)).length, "what waits is no replica");
+  });
+}
+
 test("whatever happens to its pods, a set ends as wanted, and keeps order and bounds on the way (seeded)", (t) => {
   let state = 23;
   const random = (n: number): number => (state = (state * 48271) % 2147483647) % n;
@@ -113,21 +142,31 @@ test("whatever happens to its pods, a set ends as wanted, and keeps order and bo
       t.true(step < 800, `run ${run} does not end`);
       if (step < 200 && random(30) === 0) s = { ...s, spec: { ...s.spec!, replicas: random(7) } };
       if (step < 200 && random(40) === 0) revision = `r${step}`;
-      const next = reconcile({ set: s, pods, currentRevision: current, updateRevision: revision, nowMs: NOW + step * 1000 });
+      const nowMs = NOW + step * 1000;
+      if (step < 200 && random(15) === 0) s = { ...s, ...staging(random(4), nowMs + random(20) * 1000) };
+      if (step >= 200) s = { ...s, metadata: { ...s.metadata, annotations: {} } };
+      const next = reconcile({ set: s, pods, currentRevision: current, updateRevision: revision, nowMs });
       current = next.status.currentRevision!;
+      const now = next.create.filter((c) => c.startAtMs === undefined);
       if (ordered) {
-        t.true(next.create.length + next.remove.length <= limit);
+        t.true(now.length + next.remove.filter((p) => !isAhead(p, nowMs)).length <= limit);
+        t.true(next.create.length - now.length <= 1, "one is made ahead");
+        const others = pods.filter((p) => !isAhead(p, nowMs) && ordinalOf(s, p) < start + s.spec!.replicas!);
+        if (!others.every((p) => isReady(p) && !p.metadata.deletionTimestamp)) t.true(pods.every((p) => !isAhead(p, nowMs) || p.metadata.deletionTimestamp || next.remove.includes(p)), "none may overtake");
         for (const { ordinal } of next.create) t.true(pods.filter((p) => ordinalOf(s, p) < ordinal && ordinalOf(s, p) >= start).every((p) => isReady(p) && !p.metadata.deletionTimestamp), `run ${run}: ${ordinal} came out of order`);
       }
       const wanted = pods.filter((p) => ordinalOf(s, p) >= start && ordinalOf(s, p) < start + s.spec!.replicas!);
-      const updated = next.remove.filter((p) => wanted.includes(p) && !isTerminal(p));
+      const updated = next.remove.filter((p) => wanted.includes(p) && !isTerminal(p) && !isAhead(p, nowMs));
       t.true(updated.length === 0 || updated.length <= limit, `run ${run}: ${updated.length} at once`);
       t.true(next.create.every((c) => !pods.some((p) => ordinalOf(s, p) === c.ordinal)));
       const removed = new Set(next.remove);
       pods = pods.map((p) => (removed.has(p) ? { ...p, metadata: { ...p.metadata, deletionTimestamp: at(0) } } : p));
-      pods.push(...next.create.map((c) => pod(c.ordinal, { revision: c.revision, phase: "Pending" })));
+      pods.push(...next.create.map((c) => {
+        const made = pod(c.ordinal, { revision: c.revision, phase: "Pending" });
+        return c.startAtMs === undefined ? made : startingAt(made, c.startAtMs);
+      }));
       pods = pods.filter((p) => !p.metadata.deletionTimestamp || random(2) === 0).map((p) => {
-        if (p.metadata.deletionTimestamp || random(3) > 0) return p;
+        if (p.metadata.deletionTimestamp || isAhead(p, nowMs) || random(3) > 0) return p;
         if (step < 200 && random(20) === 0) return { ...p, status: { phase: "Failed" } };
         return p.status?.phase === "Pending" ? { ...p, status: { phase: "Running", conditions: [{ type: "Ready", status: "True", lastTransitionTime: at(1000) }] } } : p;
       });

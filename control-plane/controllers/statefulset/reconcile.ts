@@ -2,6 +2,7 @@
 // known one too: in OrderedReady order a pod that never becomes ready holds up everything, also the return to a template that works.
 // Somebody has to delete that pod; from then on the rollback goes by itself.
 // https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
+import { isAhead, stagedReplicasOf, startAtMs } from "../../../base/kube/staging.ts";
 import type { Pod, StatefulSet, StatefulSetStatus } from "../../../base/kube/types.gen.ts";
 import { isReady, isTerminal, readySinceMs } from "../objects.ts";
 import { ordinalOf, ordinalsOf, revisionOf } from "./identity.ts";
@@ -19,6 +20,8 @@ export interface Input {
 export interface Creation {
   readonly ordinal: number;
   readonly revision: string;
+  /** Made ahead of this instant, at which a ScheduledScaler scales up. */
+  readonly startAtMs?: number;
 }
 
 export interface Plan {
@@ -48,7 +51,11 @@ const MAX_CREATES = 500;
 
 export const reconcile = ({ set, pods, currentRevision, updateRevision, nowMs }: Input): Plan => {
   const spec = set.spec!;
-  const [start, end] = ordinalsOf(set);
+  // Pods that wait for their instant are no replicas yet. Past it they are, also before the write that raises spec.replicas.
+  const staged = stagedReplicasOf(set);
+  const isDue = staged !== undefined && staged.atMs <= nowMs;
+  const [start, endNow] = ordinalsOf(set);
+  const end = endNow + (isDue ? staged.more : 0);
   const ordered = spec.podManagementPolicy !== "Parallel";
   const rolling = spec.updateStrategy?.type !== "OnDelete";
   const partition = spec.updateStrategy?.rollingUpdate?.partition ?? 0;
@@ -62,19 +69,34 @@ export const reconcile = ({ set, pods, currentRevision, updateRevision, nowMs }:
   };
 
   const byOrdinal = new Map(pods.map((pod) => [ordinalOf(set, pod), pod]));
-  const condemned = pods.filter((pod) => ordinalOf(set, pod) < start || ordinalOf(set, pod) >= end).sort((a, b) => ordinalOf(set, b) - ordinalOf(set, a));
+  const isBeyond = (pod: Pod): boolean => ordinalOf(set, pod) < start || ordinalOf(set, pod) >= end;
+  const present = pods.filter((pod) => !isAhead(pod, nowMs));
   const ordinals = Array.from({ length: end - start }, (_, i) => start + i);
   const revisionAt = (ordinal: number): string => (rolling && ordinal < start + partition ? currentRevision : updateRevision);
-  const status = statusOf({ set, pods, currentRevision, updateRevision, nowMs }, runs, isAvailable);
+  const status = statusOf({ set, pods: present, currentRevision, updateRevision, nowMs }, runs, isAvailable);
+  if (staged && !isDue) waits.push(staged.atMs - nowMs);
+
+  // In order only the next ordinal can be made ahead: those after it wait for it. In parallel all can.
+  const awaitedOrdinals = staged && !isDue ? Array.from({ length: Math.min(ordered ? 1 : MAX_CREATES, staged.more) }, (_, i) => end + i) : [];
+  const isAwaited = (pod: Pod): boolean =>
+    awaitedOrdinals.includes(ordinalOf(set, pod)) && startAtMs(pod) === staged!.atMs && !isTerminal(pod) && revisionOf(pod) === revisionAt(ordinalOf(set, pod));
+  const ahead = pods.filter((pod) => isAhead(pod, nowMs) && !isLeaving(pod));
+  const unawaited = ahead.filter((pod) => !isAwaited(pod));
+  const condemned = [...present.filter(isBeyond), ...unawaited.filter(isBeyond)].sort((a, b) => ordinalOf(set, b) - ordinalOf(set, a));
   const nothing: Plan = { create: [], remove: [], ended: [], condemned, waitsFor: undefined, status, againMs: undefined };
-  const done = (plan: Partial<Plan>): Plan => ({ ...nothing, ...plan, againMs: waits.length > 0 ? Math.min(...waits) : undefined });
-  if (set.metadata.deletionTimestamp !== undefined) return done({});
+  /** `settled`: nothing holds up the next ordinal. Where something does, what waits for its instant must not overtake it. */
+  const done = (plan: Partial<Plan>, settled = !ordered): Plan =>
+    ({ ...nothing, ...plan, remove: [...(plan.remove ?? []), ...(settled ? unawaited : ahead)], againMs: waits.length > 0 ? Math.min(...waits) : undefined });
+  if (set.metadata.deletionTimestamp !== undefined) return { ...done({}), remove: [] };
 
   const create: Creation[] = [];
   const ended: Pod[] = [];
   for (const ordinal of ordinals) {
     const pod = byOrdinal.get(ordinal);
-    if (!pod) {
+    if (pod && isAhead(pod, nowMs)) {
+      // It is wanted now, and can't be told: it is made anew when it is gone.
+      if (ordered) return done({ waitsFor: pod });
+    } else if (!pod) {
       if (create.length < MAX_CREATES) create.push({ ordinal, revision: revisionAt(ordinal) });
       if (ordered) return done({ create });
     } else if (isTerminal(pod) && !isLeaving(pod)) {
@@ -86,13 +108,14 @@ export const reconcile = ({ set, pods, currentRevision, updateRevision, nowMs }:
   // From the highest ordinal down; in order each waits until the others work, so that a broken one holds up what is scaled down too,
   // unless the broken one is itself the next to go.
   const leaving: Pod[] = [];
-  const unhealthy = [...pods].filter((pod) => isLeaving(pod) || !runs(pod)).sort((a, b) => ordinalOf(set, a) - ordinalOf(set, b))[0];
-  for (const pod of condemned) {
+  const unhealthy = present.filter((pod) => isLeaving(pod) || (!runs(pod) && !isTerminal(pod))).sort((a, b) => ordinalOf(set, a) - ordinalOf(set, b))[0];
+  for (const pod of condemned.filter((p) => !isAhead(p, nowMs))) {
     if (isLeaving(pod)) {
       if (ordered) return done({ waitsFor: pod });
       continue;
     }
-    if (ordered && !isAvailable(pod) && pod !== unhealthy) return done({ waitsFor: pod });
+    // What has ended will never work: nobody waits for it (upstream does, for ever when there are two).
+    if (ordered && !isTerminal(pod) && !isAvailable(pod) && pod !== unhealthy) return done({ waitsFor: pod });
     leaving.push(pod);
     if (ordered) return done({ remove: leaving });
   }
@@ -104,14 +127,15 @@ export const reconcile = ({ set, pods, currentRevision, updateRevision, nowMs }:
     for (const ordinal of ordinals.toReversed()) {
       if (unavailable >= limit || ordinal < start + partition) break;
       const pod = byOrdinal.get(ordinal)!;
-      if (isLeaving(pod) || ended.includes(pod)) unavailable++;
+      if (isLeaving(pod) || ended.includes(pod) || isAhead(pod, nowMs)) unavailable++;
       else if (revisionOf(pod) !== updateRevision) {
         update.push(pod);
         unavailable++;
       } else if (!isAvailable(pod)) unavailable++;
     }
   }
-  return done({ create, ended, remove: [...ended, ...leaving, ...update] });
+  const stage = ordered && update.length > 0 ? [] : awaitedOrdinals.filter((ordinal) => !byOrdinal.has(ordinal)).map((ordinal) => ({ ordinal, revision: revisionAt(ordinal), startAtMs: staged!.atMs }));
+  return done({ create: [...create, ...stage], ended, remove: [...ended, ...leaving, ...update] }, true);
 };
 
 const statusOf = ({ set, pods, currentRevision, updateRevision }: Input, isRunning: (pod: Pod) => boolean, isAvailable: (pod: Pod) => boolean): StatefulSetStatus => {

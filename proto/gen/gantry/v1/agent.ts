@@ -740,7 +740,11 @@ export interface LogsRequest {
     | undefined;
   /** Unix epoch */
   sinceMs?: number | undefined;
-  limitBytes?: number | undefined;
+  limitBytes?:
+    | number
+    | undefined;
+  /** With follow: a restart by the pod's policy is no end; what the next instance writes follows. */
+  overRestarts: boolean;
 }
 
 export interface ExecRequest {
@@ -8508,6 +8512,7 @@ function createBaseLogsRequest(): LogsRequest {
     tailLines: undefined,
     sinceMs: undefined,
     limitBytes: undefined,
+    overRestarts: false,
   };
 }
 
@@ -8536,6 +8541,9 @@ export const LogsRequest: MessageFns<LogsRequest> = {
     }
     if (message.limitBytes !== undefined) {
       writer.uint32(64).int64(message.limitBytes);
+    }
+    if (message.overRestarts !== false) {
+      writer.uint32(72).bool(message.overRestarts);
     }
     return writer;
   },
@@ -8617,6 +8625,14 @@ export const LogsRequest: MessageFns<LogsRequest> = {
             message.limitBytes = longToNumber(reader.int64());
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.overRestarts = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8642,6 +8658,7 @@ export const LogsRequest: MessageFns<LogsRequest> = {
     message.tailLines = object.tailLines ?? undefined;
     message.sinceMs = object.sinceMs ?? undefined;
     message.limitBytes = object.limitBytes ?? undefined;
+    message.overRestarts = object.overRestarts ?? false;
     return message;
   },
 };
