@@ -82,7 +82,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   const network = new LinuxPodNetwork({ bridgeName: options.bridge, addresses: state.addresses, nodeAddress, clock, logger, metrics });
   stack.defer(() => network.close());
   const volumes = new VolumeService({ root: join(options.dataDir, "pods"), localRoot: join(options.dataDir, "volumes") });
-  const userNamespaces = openUserNamespaces(join(options.dataDir, "user-namespaces"), parseIdRange(options.userNamespaceIds), process.arch);
+  const userNamespaces = openUserNamespaces({ directory: join(options.dataDir, "user-namespaces"), runRoot: options.runDir, range: parseIdRange(options.userNamespaceIds), arch: process.arch });
   if (!userNamespaces.isSupported) logger.warn("pods with hostUsers: false can't run here", { reason: userNamespaces.reason });
   const pods = createPodService({
     state, runtime, images, userNamespaces, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,

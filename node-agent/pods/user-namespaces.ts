@@ -1,8 +1,8 @@
 // Whether this machine can give pods user namespaces (hostUsers: false), and what it takes. Found out by doing it once, at the agent's
 // start: what kernel, file system, sysctls and security modules allow together is written nowhere.
-import { lstatSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { describeError } from "../../base/errors.ts";
+import { lstatSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describeError, GantryError } from "../../base/errors.ts";
 import { withFileIds } from "../linux/file-ids.ts";
 import { mountIdmappedOverlay } from "../linux/idmap.ts";
 import { unmountAllBelow } from "../linux/mount.ts";
@@ -14,9 +14,13 @@ export type UserNamespaces =
   | { readonly isSupported: true; readonly range: IdRange; pin(pins: Omit<UserNamespacePins, "program" | "count">): void }
   | { readonly isSupported: false; readonly reason: string };
 
-/** `directory` is on the file system of images and writable layers, which has to take part; it keeps the program and is otherwise left empty. */
-export const openUserNamespaces = (directory: string, range: IdRange, arch: string): UserNamespaces => {
+/**
+ * `directory` is on the file system of images and writable layers, which has to take part; it keeps the program and is otherwise left empty. Below `runRoot`
+ * are the roots of containers.
+ */
+export const openUserNamespaces = ({ directory, runRoot, range, arch }: { readonly directory: string; readonly runRoot: string; readonly range: IdRange; readonly arch: string }): UserNamespaces => {
   try {
+    checkWay(runRoot);
     const program = ensureProgram(directory, "user-namespace", userNamespaceProgram(arch));
     const pin = (pins: Omit<UserNamespacePins, "program" | "count">): void => pinUserNamespaces({ ...pins, program, count: IDS_PER_POD });
     tryOnce(join(directory, "trial"), range.firstId, pin);
@@ -24,6 +28,12 @@ export const openUserNamespaces = (directory: string, range: IdRange, arch: stri
   } catch (error) {
     return { isSupported: false, reason: describeError(error) };
   }
+};
+
+/** On the way to its root a container's first process is nobody already. */
+const checkWay = (path: string): void => {
+  if ((statSync(path).mode & 0o001) === 0) throw new GantryError("FailedPrecondition", `${path} is closed to others, and lies on the way to the roots of containers: chmod o+x it`);
+  if (path !== "/") checkWay(dirname(path));
 };
 
 const tryOnce = (directory: string, firstId: number, pin: (pins: Omit<UserNamespacePins, "program" | "count">) => void): void => {

@@ -60,9 +60,15 @@ const validateHost = (path: string, spec: PodSpec): FieldCause[] => [
   ...(spec.shareProcessNamespace && spec.hostPID ? [invalid(`${path}.shareProcessNamespace`, true, "ShareProcessNamespace and HostPID cannot both be enabled")] : []),
 ];
 
+/** A pod's users are its own only with the other namespaces that root inside could reach the host by; and /proc may be bare only for such ones. */
+const validateUsers = (path: string, spec: PodSpec): FieldCause[] => {
+  if (spec.hostUsers === false) return (["hostNetwork", "hostPID", "hostIPC"] as const).flatMap((field) => (spec[field] ? [forbidden(`${path}.${field}`, "may not be set when `hostUsers` is false")] : []));
+  return (["initContainers", "containers", "ephemeralContainers"] as const).flatMap((kind) => (spec[kind] ?? []).flatMap(({ securityContext }, i) =>
+    (securityContext?.procMount === "Unmasked" ? [invalid(`${path}.${kind}[${i}].securityContext.procMount`, "Unmasked", "`hostUsers` must be false to use `Unmasked`")] : [])));
+};
+
 /** What upstream knows and Gantry can't do: refused, for to ignore it would run a workload with less isolation or other contents than asked. */
 const validateUnsupported = (path: string, spec: PodSpec): FieldCause[] => [
-  ...(spec.hostUsers === false ? [forbidden(`${path}.hostUsers`, "user namespaces are not supported by Gantry yet; leave the field out or set it to true")] : []),
   ...(spec.runtimeClassName ? isDnsSubdomain(spec.runtimeClassName).map((m) => invalid(`${path}.runtimeClassName`, spec.runtimeClassName, m)) : []),
   ...(spec.resourceClaims?.length ? [forbidden(`${path}.resourceClaims`, "dynamic resource allocation is not supported by Gantry")] : []),
   ...(spec.resources ? [forbidden(`${path}.resources`, "pod-level resources are not supported by Gantry yet; set resources of each container")] : []),
@@ -108,6 +114,6 @@ export const validatePodSpec = (path: string, spec: PodSpec, restartPolicies: re
     ...(spec.priorityClassName ? isDnsSubdomain(spec.priorityClassName).map((m) => invalid(`${path}.priorityClassName`, spec.priorityClassName, m)) : []),
     ...validateAmounts(`${path}.overhead`, spec.overhead),
     ...(spec.securityContext ? validateSecurity(`${path}.securityContext`, spec, spec.securityContext) : []),
-    ...validateUnsupported(path, spec),
+    ...validateUsers(path, spec), ...validateUnsupported(path, spec),
   ];
 };

@@ -55,8 +55,6 @@ export const validateContainerSecurity = (path: string, context: SecurityContext
   return [
     ...validateId(`${path}.runAsUser`, context.runAsUser), ...validateId(`${path}.runAsGroup`, context.runAsGroup),
     ...oneOf(`${path}.procMount`, context.procMount, PROC_MOUNTS),
-    // Upstream allows it with hostUsers: false only, which is not here yet.
-    ...(context.procMount === "Unmasked" ? [invalid(`${path}.procMount`, context.procMount, "`hostUsers` must be false to use `Unmasked`")] : []),
     ...(context.allowPrivilegeEscalation === false && escalates
       ? [invalid(path, context, context.privileged ? "cannot set `allowPrivilegeEscalation` to false and `privileged` to true" : "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN")] : []),
     ...validateProfiles(path, context),

@@ -106,7 +106,7 @@ const CASES: readonly Case[] = [
   ["a name for a profile that has none", POD, pod(podSpec({ securityContext: { appArmorProfile: { type: "RuntimeDefault", localhostProfile: "x" } } })), ['spec.securityContext.appArmorProfile.localhostProfile: Invalid value: "x": can only be set when AppArmor type is Localhost']],
   ["a policy for groups that isn't one", POD, pod(podSpec({ securityContext: { supplementalGroupsPolicy: "Loose" } })), ['spec.securityContext.supplementalGroupsPolicy: Unsupported value: "Loose": supported values: "Merge", "Strict"']],
   ["an unmasked /proc on the host's users", POD, pod(withContainer({ securityContext: { procMount: "Unmasked" } })), ['spec.containers[0].securityContext.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`']],
-  ["a user namespace, which would be silently missing", POD, pod(podSpec({ hostUsers: false })), ["spec.hostUsers: Forbidden: user namespaces are not supported by Gantry yet; leave the field out or set it to true"]],
+  ["users of its own on the host's network", POD, pod(podSpec({ hostUsers: false, hostNetwork: true })), ["spec.hostNetwork: Forbidden: may not be set when `hostUsers` is false"]],
   ["a toleration without key that isn't Exists", POD, pod(podSpec({ tolerations: [{ value: "x" }] })), ['spec.tolerations[0].operator: Invalid value: "": operator must be Exists when `key` is empty, which means "match all values and all keys"']],
   ["a node affinity without terms", POD, pod(podSpec({ affinity: { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: {} } } })),
     ["spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term"]],
