@@ -55,7 +55,9 @@ const bringUp = async (options: UpOptions, progress: Progress): Promise<void> =>
   const missing = findMissing();
   if (missing) throw new GantryError("FailedPrecondition", missing.message);
   const layout = layoutOf(options.root);
-  for (const dir of [layout.root, layout.runDir, layout.dataDir, layout.logDir, layout.socketDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+  for (const dir of [layout.root, layout.runDir, layout.dataDir, layout.logDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+  // On the way to the roots of containers, which those with users of their own go as nobody.
+  mkdirSync(layout.socketDir, { recursive: true, mode: 0o711 });
   // Users other than root may read their kubeconfig if it is given to them, but not list what lies beside it.
   chmodSync(layout.root, 0o711);
 

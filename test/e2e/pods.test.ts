@@ -3,13 +3,13 @@
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, PODS, RUNTIME_CLASSES, STORAGE_CLASSES } from "../../base/kube/resources.ts";
-import type { Pod } from "../../base/kube/types.gen.ts";
+import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
 import { until, useCluster } from "../helpers/cluster.ts";
 import { allProcesses } from "../helpers/leftovers.ts";
@@ -220,6 +220,37 @@ test.serial("RuntimeClass: another OCI runtime; one that nobody knows is said, a
   await c.create(RUNTIME_CLASSES, "", { metadata: { name: "lost" }, handler: "crun" });
   await c.until(PODS, ns, (pods) => isReady(named(pods, "lost")!));
   await c.ok(["delete", "runtimeclass", "slow", "odd", "lost"]);
+});
+
+test.serial("hostUsers: false: root inside is nobody on the node and has rights over its own network, with crun and runc, also after a SIGKILL of the agent", async (t) => {
+  const c = cluster();
+  const ns = await c.namespace(t, "users");
+  await c.create(RUNTIME_CLASSES, "", { metadata: { name: "by-runc" }, handler: "runc" });
+  await c.ok(["create", "configmap", "settings", "-n", ns, "--from-literal=key=value"]);
+  const own = (name: string, more: object): object => pod(name, {
+    spec: { hostUsers: false, nodeName: "node-1", volumes: [{ name: "settings", configMap: { name: "settings" } }, { name: "scratch", emptyDir: { medium: "Memory" } }, { name: "disk", emptyDir: {} }], ...more },
+    container: { securityContext: { procMount: "Unmasked", capabilities: { add: ["NET_ADMIN"] } }, volumeMounts: [{ name: "settings", mountPath: "/settings" }, { name: "scratch", mountPath: "/scratch" }, { name: "disk", mountPath: "/disk" }] },
+  });
+  const pods = await Promise.all([started(ns, own("crun", {})), started(ns, own("runc", { runtimeClassName: "by-runc" }))]);
+  c.kill("node-1", "SIGKILL");
+  await c.gone("node-1");
+  await c.up();
+  const masked = await started(ns, pod("masked", { spec: { nodeName: "node-1" } }));
+  const users = pods.map((p) => statSync(`/proc/${c.containers().find((x) => x.podUid === p.metadata.uid)!.pid}`).uid);
+  t.is(new Set(users).size, 2, "each has ids of its own");
+  for (const [i, name] of ["crun", "runc"].entries()) {
+    t.is(users[i]! % 65_536, 0, name);
+    const seen = await sh(ns, name, "id -u; cat /settings/key; echo; echo x | tee /scratch/x /disk/x /x; chown 7:7 /disk/x; stat -c %u /disk/x; ip addr add 192.0.2.1/32 dev lo && echo net-admin; cat /proc/self/uid_map");
+    t.regex(seen, new RegExp(`^0\\nvalue\\nx\\n7\\nnet-admin\\n +0 +${users[i]!} +65536\\n$`), name);
+    t.true((await sh(ns, name, "wc -l < /proc/mounts; grep -c ' /proc/' /proc/mounts || true")).endsWith("\n0\n"), `${name}: nothing lies over its /proc`);
+    await c.ok(["cp", "-n", ns, "/etc/debian_version", `${name}:/copied`]);
+    t.is(await sh(ns, name, "stat -c %u:%g /copied; cat /copied"), `0:0\n${readFileSync("/etc/debian_version", "utf8")}`, name);
+    t.regex(await c.ok(["debug", "-n", ns, name, `--image=${EXAMPLE_IMAGE}`, "--image-pull-policy=IfNotPresent", "--attach", "-q", "--", "cat", "/proc/self/uid_map"]), new RegExp(` ${users[i]!} `), "a container beside it has the same users");
+  }
+  t.not(await sh(ns, masked.metadata.name!, "grep -c ' /proc/' /proc/mounts"), "0\n");
+  t.true((await c.client.list<Node>(NODES)).items.every((n) => n.status?.runtimeHandlers?.some((h) => h.features?.userNamespaces)));
+  t.regex(await c.fails(["apply", "-n", ns, "-f", "-"], { input: JSON.stringify(pod("both", { spec: { hostUsers: false, hostNetwork: true } })) }), /spec\.hostNetwork: Forbidden: may not be set when `hostUsers` is false/);
+  await c.ok(["delete", "runtimeclass", "by-runc"]);
 });
 
 test.serial("names by subdomain, paths by variables, kernel settings; what can't be is said", async (t) => {
