@@ -88,6 +88,8 @@ export interface ContainerRequest {
   readonly imageHealth: Partial<Omit<HealthCheck, "command">> | undefined;
   readonly hostPid: boolean;
   readonly hostIpc: boolean;
+  /** A user namespace of its own. */
+  readonly ownUsers: boolean;
   readonly stopSignal: string;
   readonly stopGraceSeconds: number;
   readonly pull: "missing" | "always" | "never";
@@ -104,7 +106,7 @@ export interface ContainerRequest {
 export const NEW_CONTAINER: Omit<ContainerRequest, "name" | "image"> = {
   entrypoint: undefined, args: [], env: new Map(), labels: new Map(), annotations: new Map(), ports: [], mounts: [], network: "bridge", aliases: [], restart: { policy: "no", most: 0 }, user: "", groups: [], workingDir: "",
   hostname: "", readOnly: false, tty: false, stdin: false, stdinOnce: false, privileged: false, capAdd: [], capDrop: [], noNewPrivileges: undefined, unconfinedSeccomp: false, memoryBytes: 0, memoryReservationBytes: undefined,
-  extras: NO_EXTRAS, runtimeClass: "", publishAll: false, links: [], volumesFrom: [], milliCpus: 0, milliCpusReserved: 0, shmBytes: 0, extraHosts: [], dns: { servers: [], searches: [], options: [] }, sysctls: new Map(), health: undefined, imageHealth: {}, hostPid: false, hostIpc: false, stopSignal: "",
+  extras: NO_EXTRAS, runtimeClass: "", publishAll: false, links: [], volumesFrom: [], milliCpus: 0, milliCpusReserved: 0, shmBytes: 0, extraHosts: [], dns: { servers: [], searches: [], options: [] }, sysctls: new Map(), health: undefined, imageHealth: {}, hostPid: false, hostIpc: false, ownUsers: false, stopSignal: "",
   stopGraceSeconds: 10, pull: "missing", quiet: false, removeAfter: undefined, nodeSelector: new Map(), nodes: [],
 };
 
@@ -257,7 +259,7 @@ export const toPodTemplate = (request: ContainerRequest, ownLabels: Readonly<Rec
       ...(volumes.length > 0 ? { volumes } : {}),
       restartPolicy: RESTART_POLICIES[request.restart.policy], terminationGracePeriodSeconds: request.stopGraceSeconds,
       ...(request.runtimeClass ? { runtimeClassName: request.runtimeClass } : {}),
-      ...(request.network === "host" ? { hostNetwork: true } : {}), ...(request.hostPid ? { hostPID: true } : {}), ...(request.hostIpc ? { hostIPC: true } : {}),
+      ...(request.network === "host" ? { hostNetwork: true } : {}), ...(request.hostPid ? { hostPID: true } : {}), ...(request.hostIpc ? { hostIPC: true } : {}), ...(request.ownUsers ? { hostUsers: false } : {}),
       ...(request.hostname ? { hostname: request.hostname } : {}),
       ...(request.extraHosts.length > 0 ? { hostAliases: request.extraHosts.map(hostAlias).map(({ ip, name }) => ({ ip, hostnames: [name] })) } : {}),
       ...(servers.length + searches.length + options.length > 0 ? {

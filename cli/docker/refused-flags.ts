@@ -2,10 +2,12 @@
 // what runs. https://docs.docker.com/reference/cli/docker/container/run/ and https://docs.docker.com/reference/cli/docker/buildx/build/
 import { refusedOption, type OptionTable } from "../../base/config.ts";
 
+const IO_WEIGHTS = "the share of block devices is not divided here yet";
 const DEVICE_RATES = "the speed of block devices is not limited here";
 
 export const REFUSED_FLAGS = {
   attach: refusedOption("run joins all of a container's outputs, or none with -d; send one of them away with 2>/dev/null or >/dev/null", { short: "a" }),
+  blkioWeight: refusedOption(IO_WEIGHTS), blkioWeightDevice: refusedOption(IO_WEIGHTS),
   cgroupParent: refusedOption("a container's control group lies in its pod's, below kubepods, so that the node can divide its resources; --memory, --cpus and --cpu-shares limit it"),
   cgroupns: refusedOption("containers have a control group namespace of their own where the node has cgroup v2; --privileged ones see the node's"),
   cpuRtPeriod: refusedOption("there is no real-time scheduling; --cpus and --cpu-shares divide CPU time"),

@@ -46,6 +46,7 @@ export const CONTAINER_OPTIONS = {
   securityOpt: eachOption("no-new-privileges[=false], seccomp=unconfined or apparmor=PROFILE", { placeholder: "OPTION" }), sysctl: eachOption("Kernel setting of its namespaces", { placeholder: "NAME=VALUE" }),
   pid: stringOption("host: sees the node's processes", "", { choices: ["", "host"] }), ipc: stringOption("host: the node's shared memory", "", { choices: ["", "host", "private", "shareable"] }),
   uts: stringOption("host: the node's host name (with --network host)", "", { choices: ["", "host"] }), isolation: stringOption("default: there is no other", "default", { choices: ["default", ""] }),
+  userns: stringOption("auto: users of its own, root inside is nobody on the node; host: the node's", "host", { choices: ["host", "auto", ""] }),
   runtime: stringOption("Another OCI runtime: the name of a RuntimeClass", "", { placeholder: "NAME" }),
   healthCmd: stringOption("Command that tells whether it is healthy", "", { placeholder: "COMMAND" }), healthInterval: stringOption("Time between two checks (default: the image's, else 30s)", "", { placeholder: "30s" }),
   healthTimeout: stringOption("Time that a check may take (default: the image's, else 30s)", "", { placeholder: "30s" }), healthRetries: numberOption("Failures in a row until it counts as unhealthy (default: the image's, else 3)", 0, { least: 0 }),
@@ -160,7 +161,7 @@ export const requestOfFlags = (values: ContainerOptionValues, image: string, arg
     readOnly: values.readOnly, tty: values.tty, stdin: values.interactive, privileged: values.privileged, capAdd: values.capAdd, capDrop: values.capDrop, ...securityOf(values.securityOpt),
     memoryBytes, memoryReservationBytes: reservation, milliCpus: milliCpusOf(values), extras: extrasOf(values), shmBytes: values.shmSize === "" ? 0 : parseSizeBytes("--shm-size", values.shmSize),
     extraHosts: values.addHost, dns: { servers: values.dns, searches: values.dnsSearch, options: values.dnsOption }, sysctls: pairs("--sysctl", values.sysctl, true), health: healthOf(values), imageHealth: values.noHealthcheck ? undefined : healthTimesOf(values),
-    hostPid: values.pid === "host", hostIpc: values.ipc === "host", stopSignal: values.stopSignal, stopGraceSeconds: values.stopTimeout, pull: values.pull as ContainerRequest["pull"], quiet: values.quiet,
+    hostPid: values.pid === "host", hostIpc: values.ipc === "host", ownUsers: values.userns === "auto", stopSignal: values.stopSignal, stopGraceSeconds: values.stopTimeout, pull: values.pull as ContainerRequest["pull"], quiet: values.quiet,
     removeAfter: values.rm ? "0s" : undefined, nodeSelector: nodeSelectorOf(values), runtimeClass: values.runtime,
     publishAll: values.publishAll, links: values.link.map((l) => parseLink("--link", l)), volumesFrom: values.volumesFrom.map((v) => parseVolumesFrom("--volumes-from", v)),
   };
