@@ -24,8 +24,8 @@ test.before(async () => {
 });
 test.after.always(() => etcd?.stop());
 
-const open = async (t: ExecutionContext, prefix: string, endpoints = etcd.endpoints): Promise<EtcdStore> => {
-  const store = await EtcdStore.connect({ endpoints, prefix, clock, logger: silentLogger, leaseTtlSeconds: TTL_SECONDS, callTimeoutMs: 500 });
+const open = async (t: ExecutionContext, prefix: string, endpoints = etcd.endpoints, leaseTtlSeconds = TTL_SECONDS): Promise<EtcdStore> => {
+  const store = await EtcdStore.connect({ endpoints, prefix, clock, logger: silentLogger, leaseTtlSeconds, callTimeoutMs: 500 });
   t.teardown(() => store.close());
   return store;
 };
@@ -64,19 +64,18 @@ const startLeader = (t: ExecutionContext, prefix: string, identity: string): Lea
 
 test("one leads, the next follows as soon as it resigns", async (t) => {
   const prefix = prefixOf();
-  const [a, b] = await Promise.all([open(t, prefix), open(t, prefix)]);
-  const first = await a.elections.campaign(candidate("a"), never);
+  // Whoever waited for the lease to end would wait for longer than the test may take.
+  const [a, b] = await Promise.all([1, 2].map(() => open(t, prefix, etcd.endpoints, 600)));
+  const first = await a!.elections.campaign(candidate("a"), never);
   let followed = false;
-  const second = b.elections.campaign(candidate("b"), never).then((leadership) => {
+  const second = b!.elections.campaign(candidate("b"), never).then((leadership) => {
     followed = true;
     return leadership;
   });
   await clock.sleep(300);
   t.false(followed);
-  const startMs = clock.monotonicMs();
   await first.resign();
   const leadership = await second;
-  t.true(clock.monotonicMs() - startMs < 500);
   t.false(first.lost.aborted);
   await leadership.resign();
 });
