@@ -1,7 +1,7 @@
 // The floor on this machine, measured in the same run: the OCI runtime called directly in a loop, without pods, images, network, logs
 // or an API. What the cluster adds to it is what the ratio shows.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -12,29 +12,36 @@ export interface Floor {
   readonly removeMs: number;
 }
 
-/** `count` times `RUNTIME run -d` of busybox sleep, then `RUNTIME delete -f`. Everything is removed, also on failure. */
-export const measureFloor = (runtime: string, count: number): Floor => {
+interface Bench {
+  readonly state: string;
+  readonly ids: readonly string[];
+  readonly oci: (args: readonly string[], stdout?: number) => void;
+  /** The bundle of busybox with these arguments. */
+  readonly bundle: (args: readonly string[]) => string;
+}
+
+/** Everything is removed, also on failure. */
+const withRuntime = <T>(runtime: string, count: number, fn: (bench: Bench) => T): T => {
   const dir = mkdtempSync(join(tmpdir(), "gantry-floor-"));
-  const bundle = join(dir, "bundle");
   const state = join(dir, "state");
   const ids = Array.from({ length: count }, (_, i) => `gantry-floor-${process.pid}-${i}`);
   // Nothing of the container's may be a pipe of ours: it would be read until the container ends.
-  const oci = (args: readonly string[]): void => void execFileSync(runtime, ["--root", state, ...args], { stdio: "ignore" });
-  try {
-    mkdirSync(join(bundle, "rootfs/bin"), { recursive: true });
-    for (const d of ["proc", "dev", "sys"]) mkdirSync(join(bundle, "rootfs", d));
-    copyFileSync("/bin/busybox", join(bundle, "rootfs/bin/busybox"));
-    writeFileSync(join(bundle, "config.json"), JSON.stringify({
+  const oci = (args: readonly string[], stdout: number | "ignore" = "ignore"): void => void execFileSync(runtime, ["--root", state, ...args], { stdio: ["ignore", stdout, "ignore"] });
+  const bundle = (args: readonly string[]): string => {
+    const path = join(dir, "bundle");
+    mkdirSync(join(path, "rootfs/bin"), { recursive: true });
+    for (const d of ["proc", "dev", "sys"]) mkdirSync(join(path, "rootfs", d));
+    copyFileSync("/bin/busybox", join(path, "rootfs/bin/busybox"));
+    writeFileSync(join(path, "config.json"), JSON.stringify({
       ociVersion: "1.0.0", root: { path: "rootfs", readonly: true }, hostname: "floor",
-      process: { terminal: false, user: { uid: 0, gid: 0 }, args: ["/bin/busybox", "sleep", "600"], cwd: "/", env: ["PATH=/bin"], noNewPrivileges: true },
+      process: { terminal: false, user: { uid: 0, gid: 0 }, args: ["/bin/busybox", ...args], cwd: "/", env: ["PATH=/bin"], noNewPrivileges: true },
       mounts: [{ destination: "/proc", type: "proc", source: "proc" }, { destination: "/dev", type: "tmpfs", source: "tmpfs" }],
       linux: { namespaces: ["pid", "mount", "ipc", "uts", "network"].map((type) => ({ type })), cgroupsPath: `/gantry-floor-${process.pid}` },
     }));
-    const started = performance.now();
-    for (const id of ids) oci(["run", "-d", "-b", bundle, id]);
-    const ran = performance.now();
-    for (const id of ids) oci(["delete", "-f", id]);
-    return { runtime, runMs: (ran - started) / count, removeMs: (performance.now() - ran) / count };
+    return path;
+  };
+  try {
+    return fn({ state, ids, oci, bundle });
   } finally {
     for (const id of ids) {
       try {
@@ -46,3 +53,40 @@ export const measureFloor = (runtime: string, count: number): Floor => {
     rmSync(dir, { recursive: true, force: true });
   }
 };
+
+/** `count` times `RUNTIME run -d` of busybox sleep, then `RUNTIME delete -f`. */
+export const measureFloor = (runtime: string, count: number): Floor => withRuntime(runtime, count, ({ ids, oci, bundle }) => {
+  const path = bundle(["sleep", "600"]);
+  const started = performance.now();
+  for (const id of ids) oci(["run", "-d", "-b", path, id]);
+  const ran = performance.now();
+  for (const id of ids) oci(["delete", "-f", id]);
+  return { runtime, runMs: (ran - started) / count, removeMs: (performance.now() - ran) / count };
+});
+
+const SETTLE_MS = 1000;
+const GIVE_UP_MS = 60_000;
+const sleepSync = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+
+/** `count` containers of crun, created ahead and let go by a loop that does nothing else: ms until the last of them has read its own clock. */
+export const measureBurstFloor = (count: number): number => withRuntime("crun", count, ({ state, ids, oci, bundle }) => {
+  const path = bundle(["sh", "-c", "echo $EPOCHREALTIME; exec busybox sleep 600"]);
+  const outputs = ids.map((id) => `${state}-${id}`);
+  for (const [i, id] of ids.entries()) {
+    const fd = openSync(outputs[i]!, "w");
+    try {
+      oci(["create", "-b", path, id], fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+  sleepSync(SETTLE_MS);
+  const startMs = Date.now();
+  for (const id of ids) writeFileSync(join(state, id, "exec.fifo"), "\0");
+  for (let waitedMs = 0; ; waitedMs += 100) {
+    const starts = outputs.map((file) => Number(readFileSync(file, "utf8")) * 1000);
+    if (starts.every((ms) => ms > 0)) return Math.max(...starts) - startMs;
+    if (waitedMs > GIVE_UP_MS) throw new Error(`${starts.filter((ms) => ms === 0).length} of ${count} bare containers did not say when they started`);
+    sleepSync(100);
+  }
+});
