@@ -8,6 +8,8 @@ import { LogFile, partsOf } from "./log-files.ts";
 export interface ReadLogOptions {
   /** Last lines only; undefined: all. */
   readonly tailLines?: number | undefined;
+  /** Where to begin, found earlier by logStart; instead of tailLines. */
+  readonly start?: LogStart | undefined;
   /** Unix epoch ms; older lines are left out. */
   readonly sinceMs?: number | undefined;
   readonly limitBytes?: number | undefined;
@@ -59,7 +61,7 @@ class Doorbell implements Disposable {
 export async function* readLog(path: string, options: ReadLogOptions): AsyncGenerator<LogChunk> {
   // Opened before the first look, so that no line falls between reading and watching.
   using doorbell = options.follow ? new Doorbell(dirname(path), [options.ended, options.signal]) : undefined;
-  const start = await startOf(path, options.tailLines);
+  const start = options.start ?? await logStart(path, options.tailLines);
   let left = options.limitBytes ?? Infinity;
   const gathered: Buffer[] = [];
   let gatheredBytes = 0;
@@ -143,16 +145,17 @@ const openAfter = async (path: string, inode: number): Promise<LogFile> => {
 
 const readUpTo = async (file: LogFile, position: number, end: number): Promise<Buffer> => (position < end ? (await file.read(position)).subarray(0, end - position) : Buffer.alloc(0));
 
-interface Start {
+export interface LogStart {
   readonly path: string;
   readonly position: number;
   /** Of the newest part, as far as it was written when the start was looked for. */
   readonly end: { readonly inode: number; readonly size: number } | undefined;
 }
 
-const startOf = async (path: string, tailLines: number | undefined): Promise<Start> => {
+/** Where the last lines of the log begin as it stands now; undefined: all of it, 0: what is yet to come. */
+export const logStart = async (path: string, tailLines: number | undefined): Promise<LogStart> => {
   const parts = partsOf(path);
-  let end: Start["end"];
+  let end: LogStart["end"];
   let wanted = tailLines ?? 0;
   for (const part of parts.toReversed()) {
     await using file = await LogFile.open(part);

@@ -8,7 +8,7 @@ import { isEmptyUpper } from "../images/layer-diff.ts";
 import { formatReference, parseReference } from "../images/reference.ts";
 import { TarReader } from "../images/tar.ts";
 import { connectLoopback } from "../linux/sockets.ts";
-import { readLog } from "../logs/log-reader.ts";
+import { logStart, readLog } from "../logs/log-reader.ts";
 import type { ContainerRoot, ContainerRuntime } from "../runtime/container-runtime.ts";
 import { readArchive, statPath, writeArchive } from "./archive.ts";
 import { commitConfig } from "./commit-config.ts";
@@ -87,12 +87,16 @@ export class ContainerCommands {
       // Also of one that is about to be started: the client says its size once.
       for await (const size of resize) if (container.tty && ["created", "running"].includes(recordOf(target).phase)) runtime.resizeTerminal(id, size);
     };
-    // Both end with the container or the client; the container that ends while somebody types is no error.
-    const feeding = Promise.allSettled([typing(), sizing()]);
+    let feeding: Promise<unknown> | undefined;
     try {
+      const logPath = steps.logPath(worker.assignment, name, own.attempt);
+      // Found before anything is typed: what the container answers comes after it.
+      const start = await logStart(logPath, request.fromStart ? undefined : 0);
+      // Both end with the container or the client; the container that ends while somebody types is no error.
+      feeding = Promise.allSettled([typing(), sizing()]);
       // A log that goes on over restarts holds earlier instances too.
       const sinceMs = request.fromStart ? (own.lastEnd === undefined ? undefined : own.lastEnd.finishedAtMs + 1) : undefined;
-      const log = readLog(steps.logPath(worker.assignment, name, own.attempt), { tailLines: request.fromStart ? undefined : 0, sinceMs, timestamps: false, follow: true, ended: ended.signal, signal });
+      const log = readLog(logPath, { start, sinceMs, timestamps: false, follow: true, ended: ended.signal, signal });
       const to = { stdout: outputTo("stdout", output), stderr: outputTo("stderr", output) };
       for await (const { stream, data } of log) if (request[stream]) await to[stream](data);
     } finally {
