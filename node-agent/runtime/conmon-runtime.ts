@@ -13,7 +13,7 @@ import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { Clock } from "../../base/clock.ts";
-import { GantryError, describeError } from "../../base/errors.ts";
+import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
@@ -284,7 +284,15 @@ export class ConmonRuntime implements ContainerRuntime {
       ...(user === "" ? {} : { user: resolveUserIn(join(this.#bundle(id), "rootfs"), user, []) }), ...(cwd === "" ? {} : { cwd }),
     };
     checkExecDirectory(container.pid, process.cwd);
-    return execInContainer(this.#ociOf(container.handler), { id, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+    try {
+      return await execInContainer(this.#ociOf(container.handler), { id, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+    } catch (error) {
+      // The runtime found its container gone: in its own words, of its own files.
+      if (isCode(error, "InternalError") && (this.#containers.get(id)?.state.phase !== "running" || !isAlive(container.pid, container.startTicks))) {
+        throw new GantryError("FailedPrecondition", `container ${id} has ended: commands can only be run in a running one`, { cause: error });
+      }
+      throw error;
+    }
   }
 
   openInput(id: string): ContainerInput {
