@@ -1,5 +1,6 @@
 // `describe`: an object for reading: who it is, what matters of its kind, then its events. What kubectl's users look for is where they look
 // for it. Pure text building.
+import { controllerOf } from "../base/kube/meta.ts";
 import type { KubeObject } from "../base/kube/resources.ts";
 import type { ConfigMap, CronJob, DaemonSet, Deployment, Event, Job, Node, Pod, ReplicaSet, ReplicationController, Secret, StatefulSet } from "../base/kube/types.gen.ts";
 import { nodeLines } from "./describe/node.ts";
@@ -46,7 +47,7 @@ export const eventLines = (events: readonly Event[], nowMs: number): string[] =>
 
 export const describeObject = (object: KubeObject, around: Surroundings): string => {
   const { apiVersion, kind, metadata, ...rest } = object;
-  const controller = metadata.ownerReferences?.find((o) => o.controller);
+  const controller = controllerOf(object);
   const special = LINES_OF_KIND[kind] as ((object: KubeObject, around: Surroundings) => string[]) | undefined;
   return [
     field("Name", metadata.name), ...(metadata.namespace ? [field("Namespace", metadata.namespace)] : []), ...mapLines("Labels", metadata.labels), ...mapLines("Annotations", metadata.annotations),

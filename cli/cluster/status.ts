@@ -1,4 +1,5 @@
 // `gantry status`: what of `up` runs, what the nodes say, and what it costs.
+import { isNodeReady } from "../../base/kube/node-taints.ts";
 import { NODES, PODS } from "../../base/kube/resources.ts";
 import { describeError } from "../../base/errors.ts";
 import { ApiClient, loadKubeconfig } from "../api-client.ts";
@@ -34,7 +35,7 @@ export const status = async (options: { readonly root: string; readonly json: bo
       report = {
         ...report, pods: phases,
         nodes: nodes.items.map((n) => ({
-          name: n.metadata.name!, ready: n.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") === true,
+          name: n.metadata.name!, ready: isNodeReady(n),
           containers: pods.items.filter((p) => p.spec?.nodeName === n.metadata.name && p.status?.phase === "Running").reduce((sum, p) => sum + p.spec!.containers.length, 0),
         })),
       };

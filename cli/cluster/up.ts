@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseAllDocuments } from "yaml";
 import { GantryError, describeError } from "../../base/errors.ts";
+import { isNodeReady } from "../../base/kube/node-taints.ts";
 import { LEASES, NODES, PODS, resourceOfKind, type KubeObject } from "../../base/kube/resources.ts";
 import type { Deployment, Pod } from "../../base/kube/types.gen.ts";
 import { ApiClient, loadKubeconfig } from "../api-client.ts";
@@ -159,7 +160,7 @@ const waitForNodes = async (client: ApiClient, layout: Layout, names: readonly s
   const deadline = performance.now() + READY_TIMEOUT_MS;
   for (;;) {
     const [nodes, leases] = await Promise.all([client.list(NODES), client.list(LEASES, "kube-node-lease")]);
-    const isReady = (name: string): boolean => nodes.items.some((n) => n.metadata.name === name && n.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True"))
+    const isReady = (name: string): boolean => nodes.items.some((n) => n.metadata.name === name && isNodeReady(n))
       && (!started.has(name) || leases.items.some((l) => l.metadata.name === name && Date.parse(l.spec?.renewTime ?? "") >= sinceMs));
     const ready = names.filter(isReady);
     if (ready.length === names.length) break;

@@ -3,6 +3,7 @@ import { randomInt } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { booleanOption, eachOption, numberOption, stringOption } from "../../base/config.ts";
 import { GantryError, isCode } from "../../base/errors.ts";
+import { controllerOf } from "../../base/kube/meta.ts";
 import { DEPLOYMENTS, PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { ApiError, type ApiClient } from "../api-client.ts";
@@ -48,7 +49,7 @@ export const allNamespaces = booleanOption("Of all namespaces", { short: "A" });
 
 /** What `rm` and others say of a container that a controller would replace. */
 export const ownerOf = (pod: Pod): string | undefined => {
-  const owner = pod.metadata.ownerReferences?.find((o) => o.controller);
+  const owner = controllerOf(pod);
   return owner && `${owner.kind.toLowerCase()} ${owner.name}`;
 };
 

@@ -1,6 +1,7 @@
 // What a container takes over from its image that has to stand in its pod: the health check, and with -P the ports. The config comes from whichever node has
 // the image; where none has, one node fetches it first, with the credentials of `gantry login`, and shows that as docker does. Nodes get it from each other.
 import { GantryError, describeError, isCode } from "../../base/errors.ts";
+import { isNodeReady } from "../../base/kube/node-taints.ts";
 import { NODES } from "../../base/kube/resources.ts";
 import type { Node } from "../../base/kube/types.gen.ts";
 import { parseReference, formatReference } from "../../node-agent/images/reference.ts";
@@ -49,15 +50,13 @@ export const withSettings = (request: ContainerRequest, settings: ImageSettings)
   return { ...request, health, args, ports: [...request.ports.map((p) => (p.hostPort === undefined ? { ...p, hostPort: 0 } : p)), ...added] };
 };
 
-const isReady = ({ status }: Node): boolean => status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
-
 /** That are known to have the image: a few, each with an answer as good as another's. */
 export const nodesWith = (nodes: readonly Node[], name: string): readonly string[] =>
-  nodes.filter((node) => isReady(node) && node.status?.images?.some((i) => i.names?.includes(name))).slice(0, MOST_ASKED).map((node) => node.metadata.name!);
+  nodes.filter((node) => isNodeReady(node) && node.status?.images?.some((i) => i.names?.includes(name))).slice(0, MOST_ASKED).map((node) => node.metadata.name!);
 
 /** Of the nodes that the container may come to, the first that is ready. */
 export const nodeToPullOn = (nodes: readonly Node[], request: Pick<ContainerRequest, "nodeSelector" | "nodes">): string | undefined =>
-  nodes.find((node) => isReady(node) && !node.spec?.unschedulable && mayTake(node, request))?.metadata.name;
+  nodes.find((node) => isNodeReady(node) && !node.spec?.unschedulable && mayTake(node, request))?.metadata.name;
 
 const mayTake = ({ metadata }: Node, request: Pick<ContainerRequest, "nodeSelector" | "nodes">): boolean =>
   [...request.nodeSelector].every(([key, value]) => metadata.labels?.[key] === value) && (request.nodes.length === 0 || request.nodes.includes(metadata.name!));

@@ -1,13 +1,14 @@
 // `cordon`, `uncordon` and `drain`: keeps new pods from a node, and sends away those that are there, as their disruption budgets allow.
 import { setTimeout as delay } from "node:timers/promises";
 import { describeError, GantryError, isCode } from "../../base/errors.ts";
+import { controllerOf } from "../../base/kube/meta.ts";
 import { isNodeReady } from "../../base/kube/node-taints.ts";
 import { DAEMON_SETS, NODES, PODS } from "../../base/kube/resources.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { ApiError, type ApiClient } from "../api-client.ts";
 import { untilGone } from "../delete.ts";
 import type { Progress } from "../progress.ts";
-import { controllerOf, podName, selectPods, type DrainRules } from "./select.ts";
+import { podName, selectPods, type DrainRules } from "./select.ts";
 
 /** As kubectl: a budget has room again when pods elsewhere are ready. */
 const RETRY_MS = 5000;

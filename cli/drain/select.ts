@@ -1,6 +1,7 @@
 // Which pods of a node `drain` sends away, and what forbids it. Pure. The rules are kubectl's: k8s.io/kubectl/pkg/drain/filters.go.
+import { controllerOf } from "../../base/kube/meta.ts";
 import { isTerminal } from "../../base/kube/pod-state.ts";
-import type { OwnerReference, Pod } from "../../base/kube/types.gen.ts";
+import type { Pod } from "../../base/kube/types.gen.ts";
 
 export interface DrainRules {
   /** Pods that nobody makes anew go too. */
@@ -25,7 +26,6 @@ type Verdict = "evict" | "leave" | { readonly fault: string } | { readonly warni
 /** Of a pod that a file stands for on its node: no API can delete it. */
 const MIRROR = "kubernetes.io/config.mirror";
 
-export const controllerOf = (pod: Pod): OwnerReference | undefined => pod.metadata.ownerReferences?.find((r) => r.controller === true);
 export const podName = ({ metadata }: Pod): string => `${metadata.namespace ?? ""}/${metadata.name ?? ""}`;
 
 const ofDaemonSet = (pod: Pod, exists: boolean, { force, ignoreDaemonsets }: DrainRules): Verdict => {

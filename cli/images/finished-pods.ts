@@ -1,6 +1,7 @@
 // Containers that are over, for `system prune`: pods that ended and that no controller owns. A controller's are its business.
 import { parseDurationMs } from "../../base/config.ts";
 import { GantryError, isCode } from "../../base/errors.ts";
+import { controllerOf } from "../../base/kube/meta.ts";
 import { PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { matchesLabelFilters } from "../../node-agent/session/label-filters.ts";
@@ -24,7 +25,7 @@ export const deleteFinishedPods = async (client: ApiClient, filters: readonly st
     } else if (key === "") throw new GantryError("BadRequest", `--filter ${JSON.stringify(filter)}: there are until=, label= and label!=`);
   }
   const { items } = await client.list<Pod>(PODS);
-  const over = items.filter((pod) => ["Succeeded", "Failed"].includes(pod.status?.phase ?? "") && !pod.metadata.ownerReferences?.some((o) => o.controller === true) && pod.metadata.deletionTimestamp === undefined
+  const over = items.filter((pod) => ["Succeeded", "Failed"].includes(pod.status?.phase ?? "") && !controllerOf(pod) && pod.metadata.deletionTimestamp === undefined
     && matchesLabelFilters(pod.metadata.labels ?? {}, labels) && endedMs(pod) <= untilMs);
   const removed: string[] = [];
   for (const pod of over) {

@@ -3,7 +3,7 @@ import { isReady, isTerminal } from "../../base/kube/pod-state.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import type { OwnerReference, Pod } from "../../base/kube/types.gen.ts";
 
-export { markedForDeletion, timestamp } from "../../base/kube/meta.ts";
+export { controllerOf, markedForDeletion, timestamp } from "../../base/kube/meta.ts";
 export { isReady, isTerminal } from "../../base/kube/pod-state.ts";
 
 /** Epoch ms of a meta/v1.Time; 0 for one that is absent. */
@@ -14,8 +14,6 @@ export const splitKey = (key: string): [namespace: string, name: string] => {
   const slash = key.indexOf("/");
   return [key.slice(0, slash), key.slice(slash + 1)];
 };
-
-export const controllerOf = (object: KubeObject): OwnerReference | undefined => object.metadata.ownerReferences?.find((r) => r.controller === true);
 
 /** Blocks a foreground deletion of the owner, as every controller's reference does upstream. */
 export const controllerReference = (type: ResourceType, owner: KubeObject): OwnerReference => ({

@@ -2,9 +2,10 @@
 // assumptions. It can be thrown away and rebuilt from the cache at any time (a property test does and compares). Owned by
 // scheduler.ts; nobody else writes it.
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
+import { controllerOf } from "../../base/kube/meta.ts";
 import { priorityOf } from "../../base/kube/pod-state.ts";
 import { parseAmounts, placedRequests, type Amounts } from "../../base/kube/pod-requests.ts";
-import { controllerOf, hostPortsOf, type HostPort } from "./pod-class.ts";
+import { hostPortsOf, type HostPort } from "./pod-class.ts";
 import { isInGroup, repelsOf, type NamespaceLookup, type PodGroup, type TopologyTerm } from "./topology.ts";
 
 /** A growing column of numbers, 0 where never set. */

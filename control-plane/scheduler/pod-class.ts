@@ -1,9 +1,9 @@
 // A class is everything about a pod that placing it depends on. Replicas of one workload share a class, so filters and scores are
 // computed once for all of them. Pure.
-import type { ResourceName } from "../../base/kube/resources.ts";
 import type { NodeAffinity, NodeSelectorTerm, Pod, PreferredSchedulingTerm, Toleration } from "../../base/kube/types.gen.ts";
 import { topologyNeeds, type NamespaceLookup, type TopologyNeeds } from "./topology.ts";
 import type { VolumeNeeds } from "./volume-needs.ts";
+import { controllerOf } from "../../base/kube/meta.ts";
 import { priorityOf } from "../../base/kube/pod-state.ts";
 import { qosClassOf } from "../../base/kube/qos-class.ts";
 import { podRequests, type Amounts } from "../../base/kube/pod-requests.ts";
@@ -40,9 +40,6 @@ export interface PodClass {
 
 const UNSTATED_MILLI_CPU = 100;
 const UNSTATED_MEMORY_BYTES = 200 * 1024 * 1024;
-
-export const controllerOf = (pod: Pod): { readonly uid: string; readonly kind: string; readonly name: string; readonly resource?: ResourceName } | undefined =>
-  pod.metadata.ownerReferences?.find((o) => o.controller === true);
 
 export const hostPortsOf = (pod: Pod): readonly HostPort[] =>
   (pod.spec?.containers ?? []).flatMap((c) => (c.ports ?? []).flatMap((p) =>

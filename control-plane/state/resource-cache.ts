@@ -1,4 +1,5 @@
 // One resource's part of the watch cache: objects, indexes, and the ring of recent events. Only watch-cache.ts writes it.
+import { controllerOf } from "../../base/kube/meta.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { CacheEvent, IndexName, ResourceCache } from "./cache.ts";
@@ -16,7 +17,7 @@ const NO_VALUES: readonly string[] = [];
 const INDEX_VALUES: Readonly<Record<IndexName, (object: KubeObject) => readonly string[]>> = {
   node: (object) => [(object as { spec?: { nodeName?: string } }).spec?.nodeName ?? ""],
   owner: (object) => {
-    const owner = object.metadata.ownerReferences?.find((reference) => reference.controller === true);
+    const owner = controllerOf(object);
     return owner ? [owner.uid] : NO_VALUES;
   },
   ownerRef: (object) => object.metadata.ownerReferences?.map((reference) => reference.uid) ?? NO_VALUES,

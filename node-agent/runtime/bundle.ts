@@ -170,8 +170,10 @@ const idMappings = ({ namespaces: { user } }: ContainerSpec): Record<string, unk
   return { uidMappings: mappings, gidMappings: mappings };
 };
 
+const isProcBare = ({ privileged, unmaskedProc }: Pick<ContainerSpec, "privileged" | "unmaskedProc">): boolean => privileged || unmaskedProc === true;
+
 /** What of /proc and /sys shows nothing. */
-export const maskedPaths = (spec: Pick<ContainerSpec, "privileged" | "unmaskedProc">): readonly string[] => (spec.privileged || spec.unmaskedProc ? [] : MASKED_PATHS);
+export const maskedPaths = (spec: Pick<ContainerSpec, "privileged" | "unmaskedProc">): readonly string[] => (isProcBare(spec) ? [] : MASKED_PATHS);
 
 const seccomp = (spec: ContainerSpec, host: Host, capabilities: readonly string[]): OciSeccomp | undefined => {
   if (spec.privileged || spec.seccomp.type === "Unconfined") return undefined;
@@ -250,7 +252,7 @@ export const buildConfig = (spec: ContainerSpec, user: OciUser, host: Host, path
       ...(Object.keys(spec.sysctls).length > 0 ? { sysctl: spec.sysctls } : {}),
       ...(profile ? { seccomp: profile } : {}),
       ...deviceNodes(spec, host, devices.map(({ device }) => device)),
-      ...(spec.privileged || spec.unmaskedProc ? {} : { maskedPaths: maskedPaths(spec), readonlyPaths: READONLY_PATHS }),
+      ...(isProcBare(spec) ? {} : { maskedPaths: MASKED_PATHS, readonlyPaths: READONLY_PATHS }),
     },
   };
 };

@@ -1,5 +1,6 @@
 // ControllerRevision: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/
 // Written by the StatefulSet and DaemonSet controllers, one for each template they had; read by `kubectl rollout history|undo`.
+import { controllerOf } from "../../../base/kube/meta.ts";
 import { CONTROLLER_REVISIONS } from "../../../base/kube/resources.ts";
 import type { ControllerRevision } from "../../../base/kube/types.gen.ts";
 import { ageColumn, column, nameColumn } from "./columns.ts";
@@ -7,8 +8,8 @@ import type { ResourceDefinition } from "./definition.ts";
 import { nonNegative, required } from "./faults.ts";
 import { immutable, validateMetadata } from "./metadata.ts";
 
-const controllerOf = ({ metadata }: ControllerRevision): string => {
-  const owner = metadata.ownerReferences?.find((o) => o.controller === true);
+const controllerText = (revision: ControllerRevision): string => {
+  const owner = controllerOf(revision);
   if (!owner) return "<none>";
   const [group, version] = (owner.apiVersion ?? "").split("/");
   return `${(owner.kind ?? "").toLowerCase()}${version === undefined ? "" : `.${group!}`}/${owner.name ?? ""}`;
@@ -30,7 +31,7 @@ export const CONTROLLER_REVISION: ResourceDefinition<ControllerRevision> = {
   strategy: {},
   columns: [
     nameColumn(),
-    column("Controller", "string", "Controller of the object", controllerOf),
+    column("Controller", "string", "Controller of the object", controllerText),
     column("Revision", "string", "Revision indicates the revision of the state represented by Data.", (r) => String(r.revision ?? 0)),
     ageColumn(),
   ],
