@@ -60,12 +60,17 @@ async function* bytesOf(frames: Input): AsyncGenerator<Uint8Array> {
 
 export class ContainerCommands {
   readonly #options: ContainerCommandsOptions;
+  /** Instances that somebody has attached to since the agent began. */
+  readonly #attached = new WeakMap<PodWorker, Set<string>>();
 
   constructor(options: ContainerCommandsOptions) {
     this.#options = options;
   }
 
-  /** A created container can be attached to before it starts: then nothing of what it writes is missed. */
+  /**
+   * A created container can be attached to before it starts: then nothing of what it writes is missed. kubectl can't do that, so the first to attach to
+   * a container that was made for it (`kubectl debug`, `kubectl run -i`) gets what it wrote before, too: the whole output of a short command, the prompt of a shell.
+   */
   async attach(request: AttachRequest, input: Input, output: Output, signal: AbortSignal): Promise<void> {
     const { runtime, steps, find } = this.#options;
     const target = find(request.podUid, request.container);
@@ -76,6 +81,8 @@ export class ContainerCommands {
     const container = specOf(target);
     if (request.tty && !container.tty) throw new GantryError("BadRequest", `${shown(target)} has no terminal (tty: true): attach without one`);
     const stdin = request.stdin ? openInput(runtime, id, target) : undefined;
+    const first = this.#isFirst(worker, id);
+    const fromStart = request.fromStart || (first && (container.stdinOnce || worker.assignment.ephemeralContainers.includes(container)));
     using ended = worker.ended(name);
     const over = AbortSignal.any([signal, ended.signal]);
     const { stdin: bytes, resize, stop } = inputOf(input, over);
@@ -91,11 +98,11 @@ export class ContainerCommands {
     try {
       const logPath = steps.logPath(worker.assignment, name, own.attempt);
       // Found before anything is typed: what the container answers comes after it.
-      const start = await logStart(logPath, request.fromStart ? undefined : 0);
+      const start = await logStart(logPath, fromStart ? undefined : 0);
       // Both end with the container or the client; the container that ends while somebody types is no error.
       feeding = Promise.allSettled([typing(), sizing()]);
       // A log that goes on over restarts holds earlier instances too.
-      const sinceMs = request.fromStart ? (own.lastEnd === undefined ? undefined : own.lastEnd.finishedAtMs + 1) : undefined;
+      const sinceMs = fromStart ? (own.lastEnd === undefined ? undefined : own.lastEnd.finishedAtMs + 1) : undefined;
       const log = readLog(logPath, { start, sinceMs, timestamps: false, follow: true, ended: ended.signal, signal });
       const to = { stdout: outputTo("stdout", output), stderr: outputTo("stderr", output) };
       for await (const { stream, data } of log) if (request[stream]) await to[stream](data);
@@ -105,6 +112,12 @@ export class ContainerCommands {
       stdin?.[Symbol.dispose]();
       await feeding;
     }
+  }
+
+  #isFirst(worker: PodWorker, instance: string): boolean {
+    const attached = this.#attached.get(worker) ?? new Set();
+    this.#attached.set(worker, attached);
+    return attached.size < attached.add(instance).size;
   }
 
   /** One connection, until both sides are done with it or one breaks. */

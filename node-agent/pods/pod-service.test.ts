@@ -54,7 +54,12 @@ class Bench {
   service!: PodService;
 
   constructor(t: ExecutionContext) {
-    t.teardown(() => rmSync(this.directory, { recursive: true, force: true }));
+    // What a log's reader waits for keeps no process alive.
+    const alive = setInterval(() => undefined, 60_000);
+    t.teardown(() => {
+      clearInterval(alive);
+      rmSync(this.directory, { recursive: true, force: true });
+    });
   }
 
   async open(): Promise<this> {
@@ -633,6 +638,8 @@ test("attach: what is typed reaches the container, what it writes from now on co
     if (frame?.$case === "stdout") out += frame.value.toString();
     if (out.endsWith("file\n")) all.resolve();
   }, new AbortController().signal);
+  // Nothing is typed before it has found its place in the log.
+  while (!b.machine.inputs.has(b.id())) await settle();
   await b.run(changed(p, 2, {}));
   line("$ ", "P");
   line("file");
@@ -642,6 +649,32 @@ test("attach: what is typed reaches the container, what it writes from now on co
   b.runtime.end(b.id(), 0);
   await attached;
   await t.throwsAsync(b.service.commands.attach({ ...request, podUid: "none" }, input, async () => undefined, new AbortController().signal), { message: /no pod none/ });
+});
+
+test("attach: the first to a container that was made for it gets what it wrote before, the next does not", async (t) => {
+  const b = await open(t);
+  await b.run(pod({ containers: [{ stdin: true, stdinOnce: true }] }));
+  const log = b.machine.containers.get(b.id())!.spec.logPath;
+  mkdirSync(join(log, ".."), { recursive: true });
+  writeFileSync(log, "2026-01-01T00:00:00.000000001Z stdout F early\n");
+  const attached = async (): Promise<string> => {
+    let out = "";
+    const client = new AbortController();
+    const request = { podUid: "u", container: "main", stdin: false, stdout: true, stderr: true, tty: false, fromStart: false };
+    const over = b.service.commands.attach(request, (async function* () {})(), async ({ frame }) => {
+      if (frame?.$case === "stdout") out += frame.value.toString();
+      if (out.endsWith("late\n")) client.abort();
+    }, client.signal);
+    // Until it has found its place in the log and sees one of them.
+    while (!client.signal.aborted) {
+      writeFileSync(log, "2026-01-01T00:00:00.000000002Z stdout F late\n", { flag: "a" });
+      await settle();
+    }
+    await over.catch(() => undefined);
+    return out;
+  };
+  t.regex(await attached(), /^early\n(late\n)+$/);
+  t.regex(await attached(), /^(late\n)+$/);
 });
 
 test("kill and top are for what runs; a paused container is only killed for good", async (t) => {
