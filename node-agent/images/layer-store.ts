@@ -3,17 +3,16 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { GantryError, describeError } from "../../base/errors.ts";
+import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import type { ContentStore } from "./content-store.ts";
-import { decompressed } from "./decompress.ts";
-import { algorithmOf, hashFor, hexOf, type Digest } from "./digest.ts";
-import { extractLayer, type ExtractCalls, type ExtractLimits } from "./extract.ts";
+import { hexOf, type Digest } from "./digest.ts";
+import type { ExtractCalls, ExtractLimits } from "./extract.ts";
 import { SharedTasks, Slots, throwIfAborted } from "./shared-task.ts";
-import { TarReader } from "./tar.ts";
+import { UnpackThreads } from "./unpack-threads.ts";
 
 export interface LayerStoreOptions {
   readonly root: string;
@@ -35,10 +34,8 @@ interface LayerRecord {
 
 /** By then the kernel has written everything back (vm.dirty_expire_centisecs is 30 s, vm.dirty_writeback_centisecs 5 s). */
 const SETTLED_AFTER_MS = 120_000;
-/** Unpacking is bound by the processor and the disk: more at once would only take memory and turns from the event loop. */
+/** Unpacking is bound by the processor and the disk: more at once would only take memory. */
 const UNPACK_AT_ONCE = 2;
-/** Smaller ones may unpack as they like: they can do no harm. */
-const RATIO_FROM_BYTES = 1024 ** 3;
 
 export class LayerStore {
   readonly #options: LayerStoreOptions;
@@ -46,6 +43,7 @@ export class LayerStore {
   readonly #bootId: string;
   readonly #tasks = new SharedTasks<void>();
   readonly #slots = new Slots(UNPACK_AT_ONCE);
+  readonly #threads: UnpackThreads;
   readonly #seconds;
 
   static async open(options: LayerStoreOptions): Promise<LayerStore> {
@@ -58,8 +56,13 @@ export class LayerStore {
   private constructor(options: LayerStoreOptions) {
     this.#options = options;
     this.#root = join(options.root, "layers");
+    this.#threads = new UnpackThreads(options.clock, options.calls);
     this.#bootId = options.bootId ?? readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
     this.#seconds = options.metrics.histogram("gantry_image_unpack_seconds", "Time to unpack one image layer.");
+  }
+
+  close(): void {
+    this.#threads.close();
   }
 
   directory(diffId: Digest): string {
@@ -89,41 +92,21 @@ export class LayerStore {
     const startedMs = clock.monotonicMs();
     const temporary = join(this.#root, `.${newId()}`);
     await mkdir(join(temporary, "fs"), { recursive: true, mode: 0o700 });
-    const hash = hashFor(diffId);
-    const freeBytes = await content.freeBytes();
-    const ratioBytes = limits.maxRatio === 0 ? Number.POSITIVE_INFINITY : Math.max(limits.ratioFromBytes ?? RATIO_FROM_BYTES, limits.maxRatio * content.sizeBytes(blob));
-    let unpackedBytes = 0;
-    const hashed = async function* (): AsyncGenerator<Uint8Array, void> {
-      for await (const chunk of decompressed(content.stream(blob), what)) {
-        throwIfAborted(signal);
-        // Of all that comes out, not of the files alone: headers and what follows the archive cost time, too.
-        unpackedBytes += chunk.length;
-        if (unpackedBytes > ratioBytes) {
-          throw new GantryError("RequestEntityTooLarge", `${what} unpacks to more than ${limits.maxRatio} times its ${content.sizeBytes(blob)} bytes: it looks like an archive made to fill disks (--image-max-ratio allows more)`);
-        }
-        hash.update(chunk);
-        yield chunk;
-      }
-    };
-    const tar = new TarReader(hashed(), what);
     try {
-      const extracted = await extractLayer(tar, join(temporary, "fs"), { ...limits, maxBytes: Math.min(limits.maxBytes, freeBytes) }, what, this.#options.calls)
-        .catch((error: unknown) => {
-          if (error instanceof GantryError && error.code === "RequestEntityTooLarge" && freeBytes < limits.maxBytes) {
-            throw new GantryError("RequestEntityTooLarge", `${error.message}: more than the disk of ${this.#root} has to spare`);
-          }
-          throw error;
-        });
-      await tar.drain();
-      const actual = `${algorithmOf(diffId)}:${hash.digest("hex")}`;
-      if (actual !== diffId) throw new GantryError("Invalid", `${what} unpacks to ${actual}, but the image's config says ${diffId}`);
+      const freeBytes = await content.freeBytes();
+      const order = { blob: content.path(blob), blobBytes: content.sizeBytes(blob), diffId, root: join(temporary, "fs"), what, limits: { ...limits, maxBytes: Math.min(limits.maxBytes, freeBytes) } };
+      const extracted = await this.#threads.run(order, signal).catch((error: unknown) => {
+        if (isCode(error, "RequestEntityTooLarge") && freeBytes < limits.maxBytes) {
+          throw new GantryError("RequestEntityTooLarge", `${error.message}: more than the disk of ${this.#root} has to spare`);
+        }
+        throw error;
+      });
       if (extracted.skipped.length > 0) logger.warn("left out of an image layer: devices or attributes that this node does not make", { layer: diffId, entries: extracted.skipped.slice(0, 10), count: extracted.skipped.length });
       await this.#record(temporary, { bytes: extracted.bytes, entries: extracted.entries, bootId: this.#bootId });
       await rename(temporary, join(this.#root, hexOf(diffId)));
       clock.setTimer(SETTLED_AFTER_MS, () => void this.#settle(diffId));
       this.#seconds.observe((clock.monotonicMs() - startedMs) / 1000);
     } catch (error) {
-      await tar.close().catch(() => undefined);
       await rm(temporary, { recursive: true, force: true });
       throw error;
     }

@@ -352,6 +352,7 @@ export class LinuxImageService implements ImageService {
   close(): void {
     this.#closing.abort(new GantryError("Cancelled", "the image service is closing"));
     this.#registry.close();
+    this.#layers.close();
   }
 
   async #pull(reference: Reference, credentials: PullOptions["credentials"], watchers: Watchers, lease: Lease, signal: AbortSignal): Promise<{ readonly image: Image; readonly fetched: boolean }> {

@@ -78,50 +78,50 @@ const startCluster = async (t: ExecutionContext): Promise<Cluster> => {
 judged("hundred.yaml rolls out, scales, and goes with everything that it owned", async (t) => {
   const { kubectl, pods, replicasReady } = await startCluster(t);
   await kubectl("apply", "-f", `${EXAMPLES}hundred.yaml`);
-  t.regex(await kubectl("rollout", "status", "deployment/hundred", "--timeout=20s"), /successfully rolled out/);
+  t.regex(await kubectl("rollout", "status", "deployment/hundred", "--timeout=60s"), /successfully rolled out/);
   t.is(replicasReady("hundred"), 100);
   await kubectl("scale", "deployment/hundred", "--replicas=7");
-  await kubectl("wait", "deployment/hundred", "--for=jsonpath={.status.replicas}=7", "--timeout=20s");
+  await kubectl("wait", "deployment/hundred", "--for=jsonpath={.status.replicas}=7", "--timeout=60s");
   t.regex(await kubectl("get", "deployment", "hundred"), /hundred +7\/7 +7 +7/);
   const described = await kubectl("describe", "deployment", "hundred");
   t.regex(described, /Scaled down replica set hundred-\w+ from 100 to 7/);
   t.regex(described, /NewReplicaSet: +hundred-\w+ \(7\/7 replicas created\)/);
-  await kubectl("delete", "deployment/hundred", "--cascade=foreground", "--timeout=20s");
+  await kubectl("delete", "deployment/hundred", "--cascade=foreground", "--timeout=60s");
   t.is(pods().length, 0);
 });
 
 judged("set image, history, undo and restart", async (t) => {
   const { kubectl, pods } = await startCluster(t);
   await kubectl("create", "deployment", "web", "--image=example:1", "--replicas=4");
-  await kubectl("rollout", "status", "deployment/web", "--timeout=20s");
+  await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
   await kubectl("set", "image", "deployment/web", "*=example:2");
-  await kubectl("rollout", "status", "deployment/web", "--timeout=20s");
+  await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
   t.true(pods().filter((p) => !p.metadata.deletionTimestamp).every((p) => p.spec!.containers[0]!.image === "example:2"));
   t.regex(await kubectl("rollout", "history", "deployment/web"), /1 +<none>\n2 +<none>/);
   await kubectl("rollout", "undo", "deployment/web");
-  await kubectl("rollout", "status", "deployment/web", "--timeout=20s");
+  await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
   t.true(pods().filter((p) => !p.metadata.deletionTimestamp).every((p) => p.spec!.containers[0]!.image === "example:1"));
   t.regex(await kubectl("rollout", "history", "deployment/web"), /2 +<none>\n3 +<none>/);
   const before = new Set(pods().map((p) => p.metadata.uid));
   await kubectl("rollout", "restart", "deployment/web");
-  await kubectl("rollout", "status", "deployment/web", "--timeout=20s");
+  await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
   t.false(pods().filter((p) => !p.metadata.deletionTimestamp).some((p) => before.has(p.metadata.uid)));
   await kubectl("rollout", "pause", "deployment/web");
   await kubectl("set", "image", "deployment/web", "*=example:3");
   await kubectl("rollout", "resume", "deployment/web");
-  await kubectl("rollout", "status", "deployment/web", "--timeout=20s");
+  await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
   t.true(pods().filter((p) => !p.metadata.deletionTimestamp).every((p) => p.spec!.containers[0]!.image === "example:3"));
 });
 
 judged("orphaned pods stay, and a new deployment of the same name takes them over", async (t) => {
   const { kubectl, pods } = await startCluster(t);
   await kubectl("create", "deployment", "web", "--image=example:1", "--replicas=3");
-  await kubectl("rollout", "status", "deployment/web", "--timeout=20s");
+  await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
   const names = pods().map((p) => p.metadata.name!).sort();
-  await kubectl("delete", "deployment/web", "--cascade=orphan", "--timeout=20s");
+  await kubectl("delete", "deployment/web", "--cascade=orphan", "--timeout=60s");
   t.deepEqual(pods().map((p) => p.metadata.name!).sort(), names);
   await kubectl("create", "deployment", "web", "--image=example:1", "--replicas=3");
-  await kubectl("rollout", "status", "deployment/web", "--timeout=20s");
+  await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
   t.deepEqual(pods().map((p) => p.metadata.name!).sort(), names);
 });
 
@@ -129,21 +129,21 @@ judged("jobs complete, fail, and are made of a cron job by hand", async (t) => {
   const { kubectl, pods, outcome } = await startCluster(t);
   outcome.set("good", "Succeeded").set("bad", "Failed").set("gantry.local/example:latest", "Succeeded");
   await kubectl("create", "job", "fine", "--image=good");
-  await kubectl("wait", "job/fine", "--for=condition=complete", "--timeout=20s");
+  await kubectl("wait", "job/fine", "--for=condition=complete", "--timeout=60s");
   await kubectl("apply", "-f", `${EXAMPLES}job.yaml`);
-  await kubectl("wait", "job/squares", "--for=condition=complete", "--timeout=20s");
+  await kubectl("wait", "job/squares", "--for=condition=complete", "--timeout=60s");
   t.regex(await kubectl("describe", "job", "squares"), /Completed Indexes: +0-9/);
   await kubectl("apply", "-f", `${EXAMPLES}midnight.yaml`);
   await kubectl("create", "job", "--from=cronjob/midnight", "now");
-  await kubectl("wait", "job/now", "--for=condition=complete", "--timeout=20s");
+  await kubectl("wait", "job/now", "--for=condition=complete", "--timeout=60s");
   t.regex(await kubectl("get", "job", "now"), /now +Complete +100\/100/);
   t.is(pods().filter((p) => p.metadata.labels?.["job-name"] === "now").length, 100);
   await kubectl("create", "job", "doomed", "--image=bad");
   await kubectl("patch", "job", "doomed", "-p", '{"spec":{"backoffLimit":0}}');
-  await kubectl("wait", "job/doomed", "--for=condition=failed", "--timeout=20s");
+  await kubectl("wait", "job/doomed", "--for=condition=failed", "--timeout=60s");
   t.regex(await kubectl("events", "--for", "job/doomed"), /BackoffLimitExceeded +Job\/doomed +Job has reached the specified backoff limit/);
-  await kubectl("delete", "job", "fine", "squares", "now", "doomed", "--timeout=20s");
-  await kubectl("wait", "pod", "--all", "--for=delete", "--timeout=20s");
+  await kubectl("delete", "job", "fine", "squares", "now", "doomed", "--timeout=60s");
+  await kubectl("wait", "pod", "--all", "--for=delete", "--timeout=60s");
   t.is(pods().length, 0);
 });
 
@@ -152,8 +152,8 @@ judged("a namespace goes with all that is in it", async (t) => {
   await kubectl("create", "namespace", "shop");
   await kubectl("create", "deployment", "web", "--image=example:1", "--replicas=5", "-n", "shop");
   await kubectl("create", "configmap", "settings", "--from-literal=a=b", "-n", "shop");
-  await kubectl("rollout", "status", "deployment/web", "-n", "shop", "--timeout=20s");
-  await kubectl("delete", "namespace", "shop", "--timeout=20s");
+  await kubectl("rollout", "status", "deployment/web", "-n", "shop", "--timeout=60s");
+  await kubectl("delete", "namespace", "shop", "--timeout=60s");
   t.is(pods().length, 0);
   await t.throwsAsync(kubectl("get", "namespace", "shop"), { message: /not found/ });
 });

@@ -1,0 +1,94 @@
+// Large layers are unpacked in threads of their own: as many processors work on an image as there are layers, and the agent's event loop has
+// its turns meanwhile. A thread takes some tens of milliseconds to start and some megabytes to keep, so small layers do without, and idle ones end.
+import { Worker } from "node:worker_threads";
+import type { Clock } from "../../base/clock.ts";
+import { GantryError, type ErrorCode } from "../../base/errors.ts";
+import type { ExtractCalls, Extracted } from "./extract.ts";
+import { unpackBlob, type UnpackOrder } from "./unpack.ts";
+
+export type ThreadOrder = UnpackOrder | "cancel";
+/** A failure without a code is the file system's. */
+export type ThreadAnswer = { readonly extracted: Extracted } | { readonly failed: { readonly code: ErrorCode | undefined; readonly message: string } };
+
+/** Compressed. */
+const SMALL_BYTES = 1024 * 1024;
+const IDLE_MS = 10_000;
+// Sources run as they are, and compiled.
+const PROGRAM = new URL(`./unpack-thread.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
+
+interface Idle {
+  readonly worker: Worker;
+  readonly end: Disposable;
+}
+
+export class UnpackThreads {
+  readonly #clock: Clock;
+  readonly #calls: ExtractCalls | undefined;
+  readonly #idle: Idle[] = [];
+  readonly #all = new Set<Worker>();
+
+  /** `calls` can't go to another thread: with them all is done here. */
+  constructor(clock: Clock, calls: ExtractCalls | undefined) {
+    this.#clock = clock;
+    this.#calls = calls;
+  }
+
+  /** As unpackBlob. How many run at once is the caller's business. */
+  async run(order: UnpackOrder, signal: AbortSignal): Promise<Extracted> {
+    if (this.#calls !== undefined || order.blobBytes < SMALL_BYTES) return unpackBlob(order, signal, this.#calls);
+    const worker = this.#take();
+    const cancel = (): void => worker.postMessage("cancel" satisfies ThreadOrder);
+    try {
+      worker.postMessage(order satisfies ThreadOrder);
+      signal.addEventListener("abort", cancel);
+      if (signal.aborted) cancel();
+      const answer = await answerOf(worker, order.what);
+      this.#keep(worker);
+      if ("extracted" in answer) return answer.extracted;
+      const { code, message } = answer.failed;
+      throw code === undefined ? new Error(message) : new GantryError(code, message);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+    }
+  }
+
+  close(): void {
+    for (const { end } of this.#idle.splice(0)) end[Symbol.dispose]();
+    for (const worker of this.#all) void worker.terminate();
+  }
+
+  #take(): Worker {
+    const idle = this.#idle.pop();
+    if (idle) {
+      idle.end[Symbol.dispose]();
+      idle.worker.ref();
+      return idle.worker;
+    }
+    // Not the options of this process: a profile or a test's loader is not for them.
+    const worker = new Worker(PROGRAM, { name: "unpack", execArgv: ["--disable-warning=ExperimentalWarning"] });
+    this.#all.add(worker);
+    worker.once("exit", () => {
+      this.#all.delete(worker);
+      const at = this.#idle.findIndex((i) => i.worker === worker);
+      if (at >= 0) this.#idle.splice(at, 1)[0]?.end[Symbol.dispose]();
+    });
+    return worker;
+  }
+
+  #keep(worker: Worker): void {
+    if (!this.#all.has(worker)) return;
+    worker.unref();
+    this.#idle.push({ worker, end: this.#clock.setTimer(IDLE_MS, () => void worker.terminate()) });
+  }
+}
+
+const answerOf = (worker: Worker, what: string): Promise<ThreadAnswer> => new Promise((resolve, reject) => {
+  const settle = (act: () => void): void => {
+    worker.off("message", onMessage).off("error", onError).off("exit", onExit);
+    act();
+  };
+  const onMessage = (answer: ThreadAnswer): void => settle(() => resolve(answer));
+  const onError = (cause: Error): void => settle(() => reject(new GantryError("InternalError", `${what}: the thread that unpacked it failed`, { cause })));
+  const onExit = (): void => settle(() => reject(new GantryError("Cancelled", `${what}: unpacking was cut off`)));
+  worker.on("message", onMessage).on("error", onError).on("exit", onExit);
+});
