@@ -1,6 +1,7 @@
+import { fstatSync, statSync } from "node:fs";
 import test from "ava";
 import { parseMountInfo } from "../linux/mount.ts";
-import { checkExecDirectory, holeIn, type Cage } from "./check-cage.ts";
+import { openExecDirectory, holeIn, type Cage } from "./check-cage.ts";
 
 const MOUNTS = parseMountInfo([
   "100 1 0:50 / / rw - overlay overlay rw",
@@ -25,8 +26,13 @@ for (const [title, change, hole] of [
 ] as const) test(`open: ${title}`, (t) => t.regex(holeIn({ ...CLOSED, ...(change as Partial<Cage>) }) ?? "", hole));
 
 test("a command's working directory may be any folder, but not lie behind a link of /proc", (t) => {
-  t.notThrows(() => checkExecDirectory(process.pid, "/tmp/../usr"));
-  t.notThrows(() => checkExecDirectory(process.pid, "/not/there"));
-  t.throws(() => checkExecDirectory(process.pid, `/proc/${process.pid}/fd/0/..`), { message: /leads through a link of \/proc/ });
-  t.throws(() => checkExecDirectory(process.pid, "/proc/self/cwd"), { message: /"\/proc\/self\/cwd": it leads/ });
+  using folder = openExecDirectory(process.pid, "/tmp/../usr");
+  t.is(folder.path, "/usr");
+  t.is(fstatSync(folder.fd).ino, statSync("/usr").ino);
+  for (const [cwd, message] of [
+    ["/not/there", /"\/not\/there": there is no such folder in the container/],
+    ["/etc/passwd", /"\/etc\/passwd": it is not a folder/],
+    [`/proc/${process.pid}/fd/0/..`, /it leads through a link of \/proc/],
+    ["/proc/self/cwd", /"\/proc\/self\/cwd": it leads/],
+  ] as const) t.regex(t.throws(() => openExecDirectory(process.pid, cwd)).message, message);
 });

@@ -2,8 +2,8 @@
 // CVE-2024-21626 (a working directory outside), CVE-2025-31133 and CVE-2019-19921 (a /dev/null or a /proc that the image or a volume has
 // put in the place of the real one, so that masked files stay in sight). The created process stands still meanwhile, and is in its
 // working directory already, so that nothing can change between the look and the start.
-import { closeSync, lstatSync, openSync, readFileSync } from "node:fs";
-import { GantryError } from "../../base/errors.ts";
+import { closeSync, constants, lstatSync, openSync, readFileSync, readlinkSync } from "node:fs";
+import { GantryError, describeError } from "../../base/errors.ts";
 import { openConfined, O_PATH, Resolve } from "../linux/files.ts";
 import { isErrno } from "../linux/libc.ts";
 import { parseMountInfo, type MountEntry } from "../linux/mount.ts";
@@ -60,16 +60,41 @@ export const checkCage = (pid: number, maskedPaths: readonly string[]): void => 
   if (hole !== undefined) throw new GantryError("FailedPrecondition", `the container is not closed: ${hole}; its image or one of its volumes stands in the way of the runtime, or the OCI runtime is too old (CVE-2024-21626, CVE-2025-31133)`);
 };
 
-/** A command's working directory must not lead through /proc/PID/fd and its like, which the processes inside may have linked to since. "BadRequest". */
-export const checkExecDirectory = (pid: number, cwd: string): void => {
-  let root: number | undefined;
+export interface OpenDirectory extends Disposable {
+  /** O_PATH. */
+  readonly fd: number;
+  /** As seen in the container, without links. */
+  readonly path: string;
+}
+
+/**
+ * A command's working directory, found as the processes of `pid`'s container would find it. It must not lead through /proc/PID/fd and its like,
+ * to which those may have linked since. "BadRequest" says what is there instead of a folder; "InternalError": the
+ * process has ended.
+ */
+export const openExecDirectory = (pid: number, cwd: string): OpenDirectory => {
+  const root = openRoot(pid);
   try {
-    root = openSync(`/proc/${pid}/root`, O_PATH);
-    closeSync(openConfined(root, cwd, { flags: O_PATH, resolve: Resolve.inRoot | Resolve.noMagicLinks }));
+    const fd = openConfined(root, cwd, { flags: O_PATH | constants.O_DIRECTORY, resolve: Resolve.inRoot | Resolve.noMagicLinks });
+    return { fd, path: readlinkSync(`/proc/self/fd/${fd}`), [Symbol.dispose]: () => closeSync(fd) };
   } catch (error) {
-    // What isn't there, or is no folder, is the runtime's to say.
-    if (isErrno(error, "ELOOP")) throw new GantryError("BadRequest", `working directory ${JSON.stringify(cwd)}: it leads through a link of /proc to who knows where`, { cause: error });
+    throw new GantryError("BadRequest", `working directory ${JSON.stringify(cwd)}: ${notEntered(error)}`, { cause: error });
   } finally {
-    if (root !== undefined) closeSync(root);
+    closeSync(root);
   }
+};
+
+const openRoot = (pid: number): number => {
+  try {
+    return openSync(`/proc/${pid}/root`, O_PATH);
+  } catch (error) {
+    throw new GantryError("InternalError", `the root of process ${pid} can't be opened: ${describeError(error)}`, { cause: error });
+  }
+};
+
+const notEntered = (error: unknown): string => {
+  if (isErrno(error, "ELOOP")) return "it leads through a link of /proc to who knows where, or in a circle";
+  if (isErrno(error, "ENOENT")) return "there is no such folder in the container";
+  if (isErrno(error, "ENOTDIR")) return "it is not a folder";
+  return describeError(error);
 };

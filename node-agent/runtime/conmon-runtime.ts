@@ -28,7 +28,7 @@ import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
 import type { ContainerExit, ContainerPhase, ContainerRoot, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";
-import { checkCage, checkExecDirectory } from "./check-cage.ts";
+import { checkCage } from "./check-cage.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
 import { mendNullDevice } from "./null-device.ts";
@@ -283,9 +283,8 @@ export class ConmonRuntime implements ContainerRuntime {
       ...container.process, env: [...container.process.env.filter((e) => !replaced.has(e.split("=")[0])), ...env],
       ...(user === "" ? {} : { user: resolveUserIn(join(this.#bundle(id), "rootfs"), user, []) }), ...(cwd === "" ? {} : { cwd }),
     };
-    checkExecDirectory(container.pid, process.cwd);
     try {
-      return await execInContainer(this.#ociOf(container.handler), { id, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
+      return await execInContainer(this.#ociOf(container.handler), { id, pid: container.pid, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
     } catch (error) {
       // The runtime found its container gone: in its own words, of its own files.
       if (isCode(error, "InternalError") && (this.#containers.get(id)?.state.phase !== "running" || !isAlive(container.pid, container.startTicks))) {

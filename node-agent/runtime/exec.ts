@@ -12,8 +12,9 @@ import * as libc from "../linux/libc.ts";
 import { OutputReader } from "../linux/output-reader.ts";
 import { ociJson, type OciProcess } from "./bundle.ts";
 import type { ExecOptions } from "./container-runtime.ts";
+import { openExecDirectory, type OpenDirectory } from "./check-cage.ts";
 import { mendNullDevice } from "./null-device.ts";
-import { ociMessage, startFailure, type OciRuntime } from "./oci-runtime.ts";
+import { ociMessage, startFailure, type DirectoryHandover, type OciRuntime } from "./oci-runtime.ts";
 import { resizeTerminalOf, setTerminalSize, type TerminalSize } from "./terminal-size.ts";
 
 /** asm-generic/ioctls.h, the same on every architecture that Node runs on but PowerPC and MIPS. */
@@ -31,28 +32,29 @@ interface Streams {
   resize(size: TerminalSize, child: ChildProcess, pid: number | undefined): void;
 }
 
+interface ExecTarget {
+  readonly id: string;
+  /** Of its first process, on this machine. */
+  readonly pid: number;
+  readonly process: OciProcess;
+  /** For what this needs in files; made and removed here. */
+  readonly directory: string;
+}
+
 /** Exit code of the command; 127 not found and 126 not executable, with the reason on stderr. "Cancelled" when the signal is aborted: the command is killed. */
 export const execInContainer = async (
-  runtime: OciRuntime, container: { readonly id: string; readonly process: OciProcess; readonly directory: string }, options: ExecOptions,
+  runtime: OciRuntime, container: ExecTarget, options: ExecOptions,
 ): Promise<{ readonly exitCode: number }> => {
   if (options.command.length === 0) throw new GantryError("Invalid", "command: at least the name of a program is needed");
   options.signal.throwIfAborted();
   const { id, directory } = container;
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const [processPath, logPath, pidPath] = [join(directory, "process.json"), join(directory, "log"), join(directory, "pid")] as const;
+  const [logPath, pidPath] = [join(directory, "log"), join(directory, "pid")] as const;
   try {
     const env = options.tty && !container.process.env.some((entry) => entry.startsWith("TERM=")) ? [...container.process.env, "TERM=xterm"] : container.process.env;
-    writeFileSync(processPath, ociJson({ ...container.process, env, args: options.command, terminal: options.tty && !options.detach }), { mode: 0o600 });
-    if (options.detach) return await startDetached(runtime, { id, processPath, logPath }, options);
-    const streams = options.tty ? openTerminal(options) : openPipes(directory, options);
-    const args = [...runtime.globalArgs, `--log=${logPath}`, "exec", "--process", processPath, "--pid-file", pidPath, id];
-    let child: ChildProcess;
-    try {
-      // With a terminal: a session of its own, so that signals of the terminal don't reach this agent.
-      child = spawn(runtime.path, args, { stdio: [...streams.theirs], env: { PATH: process.env["PATH"] ?? "" }, detached: options.tty });
-    } finally {
-      for (const fd of new Set(streams.theirs)) closeSync(fd);
-    }
+    const process: OciProcess = { ...container.process, env, args: options.command, terminal: options.tty && !options.detach };
+    if (options.detach) return await startDetached(runtime, { ...container, process }, logPath, options);
+    const { child, streams } = startAttached(runtime, { ...container, process }, { logPath, pidPath }, options);
     const exitCode = await pump(child, streams, options, pidPath);
     options.signal.throwIfAborted();
     const said = readIfThere(logPath);
@@ -66,10 +68,49 @@ export const execInContainer = async (
   }
 };
 
+/** What `exec` of the OCI runtime is told about where to run the command, to be closed once it has been started. */
+const openFolder = (runtime: OciRuntime, { pid, process: { cwd } }: ExecTarget): OpenDirectory | undefined =>
+  cwd === "/" || runtime.directoryHandover === "unseen" ? undefined : openExecDirectory(pid, cwd);
+
+const spawnExec = (
+  runtime: OciRuntime, { id, process: wanted, directory }: ExecTarget, folder: OpenDirectory | undefined,
+  { args, logPath, stdio, detached }: { readonly args: readonly string[]; readonly logPath: string; readonly stdio: readonly (number | "ignore")[]; readonly detached: boolean },
+): ChildProcess => {
+  const { directoryHandover: handover } = runtime;
+  const handedOn = handover === "name" ? undefined : folder;
+  const processPath = join(directory, "process.json");
+  writeFileSync(processPath, ociJson(handedOn ? enteredByDescriptor(wanted, handedOn.path, handover) : wanted), { mode: 0o600 });
+  const preserve = handedOn && handover === "preserved" ? ["--preserve-fds", "1"] : [];
+  return spawn(runtime.path, [...runtime.globalArgs, `--log=${logPath}`, "exec", ...preserve, ...args, "--process", processPath, id], {
+    stdio: [...stdio, ...(handedOn ? [handedOn.fd] : [])], env: { PATH: process.env["PATH"] ?? "" }, detached,
+  });
+};
+
+const startAttached = (
+  runtime: OciRuntime, container: ExecTarget, { logPath, pidPath }: { readonly logPath: string; readonly pidPath: string }, options: ExecOptions,
+): { readonly child: ChildProcess; readonly streams: Streams } => {
+  using folder = openFolder(runtime, container);
+  const streams = options.tty ? openTerminal(options) : openPipes(container.directory, options);
+  try {
+    // With a terminal: a session of its own, so that signals of the terminal don't reach this agent.
+    return { child: spawnExec(runtime, container, folder, { args: ["--pid-file", pidPath], logPath, stdio: streams.theirs, detached: options.tty }), streams };
+  } finally {
+    for (const fd of new Set(streams.theirs)) closeSync(fd);
+  }
+};
+
+/** Descriptor 3 is `directory`. Pure. */
+export const enteredByDescriptor = (wanted: OciProcess, directory: string, handover: DirectoryHandover): OciProcess => {
+  const [command = "", ...rest] = wanted.args;
+  // crun names a script to its interpreter by the working directory that it was told: by then that descriptor is closed.
+  const isRelative = command.includes("/") && !command.startsWith("/");
+  return { ...wanted, cwd: "/proc/self/fd/3", ...(handover === "inherited" && isRelative ? { args: [join(directory, command), ...rest] } : {}) };
+};
+
 /** The OCI runtime ends once the command runs; that belongs to the container from then on. */
-const startDetached = async (runtime: OciRuntime, { id, processPath, logPath }: { readonly id: string; readonly processPath: string; readonly logPath: string }, options: ExecOptions): Promise<{ readonly exitCode: number }> => {
-  const args = [...runtime.globalArgs, `--log=${logPath}`, "exec", "--detach", "--process", processPath, id];
-  const child = spawn(runtime.path, args, { stdio: "ignore", env: { PATH: process.env["PATH"] ?? "" } });
+const startDetached = async (runtime: OciRuntime, container: ExecTarget, logPath: string, options: ExecOptions): Promise<{ readonly exitCode: number }> => {
+  using folder = openFolder(runtime, container);
+  const child = spawnExec(runtime, container, folder, { args: ["--detach"], logPath, stdio: ["ignore", "ignore", "ignore"], detached: false });
   const exitCode = await new Promise<number>((resolve, reject) => {
     child.on("error", reject);
     child.on("exit", (code) => resolve(code ?? 255));

@@ -1,5 +1,5 @@
 import test from "ava";
-import { ociMessage, startFailure } from "./oci-runtime.ts";
+import { directoryHandover, ociMessage, startFailure } from "./oci-runtime.ts";
 
 // As crun 1.8.1 and runc 1.1.5 say it.
 const said = {
@@ -42,3 +42,11 @@ for (const [name, exitCode] of Object.entries(expected)) {
     if (exitCode === 128) t.is(failure.message, message, "what it was is said as it is");
   });
 }
+
+test("a runtime that doesn't look where it has come to is told a command's working directory by a descriptor", (t) => {
+  const fixed = Buffer.from("\0current working directory is outside of container mount namespace root -- possible container breakout\0");
+  t.is(directoryHandover("runc", fixed), "name");
+  t.is(directoryHandover("runc", Buffer.from("#!/bin/sh")), "preserved");
+  t.is(directoryHandover("crun", Buffer.alloc(0)), "inherited");
+  t.is(directoryHandover("kata-runtime", fixed), "unseen");
+});

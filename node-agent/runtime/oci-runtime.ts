@@ -19,7 +19,27 @@ export interface OciRuntime {
   readonly globalArgs: readonly string[];
   /** May its state directory be used as crun's? */
   readonly isCrun: boolean;
+  readonly directoryHandover: DirectoryHandover;
 }
+
+/**
+ * How it is told a command's working directory. What a name leads to may be made a link out of the container between our look and the runtime's
+ * entering (CVE-2024-21626), so that a name is for runtimes only that look again once they are there.
+ * - "name": runc with the fix.
+ * - "inherited": as descriptor 3, which crun keeps open until just before the program runs (read in the source of 1.8 and of 1.24).
+ * - "preserved": as descriptor 3, by --preserve-fds: the command finds its own working directory open there. runc without the fix.
+ * - "unseen": others may be virtual machines, whose process here shows nothing of what is inside; it is theirs to guard.
+ */
+export type DirectoryHandover = "name" | "inherited" | "preserved" | "unseen";
+
+/** What runc says when it finds itself outside (1.1.12 and later). Looked for in the program itself, because distributions mend older versions. */
+const RUNC_LOOKS = "current working directory is outside of container mount namespace root";
+
+export const directoryHandover = (name: string, program: Buffer): DirectoryHandover => {
+  if (name === "crun") return "inherited";
+  if (name !== "runc") return "unseen";
+  return program.includes(RUNC_LOOKS) ? "name" : "preserved";
+};
 
 const PREFERRED = ["crun", "runc"];
 
@@ -54,7 +74,7 @@ export const openOciRuntime = async (wanted: string, stateRoot: string): Promise
   if (!match) throw new GantryError("FailedPrecondition", `${path} --version says ${JSON.stringify(text.slice(0, 100))}: "NAME version X.Y.Z" was expected, is it an OCI runtime?`);
   const [, name, version] = match as unknown as [string, string, string];
   const isCrun = name === "crun" && Number(version.split(".")[0]) >= 1;
-  return { name, path, version, stateRoot, globalArgs: [`--root=${stateRoot}`], isCrun };
+  return { name, path, version, stateRoot, globalArgs: [`--root=${stateRoot}`], isCrun, directoryHandover: directoryHandover(name, readFileSync(path)) };
 };
 
 /** Runs a command of the runtime to its end. Errors carry what it said. */

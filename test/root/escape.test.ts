@@ -1,5 +1,6 @@
 // The known ways out of a container, tried through this engine on both runtimes: whatever a runtime of this machine's age lets through, the
 // engine has to catch. Each attack is as its advisory describes it, on a stand-in for the host's file.
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -65,6 +66,31 @@ for (const name of RUNTIMES) {
         t.truthy(said);
       }
     }
+  });
+
+  // The same with a link that a process inside makes between the engine's look and the runtime's: here the runtime's command itself does, at the worst moment.
+  test.serial(`${name}: CVE-2024-21626: the working directory of a command is swapped for a link to a descriptor that leaked`, async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), "gantry-leaky-"));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    const host = join(directory, "of-the-host");
+    mkdirSync(host);
+    writeFileSync(join(host, "file"), "secret\n");
+    const leaky = join(directory, name);
+    writeFileSync(leaky, `#!/bin/sh
+for id; do :; done
+root=\${1#--root=}/../containers/$id/rootfs
+case " $* " in *" exec "*) [ -L "$root/work" ] || { mv "$root/work" "$root/was" 2>/dev/null && ln -s /proc/self/fd/9 "$root/work"; }; exec 9<${host} ;; esac
+exec ${findCommand(name)} "$@"
+`, { mode: 0o755 });
+    const machine = await openMachine(t, leaky);
+    const id = await start(machine, machine.spec(FOR_EVER));
+    await execute(machine.runtime, id, ["sh", "-c", "busybox mkdir /before; echo own > /before/file; printf '#!/bin/sh\\necho $0; pwd; [ -e /proc/$$/fd/3 ] && echo 3 is open' > /before/script; busybox chmod +x /before/script"]);
+    t.is((await execute(machine.runtime, id, ["./script"], { cwd: "/before" })).out, name === "crun" ? "/before/script\n/before\n" : "./script\n/before\n3 is open\n", "a relative script is found");
+    await execute(machine.runtime, id, ["busybox", "mv", "/before", "/work"]);
+    t.is((await execute(machine.runtime, id, ["sh", "-c", "cat file; pwd"], { cwd: "/work" })).out, "own\n/was\n", "it ran in the folder that was found, wherever that went");
+    const plain = spawnSync(leaky, [`--root=${join(machine.directory, "run/oci")}`, "exec", "--cwd", "/work", id, "/bin/cat", "file"], { encoding: "utf8" });
+    t.regex(plain.stdout + plain.stderr, /^secret\n|outside of container|chdir to cwd/, "told the name, the runtime goes astray or says so");
+    t.regex((await t.throwsAsync(execute(machine.runtime, id, ["/bin/cat", "file"], { cwd: "/work" }))).message, /working directory "\/work": there is no such folder/);
   });
 
   // The runtime's own program, seen from inside as /proc/PID/exe, is opened and overwritten once it no longer runs.
