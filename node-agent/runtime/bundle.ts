@@ -172,8 +172,21 @@ const idMappings = ({ namespaces: { user } }: ContainerSpec): Record<string, unk
 
 const isProcBare = ({ privileged, unmaskedProc }: Pick<ContainerSpec, "privileged" | "unmaskedProc">): boolean => privileged || unmaskedProc === true;
 
-/** What of /proc and /sys shows nothing. */
-export const maskedPaths = (spec: Pick<ContainerSpec, "privileged" | "unmaskedProc">): readonly string[] => (isProcBare(spec) ? [] : MASKED_PATHS);
+/** What config.json asks for to keep /proc and /sys from being used against the machine. */
+export interface ClosedPaths {
+  /** Show nothing. */
+  readonly masked: readonly string[];
+  readonly readOnly: readonly string[];
+  /** Whole file systems of the kernel, without which the two above would hide and protect something else. */
+  readonly fileSystems: readonly { readonly path: string; readonly type: string }[];
+}
+
+export const closedPaths = (spec: Pick<ContainerSpec, "privileged" | "unmaskedProc" | "mounts">): ClosedPaths => {
+  if (isProcBare(spec)) return { masked: [], readOnly: [], fileSystems: [] };
+  // A volume on /sys shows itself, and nothing of the machine that its owner didn't give.
+  const hasSys = !spec.mounts.some((m) => m.destination === "/sys");
+  return { masked: MASKED_PATHS, readOnly: READONLY_PATHS, fileSystems: [{ path: "/proc", type: "proc" }, ...(hasSys ? [{ path: "/sys", type: "sysfs" }] : [])] };
+};
 
 const seccomp = (spec: ContainerSpec, host: Host, capabilities: readonly string[]): OciSeccomp | undefined => {
   if (spec.privileged || spec.seccomp.type === "Unconfined") return undefined;

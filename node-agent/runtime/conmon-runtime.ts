@@ -23,7 +23,7 @@ import { mountIdmappedOverlay } from "../linux/idmap.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow, type OverlayOptions } from "../linux/mount.ts";
 import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
-import { buildConfig, maskedPaths, ociJson, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
+import { buildConfig, closedPaths, ociJson, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
@@ -189,7 +189,7 @@ export class ConmonRuntime implements ContainerRuntime {
       const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, oci);
       mendNullDevice();
       // Others may be virtual machines, whose process here shows nothing of what is inside.
-      if (oci.name === "crun" || oci.name === "runc") checkCage(pid, maskedPaths(spec));
+      if (oci.name === "crun" || oci.name === "runc") checkCage(pid, closedPaths(spec));
       this.#keepFilter(spec);
       const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}), ...(spec.handler ? { handler: spec.handler } : {}), ...(spec.namespaces.user ? { firstId: spec.namespaces.user.firstId } : {}) };
       writeFileSync(join(bundle, "container.json"), JSON.stringify(saved), { mode: 0o600 });
