@@ -286,8 +286,9 @@ export class ConmonRuntime implements ContainerRuntime {
     try {
       return await execInContainer(this.#ociOf(container.handler), { id, pid: container.pid, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
     } catch (error) {
-      // The runtime found its container gone: in its own words, of its own files.
-      if (isCode(error, "InternalError") && (this.#containers.get(id)?.state.phase !== "running" || !isAlive(container.pid, container.startTicks))) {
+      // The runtime found its container gone: in its own words, of its own files. The kernel ends the others before the first process, whose end is
+      // told a moment after the runtime lost its own.
+      if (isCode(error, "InternalError") && (this.#containers.get(id)?.state.phase !== "running" || !isAlive(container.pid, container.startTicks) || await this.#exited(id, EXIT_FILE_DEADLINE_MS))) {
         throw new GantryError("FailedPrecondition", `container ${id} has ended: commands can only be run in a running one`, { cause: error });
       }
       throw error;

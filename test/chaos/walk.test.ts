@@ -51,7 +51,12 @@ test.serial(`${OPERATIONS} commands in a seeded order (seed ${SEED}), agents kil
   const volumes = ["left", "right"];
   const quick = "trap 'exit 0' TERM; echo started; touch /mark; while :; do sleep 1000000 & wait $!; done";
   const walks: Readonly<Record<string, () => readonly string[]>> = {
-    run: () => ["run", "-d", "--name", pick(names), ...(random() < 0.4 ? ["-v", `${pick(volumes)}:/data`] : []), ...(random() < 0.3 ? ["-m", "64m"] : []), ...(random() < 0.3 ? ["--restart", "always"] : []), EXAMPLE_IMAGE, "/bin/sh", "-c", pick([quick, quick, "exit 3", "sleep 0.2"])],
+    run: () => {
+      const name = pick(names);
+      // A port for each name: two pods with the same one would wait for one another.
+      const port = random() < 0.3 ? ["-p", `${18_000 + names.indexOf(name)}:80`] : [];
+      return ["run", "-d", "--name", name, ...port, ...(random() < 0.4 ? ["-v", `${pick(volumes)}:/data`] : []), ...(random() < 0.3 ? ["-m", "64m"] : []), ...(random() < 0.3 ? ["--restart", "always"] : []), EXAMPLE_IMAGE, "/bin/sh", "-c", pick([quick, quick, "exit 3", "sleep 0.2"])];
+    },
     create: () => ["create", "--name", pick(names), EXAMPLE_IMAGE, "/bin/sh", "-c", quick],
     stop: () => ["stop", "-t", "1", pick(names)],
     start: () => ["start", pick(names)],
@@ -130,7 +135,7 @@ test.serial(`${OPERATIONS} commands in a seeded order (seed ${SEED}), agents kil
       const deadline = performance.now() + SETTLE_MS;
       for (;;) {
         const [{ items: pods }, { items: held }] = await Promise.all([c.client.list(PODS), c.client.list(PERSISTENT_VOLUMES)]);
-        const left = [...differences(c, pods, held), ...pods.filter((p) => p.metadata.deletionTimestamp).map((p) => `${p.metadata.name} is still being deleted`)];
+        const left = [...(await differences(c, pods, held)), ...pods.filter((p) => p.metadata.deletionTimestamp).map((p) => `${p.metadata.name} is still being deleted`)];
         if (left.length === 0) return;
         if (performance.now() > deadline) throw new Error(`${what}:\n${left.join("\n")}\n${c.logs(20)}`);
         await new Promise((wake) => setTimeout(wake, 250));

@@ -4,11 +4,14 @@ import { mkdirSync, mkdtempSync, rmSync, rmdirSync, writeFileSync, existsSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
+import type { Pod } from "../../base/kube/types.gen.ts";
 import { layoutOf } from "../../cli/cluster/layout.ts";
 import { mountTmpfs, unmountAllBelow } from "../../node-agent/linux/mount.ts";
+import { hostLinkName } from "../../node-agent/network/linux-pod-network.ts";
 import { ensureVirtualHosts, removeVirtualHosts } from "../../node-agent/network/virtual-hosts.ts";
 import { Cluster } from "../helpers/cluster.ts";
 import { leftovers } from "../helpers/leftovers.ts";
+import { networkDifferences, type NodeRecords } from "../helpers/network-truth.ts";
 
 const aLayout = (t: { teardown: (fn: () => void) => void }) => {
   const layout = layoutOf(mkdtempSync(join(tmpdir(), "gantry-left-")));
@@ -58,6 +61,24 @@ test("the check for what a cluster left finds files, mounts, namespaces, links, 
   const ended = Promise.all([inCgroup, named].map((child) => new Promise((resolve) => child.once("exit", resolve))));
   end();
   await ended;
+});
+
+test("the comparison of a node's network and records with the API finds each kind of thing that one of them lacks", (t) => {
+  const [link, other] = [hostLinkName("uid-a"), hostLinkName("uid-b")];
+  const pod = (phase: string): Pod => ({
+    apiVersion: "v1", kind: "Pod", metadata: { name: "a", namespace: "default", uid: "uid-a" }, status: { phase, podIP: "10.0.0.2" },
+    spec: { nodeName: "node-1", containers: [{ name: "c", image: "i", ports: [{ containerPort: 80, hostPort: 8080 }, { containerPort: 81, hostPort: 8081, hostIP: "198.18.0.2", protocol: "UDP" }] }] },
+  });
+  const all: NodeRecords = { links: [link], addresses: new Map([["uid-a", "10.0.0.2"]]), assignments: ["uid-a"], records: ["uid-a"], hostPorts: ["tcp 8080 -> 10.0.0.2 80", "198.18.0.2 udp 8081 -> 10.0.0.2 81"] };
+  const nothing: NodeRecords = { links: [], addresses: new Map(), assignments: [], records: [], hostPorts: [] };
+  const running = [{ pod: pod("Running"), hasProcess: true }];
+  t.deepEqual(networkDifferences("node-1", all, running), []);
+  t.deepEqual(networkDifferences("node-1", nothing, [{ pod: pod("Pending"), hasProcess: false }]), []);
+  t.is(networkDifferences("node-1", nothing, running).length, 5, "link, address, assignment, two ports");
+  t.is(networkDifferences("node-1", all, []).length, 6, "link, address, assignment, record, two ports");
+  t.is(networkDifferences("node-1", all, [{ pod: pod("Succeeded"), hasProcess: false }]).length, 4, "what has ended is remembered, but holds no link, address or port");
+  t.deepEqual(networkDifferences("node-1", { ...all, links: [link, other] }, running), [`link ${other} on node-1: no pod has it`]);
+  t.deepEqual(networkDifferences("node-1", { ...all, addresses: new Map([["uid-a", "10.0.0.3"]]) }, running), ["a on node-1 has the address 10.0.0.2, but 10.0.0.3 is kept for it"]);
 });
 
 test("a cluster is taken down also when its control plane was killed and its etcd is nobody's", async (t) => {

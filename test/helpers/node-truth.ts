@@ -3,6 +3,7 @@ import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { PersistentVolume, Pod } from "../../base/kube/types.gen.ts";
 import type { Cluster } from "./cluster.ts";
+import { networkDifferences, readNodeRecords } from "./network-truth.ts";
 
 const CGROUPS = "/sys/fs/cgroup";
 const POD_UID = /pod([0-9a-f]{8}-[0-9a-f-]{27})/;
@@ -21,7 +22,7 @@ const podGroups = (root: string): string[] => entries(root).filter((name) => !na
 });
 
 /** One line for each thing that is on a node and not in the API, or the other way round. */
-export const differences = (cluster: Cluster, pods: readonly Pod[], volumes: readonly PersistentVolume[]): readonly string[] => {
+export const differences = async (cluster: Cluster, pods: readonly Pod[], volumes: readonly PersistentVolume[]): Promise<readonly string[]> => {
   const { layout } = cluster;
   const live = pods.filter((p) => p.spec?.nodeName);
   const uids = new Map(live.map((p) => [p.metadata.uid!, p]));
@@ -55,6 +56,11 @@ export const differences = (cluster: Cluster, pods: readonly Pod[], volumes: rea
   }
   for (const controller of [CGROUPS, ...entries(CGROUPS).map((name) => join(CGROUPS, name))]) {
     for (const path of podGroups(join(controller, `gantry-${layout.id}`))) if (!uids.has(POD_UID.exec(path)![1]!)) found.push(`control group ${path}: no pod has this uid`);
+  }
+  const busy = new Set(processes.map((p) => p.podUid));
+  for (const { name: node, netnsPath } of cluster.state.hosts) {
+    const here = live.filter((pod) => pod.spec!.nodeName === node).map((pod) => ({ pod, hasProcess: busy.has(pod.metadata.uid!) }));
+    found.push(...networkDifferences(node, await readNodeRecords({ netnsPath, dataDir: join(layout.dataDir, node) }), here));
   }
   for (const node of cluster.nodes) {
     const [data, run] = [join(layout.dataDir, node), join(layout.socketDir, node)];
