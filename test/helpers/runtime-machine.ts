@@ -15,8 +15,10 @@ import { pinNamespaces } from "../../node-agent/linux/namespaces.ts";
 import { ConmonRuntime } from "../../node-agent/runtime/conmon-runtime.ts";
 import type { ContainerSpec } from "../../node-agent/runtime/container-runtime.ts";
 import { exitOf, type RuntimeUnderTest } from "../../node-agent/runtime/runtime-contract.ts";
+import { allProcesses, type RunningProcess } from "./leftovers.ts";
 
 const clock = new SystemClock();
+const CLEAR_MS = 10_000;
 const APPLETS = ["sh", "sleep", "cat", "id", "grep", "echo", "tty", "head", "ls", "touch", "dd", "stty", "env", "pwd", "ps", "mknod", "chroot"];
 
 export interface Machine extends RuntimeUnderTest {
@@ -41,32 +43,69 @@ export const makeRootfs = (directory: string): string => {
 
 export const ourCgroups = (root: string): readonly string[] => readMounts().filter((m) => m.type.startsWith("cgroup")).map((m) => join(m.target, root)).filter((path) => existsSync(path));
 
-export const openMachine = async (t: ExecutionContext, ociRuntime = "crun"): Promise<Machine> => {
+/** Ends and removes all there is of a machine, also what was being made. What is still there after the time limit is said. */
+const clear = async (directory: string, cgroupRoot: string, cgroups: CgroupTree): Promise<void> => {
+  const deadline = performance.now() + CLEAR_MS;
+  for (;;) {
+    // conmon and the OCI runtime are in no group of ours; the folder's name is in their arguments.
+    for (const { pid } of ownProcesses(directory)) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has ended.
+      }
+    }
+    await cgroups.destroy().catch(() => undefined); // said below, if it stays so
+    unmountAllBelow(directory);
+    const left = [
+      ...ownProcesses(directory).map((p) => `process ${p.pid}: ${p.commandLine}`), ...ourCgroups(cgroupRoot),
+      ...readMounts().filter((m) => m.target.startsWith(directory)).map((m) => m.target),
+    ];
+    if (left.length === 0) return;
+    if (performance.now() > deadline) throw new Error(`left behind: ${left.join(", ")}`);
+    await new Promise((wake) => setTimeout(wake, 20));
+  }
+};
+
+const ownProcesses = (directory: string): readonly RunningProcess[] => allProcesses().filter((p) => p.pid !== process.pid && p.commandLine.includes(`${directory}/`));
+
+export const openMachine = async (t: Pick<ExecutionContext, "teardown">, ociRuntime = "crun"): Promise<Machine> => {
   const directory = mkdtempSync(join(tmpdir(), "gantry-rt-"));
   const [root, runRoot] = [join(directory, "root"), join(directory, "run")];
   prepareHybridHost(readCgroupLayout(), "/run/gantry-test-hybrid-mounts");
   const cgroupRoot = `gantry-test-${newUid().slice(0, 8)}`;
   const cgroups = new CgroupTree({ layout: readCgroupLayout(), root: cgroupRoot, clock, logger: silentLogger });
-  cgroups.prepare();
-  const open = (): Promise<ConmonRuntime> => ConmonRuntime.open({ root, runRoot, ociRuntime, cgroups, clock, logger: silentLogger, metrics: new Metrics() });
-  let runtime = await open();
+  const creating = new Set<Promise<unknown>>();
+  const opened: ConmonRuntime[] = [];
+  const runtime = (): ConmonRuntime => opened.at(-1)!;
   t.teardown(async () => {
-    runtime.close();
     // Timers of the clock don't keep the process alive by themselves.
     const alive = setInterval(() => undefined, 1000);
     try {
-      await cgroups.destroy();
-      unmountAllBelow(directory);
-      const left = [...ourCgroups(cgroupRoot), ...readMounts().filter((m) => m.target.startsWith(directory)).map((m) => m.target)];
-      if (left.length > 0) throw new Error(`left behind: ${left.join(", ")}`);
+      opened.at(-1)?.close();
+      await clear(directory, cgroupRoot, cgroups);
+      // A test that failed in the midst of a create: that is undone by the runtime, and what it made meanwhile by us.
+      if ((await Promise.allSettled(creating)).length > 0) await clear(directory, cgroupRoot, cgroups);
     } finally {
       rmSync(directory, { recursive: true, force: true });
       clearInterval(alive);
     }
   });
+  cgroups.prepare();
+  const open = async (): Promise<void> => {
+    const next = await ConmonRuntime.open({ root, runRoot, ociRuntime, cgroups, clock, logger: silentLogger, metrics: new Metrics() });
+    const create = next.create.bind(next);
+    next.create = (spec) => {
+      const created = create(spec);
+      creating.add(created);
+      return created.finally(() => creating.delete(created));
+    };
+    opened.push(next);
+  };
+  await open();
   const layer = makeRootfs(directory);
   return {
-    get runtime() { return runtime; },
+    get runtime() { return runtime(); },
     directory, cgroups,
     log: (id) => readFileSync(join(directory, "logs", `${id}.log`), "utf8"),
     spec: (script, changes) => {
@@ -81,8 +120,9 @@ export const openMachine = async (t: ExecutionContext, ociRuntime = "crun"): Pro
       };
     },
     restart: async () => {
-      runtime.close();
-      return (runtime = await open());
+      runtime().close();
+      await open();
+      return runtime();
     },
   };
 };

@@ -14,7 +14,8 @@ import { ConmonRuntime } from "../../node-agent/runtime/conmon-runtime.ts";
 import { findCommand } from "../../node-agent/runtime/oci-runtime.ts";
 import { FOR_EVER, execute, exitOf, runtimeContract } from "../../node-agent/runtime/runtime-contract.ts";
 
-import { openMachine, run, start } from "../helpers/runtime-machine.ts";
+import { allProcesses } from "../helpers/leftovers.ts";
+import { openMachine, ourCgroups, run, start } from "../helpers/runtime-machine.ts";
 
 const clock = new SystemClock();
 
@@ -284,4 +285,19 @@ test("what is typed reaches a container through conmon, with its end only where 
   await second.write(Buffer.from("two\n"));
   t.is((await ended).exitCode, 0);
   t.regex(log(stays.id), /got one[\s\S]*got two[\s\S]*33 111/);
+});
+
+test("a test that fails in the midst of a create leaves nothing behind", async (t) => {
+  const teardowns: (() => unknown)[] = [];
+  const machine = await openMachine({ teardown: (fn: () => unknown) => void teardowns.push(fn) });
+  const spec = machine.spec(FOR_EVER);
+  const created = t.throwsAsync(machine.runtime.create(spec));
+  while (!existsSync(join(machine.directory, "run/containers", spec.id, "config.json"))) await new Promise((wake) => setImmediate(wake));
+  const root = machine.cgroups.ociPath("");
+  for (const run of teardowns) await run();
+  await created;
+  t.false(existsSync(machine.directory));
+  t.deepEqual(ourCgroups(root), []);
+  t.deepEqual(readMounts().filter((m) => m.target.startsWith(machine.directory)), []);
+  t.deepEqual(allProcesses().filter((p) => p.commandLine.includes(machine.directory)), []);
 });
