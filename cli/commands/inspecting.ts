@@ -1,7 +1,8 @@
 // inspect, stats, events, volume inspect, network inspect: what there is to know, in docker's shape.
 import { booleanOption, eachOption, stringOption } from "../../base/config.ts";
-import { GantryError, isCode } from "../../base/errors.ts";
+import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { NODES, PODS } from "../../base/kube/resources.ts";
+import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
 import { command, type Command } from "../command.ts";
 import { NAMESPACED_OPTIONS, connect, forEach, namespaceOf } from "./client.ts";
@@ -117,9 +118,14 @@ export const INSPECTING_COMMANDS: readonly Command[] = [
       const { items } = await client.list(PODS, namespaceOf(client, values));
       const pods = positionals.length > 0 ? positionals.map((w) => findContainer(items, w).pod) : items.filter((p) => p.status?.phase === "Running");
       const node = new Map(pods.map((p) => [p.metadata.name!, p.spec?.nodeName ?? ""]));
+      // One node that does not answer hides nobody else's pods; but what was asked for by name has to be there.
+      const missing = (pod: Pod) => (error: unknown): undefined => {
+        if (positionals.length > 0) throw error;
+        console.error(`Warning: ${pod.metadata.name!}: ${describeError(error)}`);
+      };
       const table = (lines: readonly { readonly pod: string }[]): string => formatRows(values.format, (lines as Parameters<typeof statsRows>[0][]).flatMap((l) => statsRows(l, node.get(l.pod) ?? "")), STATS_FORMAT);
       if (values.noStream) {
-        const lines = await Promise.all(pods.map((pod) => statsNow(client, pod)));
+        const lines = await Promise.all(pods.map((pod) => statsNow(client, pod).catch(missing(pod))));
         const text = table(lines.filter((l) => l !== undefined));
         if (text !== "") console.log(text);
         return 0;
@@ -133,7 +139,7 @@ export const INSPECTING_COMMANDS: readonly Command[] = [
       try {
         if (isLive) process.stdout.write("\u001B[2J");
         await Promise.all(pods.map(async (pod) => {
-          await followStats(client, pod, stop.signal, (line) => void newest.set(line.pod, line));
+          await followStats(client, pod, stop.signal, (line) => void newest.set(line.pod, line)).catch(missing(pod));
           newest.delete(pod.metadata.name!);
         }));
       } finally {

@@ -129,7 +129,7 @@ export class Dispatch {
       if (isPost && info.name === "") return serveImageLoad(exchange, this.#options.streams);
       const operation = imageOperation(info.name, isPost);
       if (!operation) throw methodNotAllowed();
-      return operation(exchange, this.#options.streams);
+      return operation({ exchange, streams: this.#options.streams, context: this.#options.context });
     }
     if (info.resource === "builds" && info.name === "" && info.namespace === "") {
       if (info.verb !== "create") throw methodNotAllowed();

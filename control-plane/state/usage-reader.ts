@@ -1,6 +1,7 @@
 // What pods and nodes use now, asked of the nodes' agents when somebody asks: the API (metrics.k8s.io) and the autoscaler. Nothing is stored
 // and nothing measured in between.
 import type { Clock } from "../../base/clock.ts";
+import { within } from "../../base/deadline.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
 import type { Logger } from "../../base/logger.ts";
@@ -49,12 +50,12 @@ export class UsageReader {
     return sample;
   }
 
-  async #read(nodeName: string, signal: AbortSignal): Promise<StatsSample> {
-    const late = new AbortController();
-    using _timer = this.#clock.setTimer(TIMEOUT_MS, () => late.abort(new GantryError("Timeout", `node ${nodeName} did not tell its usage within ${TIMEOUT_MS / 1000} s`)));
-    await using stream = await this.#streams.open(nodeName, { id: newId(), kind: { $case: "stats", value: { podUids: [], periodMs: 0, storage: false } } }, AbortSignal.any([signal, late.signal]));
-    for await (const { frame } of stream.frames) if (frame?.$case === "stats") return frame.value;
-    throw new GantryError("ServiceUnavailable", `node ${nodeName} sent no sample`);
+  #read(nodeName: string, signal: AbortSignal): Promise<StatsSample> {
+    return within(this.#clock, TIMEOUT_MS, `node ${nodeName} did not tell its usage within ${TIMEOUT_MS / 1000} s`, signal, async (end) => {
+      await using stream = await this.#streams.open(nodeName, { id: newId(), kind: { $case: "stats", value: { podUids: [], periodMs: 0, storage: false } } }, end);
+      for await (const { frame } of stream.frames) if (frame?.$case === "stats") return frame.value;
+      throw new GantryError("ServiceUnavailable", `node ${nodeName} sent no sample`);
+    });
   }
 }
 

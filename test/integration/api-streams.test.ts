@@ -7,10 +7,12 @@ import type { ExecutionContext } from "ava";
 import { WebSocket } from "ws";
 import { CoreV1Api, Exec, KubeConfig, makeInformer } from "@kubernetes/client-node";
 import type { V1Pod } from "@kubernetes/client-node";
+import { FakeClock } from "../../base/clock.ts";
 import { GantryError } from "../../base/errors.ts";
 import type { StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 import { ADMIN_TOKEN, startTestApi } from "../helpers/api-server.ts";
 import type { TestApi } from "../helpers/api-server.ts";
+import { eventually } from "../helpers/fake-agent.ts";
 
 const out = (text: string): StreamFrame => ({ frame: { $case: "stdout", value: Buffer.from(text) } });
 const end = (exitCode: number, code = "", message = "", names: string[] = []): StreamFrame => ({ frame: { $case: "result", value: { code, message, exitCode, names } } });
@@ -190,6 +192,39 @@ test("an image goes to every node, chunk by chunk, and each answers for itself",
   t.deepEqual(lines.at(-1), { summary: { loaded: 2, failed: 1 } });
   t.is((await api.call("POST", "/apis/gantry.io/v1/images?node=n9", { body: "x" })).status, 404);
   t.is((await api.call("PUT", "/apis/gantry.io/v1/images", { body: "x" })).status, 405);
+});
+
+test("what all nodes are asked is answered within a deadline, and says which of them did not", async (t) => {
+  const clock = new FakeClock(Date.now());
+  await using api = await startTestApi({ server: { clock } });
+  for (const name of ["n1", "n2", "gone"]) await api.call("POST", "/api/v1/nodes", { body: { apiVersion: "v1", kind: "Node", metadata: { name } } });
+  const asked: string[] = [];
+  const record = { id: "sha256:1", manifestDigest: "sha256:2", mediaType: "", manifestBytes: 1, names: ["example:1"], sizeBytes: 1, createdMs: 0, architecture: "amd64", labels: {}, usedBy: [], layers: [] };
+  api.nodes.set("n1", async function* () {
+    yield { frame: { $case: "imageReport", value: { images: [record], untagged: ["example:1"], deleted: [], freedBytes: 0, usage: undefined, config: Buffer.alloc(0) } } };
+    yield end(0);
+  });
+  // As an agent that took the call and was stopped (SIGSTOP), or waits for a disk that hangs.
+  api.nodes.set("n2", async function* (request, _input, signal) {
+    asked.push(request.kind?.$case === "image" ? request.kind.value.action!.$case : "");
+    await new Promise((_, reject) => signal.addEventListener("abort", () => reject(new GantryError("ServiceUnavailable", "the stream broke off"))));
+    yield end(0);
+  });
+  const whenLate = async (method: string, path: string, ms: number, body?: object): Promise<Record<string, unknown>> => {
+    const count = asked.length;
+    const answer = api.call(method, `/apis/gantry.io/v1/images${path}`, { body });
+    await eventually(() => asked.length > count, "the silent node is asked");
+    await clock.advance(ms);
+    return (await answer).json as Record<string, unknown>;
+  };
+  const late = (seconds: number): object => ({ node: "n2", error: `node n2 did not answer within ${seconds} s` });
+  const gone = { node: "gone", error: "node gone is not connected: is its agent running?" };
+  t.like(await whenLate("GET", "", 10_000), { items: [{ node: "n1", names: ["example:1"] }], failed: [late(10), gone] });
+  t.like(await whenLate("GET", "/df", 120_000), { nodes: [{ node: "n1" }], failed: [late(120), gone] });
+  t.like(await whenLate("GET", "?node=n2", 10_000), { code: 504, message: "node n2 did not answer within 10 s" });
+  // One deadline for all images that go, not one for each.
+  t.like(await whenLate("POST", "/remove", 120_000, { references: ["example:1", "example:2"] }), { results: [{ nodes: [{ node: "n1" }], failed: [late(120)] }, { nodes: [{ node: "n1" }], failed: [late(120)] }] });
+  t.deepEqual(asked, ["list", "usage", "list", "remove"]);
 });
 
 test("why a pod runs where it runs", async (t) => {

@@ -1,19 +1,32 @@
 // Owns what the API offers for images beside loading them: /apis/gantry.io/v1/images and below. Nodes hold the images; each request goes to all
 // connected nodes, or those that `node=` names, and the answers are joined. What takes long answers with lines of JSON as it goes.
+import { within } from "../../../base/deadline.ts";
 import { GantryError, describeError, isCode } from "../../../base/errors.ts";
 import { newId } from "../../../base/ids.ts";
+import { NODES } from "../../../base/kube/resources.ts";
 import type { ImageProgress, ImageRecord, ImageReport, ImageRequest, RegistryCredential } from "../../../proto/gen/gantry/v1/agent.ts";
 import type { NodeStreams } from "../../state/node-streams.ts";
 import { readBody } from "../body.ts";
+import type { ApiContext } from "../context.ts";
 import type { Exchange } from "../exchange.ts";
 
 type Action = NonNullable<ImageRequest["action"]>;
-type Handler = (exchange: Exchange, streams: NodeStreams) => Promise<void>;
+/** One request, and what answers it. */
+interface Operation {
+  readonly exchange: Exchange;
+  readonly streams: NodeStreams;
+  readonly context: ApiContext;
+}
+type Handler = (operation: Operation) => Promise<void>;
 
 const MAX_BODY_BYTES = 1024 * 1024;
+/** What a node looks up is there at once: one that hangs holds up the others' answers for no longer. */
+const LOOKUP_MS = 10_000;
+/** Measuring and removing directories takes as long as the disk does. */
+const DISK_WORK_MS = 120_000;
 
 /** The nodes that a request is for. Errors: "NotFound", "ServiceUnavailable". */
-export const chosenNodes = (exchange: Exchange, streams: NodeStreams): readonly string[] => {
+export const chosenNodes = ({ exchange, streams }: Pick<Operation, "exchange" | "streams">): readonly string[] => {
   const connected = streams.connectedNodes();
   const wanted = exchange.query.getAll("node");
   const absent = wanted.filter((n) => !connected.includes(n));
@@ -34,13 +47,26 @@ const ask = async (streams: NodeStreams, node: string, action: Action, signal: A
   return report;
 };
 
-interface Answers {
-  readonly reports: readonly { readonly node: string; readonly report: ImageReport }[];
-  readonly failed: readonly { readonly node: string; readonly error: unknown }[];
+interface Failed {
+  readonly node: string;
+  readonly error: unknown;
 }
 
-const askAll = async (streams: NodeStreams, nodes: readonly string[], action: Action, signal: AbortSignal): Promise<Answers> => {
-  const settled = await Promise.allSettled(nodes.map((node) => ask(streams, node, action, signal)));
+interface Answers {
+  readonly reports: readonly { readonly node: string; readonly report: ImageReport }[];
+  readonly failed: readonly Failed[];
+}
+
+const LOOKUPS: ReadonlySet<Action["$case"]> = new Set(["list", "inspect", "tag"]);
+
+/** Errors: "Timeout", and those of the node. */
+const askInTime = ({ exchange, streams, context }: Operation, node: string, action: Action): Promise<ImageReport> => {
+  const limitMs = LOOKUPS.has(action.$case) ? LOOKUP_MS : DISK_WORK_MS;
+  return within(context.clock, limitMs, `node ${node} did not answer within ${limitMs / 1000} s`, exchange.signal, (signal) => ask(streams, node, action, signal));
+};
+
+const askAll = async (operation: Operation, nodes: readonly string[], action: Action): Promise<Answers> => {
+  const settled = await Promise.allSettled(nodes.map((node) => askInTime(operation, node, action)));
   return {
     reports: settled.flatMap((s, i) => (s.status === "fulfilled" ? [{ node: nodes[i]!, report: s.value }] : [])),
     failed: settled.flatMap((s, i) => (s.status === "rejected" ? [{ node: nodes[i]!, error: s.reason as unknown }] : [])),
@@ -53,7 +79,7 @@ const throwUnlessAny = ({ reports, failed }: Answers): void => {
   throw (failed.find(({ error }) => !isCode(error, "NotFound")) ?? failed[0]!).error;
 };
 
-const failures = ({ failed }: Answers): readonly object[] => failed.map(({ node, error }) => ({ node, error: describeError(error) }));
+const failures = (failed: readonly Failed[]): readonly object[] => failed.map(({ node, error }) => ({ node, error: describeError(error) }));
 
 const toJson = (node: string, r: ImageRecord): object => ({
   node, id: r.id, digest: r.manifestDigest, mediaType: r.mediaType, manifestBytes: r.manifestBytes, names: r.names, sizeBytes: r.sizeBytes, created: new Date(r.createdMs).toISOString(),
@@ -123,8 +149,13 @@ const lines = (exchange: Exchange): Lines => {
 
 const progressLine = (node: string, { id, status, currentBytes, totalBytes }: ImageProgress): object => ({ node, id, status, currentBytes, totalBytes });
 
+/** Nodes of the cluster that nobody could ask: what the others answer is not all. None of them when the client chose its nodes. */
+const unreached = ({ exchange, context }: Operation, asked: readonly string[]): readonly Failed[] =>
+  exchange.query.has("node") ? [] : [...context.cache.resource(NODES).list()].map(({ object }) => object.metadata.name!).filter((name) => !asked.includes(name))
+    .map((node) => ({ node, error: new GantryError("ServiceUnavailable", `node ${node} is not connected: is its agent running?`) }));
+
 /** The same on several nodes; a line for each step, one for each node's end, and a summary. */
-const followed = async (exchange: Exchange, streams: NodeStreams, nodes: readonly string[], action: Action): Promise<void> => {
+const followed = async ({ exchange, streams }: Operation, nodes: readonly string[], action: Action): Promise<void> => {
   const { say, end } = lines(exchange);
   let [done, failed] = [0, 0];
   await Promise.all(nodes.map(async (node) => {
@@ -143,93 +174,100 @@ const followed = async (exchange: Exchange, streams: NodeStreams, nodes: readonl
 
 // ---- operations
 
-const list: Handler = async (exchange, streams) => {
-  const answers = await askAll(streams, chosenNodes(exchange, streams), { $case: "list", value: {} }, exchange.signal);
+const list: Handler = async (operation) => {
+  const nodes = chosenNodes(operation);
+  const answers = await askAll(operation, nodes, { $case: "list", value: {} });
   throwUnlessAny(answers);
-  exchange.value(200, { items: answers.reports.flatMap(({ node, report }) => report.images.map((image) => toJson(node, image))), failed: failures(answers) });
+  operation.exchange.value(200, { items: answers.reports.flatMap(({ node, report }) => report.images.map((image) => toJson(node, image))), failed: failures([...answers.failed, ...unreached(operation, nodes)]) });
 };
 
-const pull: Handler = async (exchange, streams) => {
-  const nodes = chosenNodes(exchange, streams);
-  const { reference, credentials } = await bodyOf(exchange, { reference: "string", credentials: "credentials" });
-  await followed(exchange, streams, nodes, { $case: "pull", value: { reference: required("reference", reference), credentials: [...credentials] } });
+const pull: Handler = async (operation) => {
+  const nodes = chosenNodes(operation);
+  const { reference, credentials } = await bodyOf(operation.exchange, { reference: "string", credentials: "credentials" });
+  await followed(operation, nodes, { $case: "pull", value: { reference: required("reference", reference), credentials: [...credentials] } });
 };
 
-const inspected = async (exchange: Exchange, streams: NodeStreams, reference: string): Promise<Answers> => {
-  const answers = await askAll(streams, chosenNodes(exchange, streams), { $case: "inspect", value: { reference } }, exchange.signal);
+const inspected = async (operation: Operation, reference: string): Promise<Answers> => {
+  const answers = await askAll(operation, chosenNodes(operation), { $case: "inspect", value: { reference } });
   throwUnlessAny(answers);
   return answers;
 };
 
-const inspect: Handler = async (exchange, streams) => {
-  const { reports } = await inspected(exchange, streams, required("name", exchange.query.get("name") ?? ""));
+const inspect: Handler = async (operation) => {
+  const { reports } = await inspected(operation, required("name", operation.exchange.query.get("name") ?? ""));
   // Nodes may have different images by one name: all of them are told.
-  exchange.value(200, { items: reports.flatMap(({ node, report }) => report.images.map((image) => ({ ...toJson(node, image), config: JSON.parse(Buffer.from(report.config).toString("utf8")) as unknown }))) });
+  operation.exchange.value(200, { items: reports.flatMap(({ node, report }) => report.images.map((image) => ({ ...toJson(node, image), config: JSON.parse(Buffer.from(report.config).toString("utf8")) as unknown }))) });
 };
 
 /** A node that has the image; the one that made it need not be known. */
-const nodeWith = async (exchange: Exchange, streams: NodeStreams, reference: string): Promise<string> => (await inspected(exchange, streams, reference)).reports[0]!.node;
+const nodeWith = async (operation: Operation, reference: string): Promise<string> => (await inspected(operation, reference)).reports[0]!.node;
 
-const push: Handler = async (exchange, streams) => {
-  chosenNodes(exchange, streams);
-  const { reference, credentials, allTags } = await bodyOf(exchange, { reference: "string", credentials: "credentials", allTags: "boolean" });
+const push: Handler = async (operation) => {
+  chosenNodes(operation);
+  const { reference, credentials, allTags } = await bodyOf(operation.exchange, { reference: "string", credentials: "credentials", allTags: "boolean" });
   required("reference", reference);
   let node: string;
   if (allTags) {
-    const { reports } = await askAll(streams, chosenNodes(exchange, streams), { $case: "list", value: {} }, exchange.signal);
+    const { reports } = await askAll(operation, chosenNodes(operation), { $case: "list", value: {} });
     const counted = reports.map((r) => ({ node: r.node, tags: r.report.images.flatMap((image) => image.names).filter((name) => name.includes(reference)).length }));
-    node = counted.sort((a, b) => b.tags - a.tags)[0]?.node ?? chosenNodes(exchange, streams)[0]!;
+    node = counted.sort((a, b) => b.tags - a.tags)[0]?.node ?? chosenNodes(operation)[0]!;
   } else {
-    node = await nodeWith(exchange, streams, reference);
+    node = await nodeWith(operation, reference);
   }
-  await followed(exchange, streams, [node], { $case: "push", value: { reference, credentials: [...credentials], allTags } });
+  await followed(operation, [node], { $case: "push", value: { reference, credentials: [...credentials], allTags } });
 };
 
-const tag: Handler = async (exchange, streams) => {
-  const nodes = chosenNodes(exchange, streams);
-  const { source, target } = await bodyOf(exchange, { source: "string", target: "string" });
-  const answers = await askAll(streams, nodes, { $case: "tag", value: { source: required("source", source), target: required("target", target) } }, exchange.signal);
+const tag: Handler = async (operation) => {
+  const nodes = chosenNodes(operation);
+  const { source, target } = await bodyOf(operation.exchange, { source: "string", target: "string" });
+  const answers = await askAll(operation, nodes, { $case: "tag", value: { source: required("source", source), target: required("target", target) } });
   throwUnlessAny(answers);
   // A node without the image has nothing to tag.
   const failed = answers.failed.filter(({ error }) => !isCode(error, "NotFound"));
-  exchange.value(200, { nodes: answers.reports.map((r) => r.node), failed: failures({ ...answers, failed }) });
+  operation.exchange.value(200, { nodes: answers.reports.map((r) => r.node), failed: failures(failed) });
 };
 
-const remove: Handler = async (exchange, streams) => {
-  const nodes = chosenNodes(exchange, streams);
-  const { references, force, noPrune } = await bodyOf(exchange, { references: "strings", force: "boolean", noPrune: "boolean" });
+const remove: Handler = async (operation) => {
+  let nodes = chosenNodes(operation);
+  const { references, force, noPrune } = await bodyOf(operation.exchange, { references: "strings", force: "boolean", noPrune: "boolean" });
   if (references.length === 0) throw new GantryError("BadRequest", "references: at least one image is required");
   const results: object[] = [];
+  /** Not asked again for the next image: each would wait as long. */
+  const silent: Failed[] = [];
   for (const reference of references) {
-    const answers = await askAll(streams, nodes, { $case: "remove", value: { references: [reference], force, noPrune } }, exchange.signal);
+    const answers = await askAll(operation, nodes, { $case: "remove", value: { references: [reference], force, noPrune } });
     const reports = answers.reports.map(({ node, report }) => ({ node, untagged: report.untagged, deleted: report.deleted, freedBytes: report.freedBytes }));
     // Absent here and there is how images are; absent everywhere is a mistake.
-    const telling = answers.failed.filter(({ error }) => !isCode(error, "NotFound"));
-    results.push({ reference, nodes: reports, failed: failures({ ...answers, failed: telling.length > 0 || reports.length > 0 ? telling : answers.failed.slice(0, 1) }) });
+    const telling = [...silent, ...answers.failed.filter(({ error }) => !isCode(error, "NotFound"))];
+    results.push({ reference, nodes: reports, failed: failures(telling.length > 0 || reports.length > 0 ? telling : answers.failed.slice(0, 1)) });
+    silent.push(...answers.failed.filter(({ error }) => isCode(error, "Timeout")));
+    nodes = nodes.filter((node) => !silent.some((s) => s.node === node));
   }
-  exchange.value(200, { results });
+  operation.exchange.value(200, { results });
 };
 
-const prune: Handler = async (exchange, streams) => {
-  const nodes = chosenNodes(exchange, streams);
-  const { all, untilMs, labels } = await bodyOf(exchange, { all: "boolean", untilMs: "number", labels: "strings" });
-  const answers = await askAll(streams, nodes, { $case: "prune", value: { all, untilMs, labels: [...labels] } }, exchange.signal);
+const prune: Handler = async (operation) => {
+  const nodes = chosenNodes(operation);
+  const { all, untilMs, labels } = await bodyOf(operation.exchange, { all: "boolean", untilMs: "number", labels: "strings" });
+  const answers = await askAll(operation, nodes, { $case: "prune", value: { all, untilMs, labels: [...labels] } });
   throwUnlessAny(answers);
-  exchange.value(200, {
-    nodes: answers.reports.map(({ node, report }) => ({ node, untagged: report.untagged, deleted: report.deleted, freedBytes: report.freedBytes })), failed: failures(answers),
+  operation.exchange.value(200, {
+    nodes: answers.reports.map(({ node, report }) => ({ node, untagged: report.untagged, deleted: report.deleted, freedBytes: report.freedBytes })), failed: failures(answers.failed),
   });
 };
 
-const usage: Handler = async (exchange, streams) => {
-  const answers = await askAll(streams, chosenNodes(exchange, streams), { $case: "usage", value: {} }, exchange.signal);
+const usage: Handler = async (operation) => {
+  const nodes = chosenNodes(operation);
+  const answers = await askAll(operation, nodes, { $case: "usage", value: {} });
   throwUnlessAny(answers);
-  exchange.value(200, { nodes: answers.reports.map(({ node, report }) => ({ node, ...report.usage })), failed: failures(answers) });
+  operation.exchange.value(200, { nodes: answers.reports.map(({ node, report }) => ({ node, ...report.usage })), failed: failures([...answers.failed, ...unreached(operation, nodes)]) });
 };
 
-const save: Handler = async (exchange, streams) => {
+const save: Handler = async (operation) => {
+  const { exchange, streams } = operation;
   const names = exchange.query.getAll("name");
   if (names.length === 0) throw new GantryError("BadRequest", "name: at least one image is required");
-  const holders = await Promise.all(names.map(async (name) => new Set((await inspected(exchange, streams, name)).reports.map((r) => r.node))));
+  const holders = await Promise.all(names.map(async (name) => new Set((await inspected(operation, name)).reports.map((r) => r.node))));
   const node = [...holders[0]!].find((n) => holders.every((h) => h.has(n)));
   if (node === undefined) throw new GantryError("Conflict", `no single node has all of ${names.join(", ")}; save them one by one, or pull them first`, { retryable: false });
   const stream = await streams.open(node, { id: newId(), kind: { $case: "image", value: { action: { $case: "save", value: { references: names } } } } }, exchange.signal);
@@ -245,13 +283,13 @@ const save: Handler = async (exchange, streams) => {
 };
 
 /** Brings an image that one node has to the others, without a registry: for builds. */
-const distribute: Handler = async (exchange, streams) => {
-  const nodes = chosenNodes(exchange, streams);
-  const { reference, from } = await bodyOf(exchange, { reference: "string", from: "string" });
-  const source = from === "" ? await nodeWith(exchange, streams, required("reference", reference)) : from;
-  const { images: [image] } = await ask(streams, source, { $case: "inspect", value: { reference } }, exchange.signal);
+const distribute: Handler = async (operation) => {
+  const nodes = chosenNodes(operation);
+  const { reference, from } = await bodyOf(operation.exchange, { reference: "string", from: "string" });
+  const source = from === "" ? await nodeWith(operation, required("reference", reference)) : from;
+  const { images: [image] } = await askInTime(operation, source, { $case: "inspect", value: { reference } });
   const { names, manifestDigest, manifestBytes, mediaType } = image!;
-  await followed(exchange, streams, nodes.filter((node) => node !== source), { $case: "receive", value: { names, manifestDigest, manifestBytes, mediaType, fromNode: source } });
+  await followed(operation, nodes.filter((node) => node !== source), { $case: "receive", value: { names, manifestDigest, manifestBytes, mediaType, fromNode: source } });
 };
 
 const GET: Readonly<Record<string, Handler>> = { "": list, inspect, save, df: usage };

@@ -33,7 +33,7 @@ const namesLoaded = async ({ stream }: Target): Promise<readonly string[]> => {
 
 export const serveImageLoad = async (exchange: Exchange, streams: NodeStreams): Promise<void> => {
   const { query, signal } = exchange;
-  const nodes = chosenNodes(exchange, streams);
+  const nodes = chosenNodes({ exchange, streams });
 
   await using cleanup = new AsyncDisposableStack();
   const sink = exchange.open(200, "application/x-ndjson");

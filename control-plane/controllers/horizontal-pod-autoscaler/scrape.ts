@@ -4,6 +4,7 @@ import { request } from "node:http";
 import type { IncomingMessage } from "node:http";
 import { Duplex } from "node:stream";
 import type { Clock } from "../../../base/clock.ts";
+import { within } from "../../../base/deadline.ts";
 import { describeError, GantryError } from "../../../base/errors.ts";
 import { newId } from "../../../base/ids.ts";
 import type { Pod } from "../../../base/kube/types.gen.ts";
@@ -78,17 +79,17 @@ const textOf = async (answer: IncomingMessage): Promise<string> => {
 /** The page's text. Throws with the pod, the port and what went wrong. */
 export const scrape = async (streams: NodeStreams, clock: Clock, pod: Pod, signal: AbortSignal): Promise<string> => {
   const { port, path } = scrapeTarget(pod);
-  const late = new AbortController();
-  using _timer = clock.setTimer(TIMEOUT_MS, () => late.abort(new GantryError("Timeout", `no answer within ${TIMEOUT_MS / 1000} s`)));
   try {
-    await using stream = await streams.open(pod.spec?.nodeName ?? "", { id: newId(), kind: { $case: "portForward", value: { podUid: pod.metadata.uid!, port } } }, AbortSignal.any([signal, late.signal]));
-    const connection = connectionOver(stream);
-    try {
-      return await textOf(await answerOf(connection, `${pod.status?.podIP ?? "localhost"}:${port}`, path));
-    } finally {
-      connection.destroy();
-    }
+    return await within(clock, TIMEOUT_MS, `no answer within ${TIMEOUT_MS / 1000} s`, signal, async (end) => {
+      await using stream = await streams.open(pod.spec?.nodeName ?? "", { id: newId(), kind: { $case: "portForward", value: { podUid: pod.metadata.uid!, port } } }, end);
+      const connection = connectionOver(stream);
+      try {
+        return await textOf(await answerOf(connection, `${pod.status?.podIP ?? "localhost"}:${port}`, path));
+      } finally {
+        connection.destroy();
+      }
+    });
   } catch (cause) {
-    throw new GantryError("ServiceUnavailable", `pod ${pod.metadata.name ?? ""}: GET port ${port} ${path}: ${describeError(late.signal.aborted ? late.signal.reason : cause)}`);
+    throw new GantryError("ServiceUnavailable", `pod ${pod.metadata.name ?? ""}: GET port ${port} ${path}: ${describeError(cause)}`);
   }
 };
