@@ -13,6 +13,16 @@ export interface PriorityClasses {
   all(): Iterable<PriorityClass>;
 }
 
+/** Of several defaults the lowest: so that two leaders in a row, or a mistake, lift nobody. */
+const defaultOf = (classes: PriorityClasses): PriorityClass | undefined =>
+  Array.from(classes.all()).filter((c) => c.globalDefault).reduce<PriorityClass | undefined>((lowest, c) => (lowest && (lowest.value ?? 0) <= (c.value ?? 0) ? lowest : c), undefined);
+
+/** What the other classes have against one, in upstream's words. https://github.com/kubernetes/kubernetes/blob/master/plugin/pkg/admission/priority/admission.go */
+export const priorityClassFaults = (candidate: PriorityClass, classes: PriorityClasses): readonly string[] => {
+  const first = candidate.globalDefault ? defaultOf(classes) : undefined;
+  return first && first.metadata.name !== candidate.metadata.name ? [`PriorityClass ${first.metadata.name!} is already marked as default. Only one default can exist`] : [];
+};
+
 /** The pod with its priority and preemption policy. "Forbidden" when there is no such class, or the pod gives another number than its class. */
 export const withPriority = (pod: Pod, classes: PriorityClasses): Pod => {
   const { priorityClassName: name = "", priority: given, preemptionPolicy: ownPolicy } = pod.spec!;
@@ -30,8 +40,6 @@ export const withPriority = (pod: Pod, classes: PriorityClasses): Pod => {
     if (system === undefined && !found) throw new GantryError("Forbidden", `pods ${JSON.stringify(pod.metadata.name ?? "")} is forbidden: no PriorityClass with name ${name} was found`);
     return of(name, found?.value ?? system ?? 0, found?.preemptionPolicy);
   }
-  let byDefault: PriorityClass | undefined;
-  // Of several defaults the lowest: so that two leaders in a row, or a mistake, lift nobody.
-  for (const c of classes.all()) if (c.globalDefault && (!byDefault || (c.value ?? 0) < (byDefault.value ?? 0))) byDefault = c;
+  const byDefault = defaultOf(classes);
   return byDefault ? of(byDefault.metadata.name!, byDefault.value ?? 0, byDefault.preemptionPolicy) : of("", 0, undefined);
 };

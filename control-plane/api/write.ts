@@ -7,7 +7,7 @@ import { timestamp } from "../../base/kube/meta.ts";
 import { NAMESPACES, PODS, PRIORITY_CLASSES } from "../../base/kube/resources.ts";
 import type { KubeObject } from "../../base/kube/resources.ts";
 import type { ObjectMeta, Pod } from "../../base/kube/types.gen.ts";
-import { admitted, createCharged, whileCharged } from "../state/admission.ts";
+import { admitted, checkAmongOthers, createCharged, whileCharged } from "../state/admission.ts";
 import { priorityClassesOf } from "../state/priority-classes.ts";
 import { hasQuota, quotasOf } from "../state/quotas.ts";
 import type { Preconditions } from "../state/store.ts";
@@ -71,6 +71,7 @@ export const finishUpdate = (request: ResourceRequest, next: KubeObject, current
   const { definition } = request;
   const complete = definition.defaults(next);
   checkValid(request, complete, current);
+  checkAmongOthers(definition.type, complete, priorityClassesOf(request.context.cache));
   if (sameJson(complete, current)) return current;
   if (sameJson(generationPart(definition, complete), generationPart(definition, current))) return complete;
   return { ...complete, metadata: { ...complete.metadata, generation: (current.metadata.generation ?? 0) + 1 } };
@@ -125,8 +126,8 @@ const checkNamespaceIsOpen = async ({ context, definition }: ResourceRequest, na
 /** The object with what it gets from other objects of the cluster, or a refusal by them. */
 const admit = async ({ context, definition }: ResourceRequest, object: KubeObject): Promise<KubeObject> => {
   const { cache, store, freshness } = context;
-  // Who deletes something to make room in a quota has that room for the next object.
-  if (definition.type.namespaced && hasQuota(cache, object.metadata.namespace!)) await freshness.ownWrites();
+  // Who deletes something to make room in a quota, or makes another class the default, has it so for the next object.
+  if (definition.type.namespaced ? hasQuota(cache, object.metadata.namespace!) : definition.type.name === PRIORITY_CLASSES.name) await freshness.ownWrites();
   const classes = priorityClassesOf(cache);
   const name = definition.type.name === PODS.name ? ((object as Pod).spec?.priorityClassName ?? "") : "";
   // The cache may lag behind: what it lacks is looked up before the client is told no.
@@ -182,6 +183,7 @@ export const create = async (request: ResourceRequest): Promise<void> => {
 const change = async (request: ResourceRequest, view: View, edit: (shown: KubeObject) => KubeObject, preconditions: Preconditions): Promise<void> => {
   const { context, definition: { type }, exchange: { info } } = request;
   const dryRun = isDryRun(request);
+  if (type.name === PRIORITY_CLASSES.name) await context.freshness.ownWrites();
   const commit = () => commitChange(context, keyOf(request), (current) => updateOrRemove(view.merge(edit(view.show(current)), current, request)), { preconditions, dryRun });
   // All else that an update may change is nothing that a quota counts.
   const before = info.subresource === "resize" && hasQuota(context.cache, info.namespace) ? (await readNewest(context, keyOf(request)))?.object : undefined;

@@ -5,9 +5,9 @@ import { GantryError, isCode } from "../../base/errors.ts";
 import { claimLimitFaults, podLimitFaults, withLimitDefaults } from "../../base/kube/limit-range.ts";
 import { withDefaultTolerations } from "../../base/kube/node-taints.ts";
 import { parseAmounts } from "../../base/kube/pod-requests.ts";
-import { withPriority } from "../../base/kube/priority.ts";
+import { priorityClassFaults, withPriority } from "../../base/kube/priority.ts";
 import type { PriorityClasses } from "../../base/kube/priority.ts";
-import { LIMIT_RANGES, PERSISTENT_VOLUME_CLAIMS, PODS } from "../../base/kube/resources.ts";
+import { LIMIT_RANGES, PERSISTENT_VOLUME_CLAIMS, PODS, PRIORITY_CLASSES } from "../../base/kube/resources.ts";
 import type { KubeObject, ResourceType } from "../../base/kube/resources.ts";
 import type { LimitRange, Pod } from "../../base/kube/types.gen.ts";
 import type { WatchCache } from "./cache.ts";
@@ -37,12 +37,20 @@ const checkRequests = (pod: Pod): void => {
   if (faults.length > 0) throw new GantryError("Invalid", `Pod ${JSON.stringify(pod.metadata.name ?? "")} is invalid: ${faults.length === 1 ? faults[0]! : `[${faults.join(", ")}]`}`);
 };
 
+const forbidden = (type: ResourceType, object: KubeObject, faults: readonly string[]): void => {
+  if (faults.length > 0) throw new GantryError("Forbidden", `${type.name} ${JSON.stringify(object.metadata.name ?? "")} is forbidden: ${faults.length === 1 ? faults[0]! : `[${faults.join(", ")}]`}`);
+};
+
+/** What an update too may be refused for by other objects: "Forbidden". */
+export const checkAmongOthers = (type: ResourceType, object: KubeObject, classes: PriorityClasses): void => {
+  if (type.name === PRIORITY_CLASSES.name) forbidden(type, object, priorityClassFaults(object, classes));
+};
+
 /** The object as it is to be stored. "Forbidden" or "Invalid" when it may not be. `classes` is for who knows newer ones than the cache. */
 export const admitted = ({ cache, defaultTolerationSeconds }: Pick<AdmissionContext, "cache" | "defaultTolerationSeconds">, type: ResourceType, object: KubeObject, classes: PriorityClasses = priorityClassesOf(cache)): KubeObject => {
   const namespace = object.metadata.namespace ?? "";
-  const refuse = (faults: readonly string[]): void => {
-    if (faults.length > 0) throw new GantryError("Forbidden", `${type.name} ${JSON.stringify(object.metadata.name ?? "")} is forbidden: ${faults.length === 1 ? faults[0]! : `[${faults.join(", ")}]`}`);
-  };
+  const refuse = (faults: readonly string[]): void => forbidden(type, object, faults);
+  checkAmongOthers(type, object, classes);
   if (type.name === PERSISTENT_VOLUME_CLAIMS.name) refuse(claimLimitFaults(object, rangesIn(cache, namespace)));
   if (type.name !== PODS.name) return object;
   const ranges = rangesIn(cache, namespace);

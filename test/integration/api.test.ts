@@ -182,6 +182,22 @@ test("generateName makes names, dry run makes nothing", async (t) => {
   t.regex((await api.call("POST", CONFIG_PATH, { body: { apiVersion: "v1", kind: "ConfigMap", metadata: {} } })).json.message, /name or generateName is required/);
 });
 
+test("one PriorityClass at most is the default", async (t) => {
+  const api = await start(t);
+  const path = "/apis/scheduling.k8s.io/v1/priorityclasses";
+  const make = (name: string, globalDefault: boolean): ReturnType<typeof api.call> =>
+    api.call("POST", path, { body: { apiVersion: "scheduling.k8s.io/v1", kind: "PriorityClass", metadata: { name }, value: 10, globalDefault } });
+  const mark = (name: string, globalDefault: boolean): ReturnType<typeof api.call> => api.call("PATCH", `${path}/${name}`, { body: { globalDefault }, contentType: "application/merge-patch+json" });
+  const refusal = { code: 403, reason: "Forbidden", message: 'priorityclasses.scheduling.k8s.io "second" is forbidden: PriorityClass first is already marked as default. Only one default can exist' };
+  t.is((await make("first", true)).status, 201);
+  t.like((await make("second", true)).json, refusal);
+  t.is((await make("second", false)).status, 201);
+  t.like((await mark("second", true)).json, refusal);
+  t.is((await api.call("PATCH", `${path}/first`, { body: { description: "still" }, contentType: "application/merge-patch+json" })).status, 200);
+  t.is((await mark("first", false)).status, 200);
+  t.is((await mark("second", true)).status, 200);
+});
+
 test("update: a stale version conflicts, none is unconditional, identity is immutable, no change writes nothing", async (t) => {
   const api = await start(t);
   const first = (await api.call("POST", DEPLOYMENTS_PATH, { body: deployment("web") })).json;
