@@ -89,6 +89,16 @@ test("a flag's value may begin with a dash, and booleans may be given one after 
   t.is(parse(["-p=8"]).values.apiPort, 8);
 });
 
+test("a flag with a meaning of its own when it stands alone takes no word after it", (t) => {
+  const modes = { dryRun: stringOption("Mode", "none", { choices: ["", "none", "server"], bare: "" }) };
+  const mode = (...argv: string[]) => { const { values, positionals } = parseOptions(modes, { argv }); return [values.dryRun, ...positionals]; };
+  t.deepEqual(mode("a"), ["none", "a"]);
+  t.deepEqual(mode("--dry-run", "server"), ["", "server"]);
+  t.deepEqual(mode("--dry-run=server", "a"), ["server", "a"]);
+  t.throws(() => mode("--dry-run=all"), { message: '--dry-run: "all" is not one of none, server' });
+  t.regex(describeOptions(modes), /--dry-run +Mode \(default none\) \[none\|server\]/);
+});
+
 test("durations are read as they are written", (t) => {
   for (const [text, ms] of [["500ms", 500], ["30s", 30_000], ["1.5s", 1500], ["5m", 300_000], ["1h", 3_600_000], ["0", 0]] as const) t.is(parseDurationMs(text), ms);
   for (const text of ["", "5", "-5s", "5 s", "1d", "s", "1h30m"]) t.is(parseDurationMs(text), undefined, text);

@@ -16,6 +16,8 @@ export interface Option<V> {
   readonly short?: string;
   /** Allowed values. */
   readonly choices?: readonly string[];
+  /** What the flag means when it stands alone. Another value then has to follow in the same word: `--flag=VALUE`. */
+  readonly bare?: string;
   /** Other long flags for the same; not listed. */
   readonly aliases?: readonly string[];
   /** Known from elsewhere, and not to be had here: why, and what to use instead. Giving it is an error; it is not listed. */
@@ -25,7 +27,7 @@ export interface Option<V> {
   readonly most?: number;
 }
 
-type Extra = Pick<Option<unknown>, "placeholder" | "short" | "choices" | "aliases">;
+type Extra = Pick<Option<unknown>, "placeholder" | "short" | "choices" | "bare" | "aliases">;
 export const stringOption = (help: string, fallback = "", extra: Extra = {}): Option<string> => ({ type: "string", fallback, help, ...extra });
 /** A whole number. A fallback of NaN: there is none, the command itself says when it is needed. */
 export const numberOption = (help: string, fallback: number, extra: Extra & Pick<Option<unknown>, "least" | "most"> = {}): Option<number> => ({ type: "number", fallback, help, ...extra });
@@ -138,6 +140,9 @@ export interface OptionSources {
   readonly stopAtPositional?: number;
 }
 
+/** The next word is never its value. */
+export const takesNoWord = ({ type, bare }: Pick<Option<unknown>, "type" | "bare">): boolean => type === "boolean" || bare !== undefined;
+
 /** "BadRequest" names the flag, variable or file key, the value, and what would be right. Daemons' tables understand `--config FILE` too. */
 export const parseOptions = <T extends OptionTable>(table: T, { argv, daemon, stopAtPositional }: OptionSources): ParsedOptions<T> => {
   const flags = new Map<string, unknown[]>();
@@ -155,7 +160,7 @@ export const parseOptions = <T extends OptionTable>(table: T, { argv, daemon, st
     const hint = nearest(flag, keys.filter((k) => table[k]!.refused === undefined).map(flagOf));
     throw new GantryError("BadRequest", `unknown flag ${flag.length === 1 ? "-" : "--"}${flag}${hint ? `; did you mean --${hint}?` : ""} (--help lists them)`);
   };
-  const isBoolean = (key: string): boolean => key === "help" || table[key]?.type === "boolean";
+  const standsAlone = (key: string): boolean => key === "help" || (table[key] !== undefined && takesNoWord(table[key]));
   const add = (key: string, value: unknown): void => void flags.set(key, [...(flags.get(key) ?? []), value]);
   for (let i = 0; i < argv.length && !help; i++) {
     const arg = argv[i]!;
@@ -174,7 +179,7 @@ export const parseOptions = <T extends OptionTable>(table: T, { argv, daemon, st
       continue;
     }
     const take = (key: string, inline: string | undefined, shown: string): void => {
-      if (isBoolean(key)) add(key, inline ?? true);
+      if (standsAlone(key)) add(key, inline ?? table[key]?.bare ?? true);
       else if (inline !== undefined) add(key, inline);
       else if (i + 1 < argv.length) add(key, argv[++i]);
       else throw new GantryError("BadRequest", `${shown} needs a value`);
@@ -186,8 +191,8 @@ export const parseOptions = <T extends OptionTable>(table: T, { argv, daemon, st
       let letters = short![1]! + short![2]!;
       while (letters !== "") {
         const key = keyOfFlag(letters[0]!);
-        if (isBoolean(key) && !letters.startsWith("=", 1)) {
-          add(key, true);
+        if (standsAlone(key) && !letters.startsWith("=", 1)) {
+          add(key, table[key]?.bare ?? true);
           letters = letters.slice(1);
         } else {
           take(key, letters.length > 1 ? letters.slice(1).replace(/^=/, "") : undefined, `-${letters[0]!}`);
@@ -233,7 +238,7 @@ const readConfigFile = (path: string, readFile: (path: string) => string, known:
 /** The options' part of --help; `daemon` adds the names of environment variables and config keys. */
 export const describeOptions = (table: OptionTable, daemon = false): string => {
   const rows = Object.entries(table).filter(([, option]) => option.refused === undefined).map(([key, option]) => {
-    const value = option.type === "boolean" ? "" : ` ${option.placeholder ?? { string: "TEXT", number: "N", list: "A,B", each: "TEXT", duration: "30s" }[option.type]}`;
+    const value = option.type === "boolean" || option.bare !== undefined ? "" : ` ${option.placeholder ?? { string: "TEXT", number: "N", list: "A,B", each: "TEXT", duration: "30s" }[option.type]}`;
     const fallback = option.type === "boolean" || option.fallback === "" || Number.isNaN(option.fallback) || (Array.isArray(option.fallback) && option.fallback.length === 0) ? ""
       : ` (default ${option.type === "duration" ? formatDuration(option.fallback as number) : Array.isArray(option.fallback) ? option.fallback.join(",") : String(option.fallback)})`;
     return { left: `  ${option.short ? `-${option.short}, ` : "    "}--${flagOf(key)}${value}`, right: option.help + fallback + (option.choices ? ` [${option.choices.filter((c) => c !== "").join("|")}]` : "") };

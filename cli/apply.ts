@@ -3,7 +3,9 @@
 import { isDeepStrictEqual } from "node:util";
 import { isCode } from "../base/errors.ts";
 import type { KubeObject, ResourceType } from "../base/kube/resources.ts";
+import { applyJsonMerge } from "../control-plane/api/patch/json-merge.ts";
 import type { ApiClient } from "./api-client.ts";
+import type { DryRun } from "./dry-run.ts";
 
 const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -45,13 +47,12 @@ export interface Applied {
 }
 
 export interface ApplyOptions {
-  /** The server checks and answers, but keeps nothing. */
-  readonly dryRun?: boolean;
+  readonly dryRun?: DryRun;
 }
 
 /** Creates or patches. The server refuses unknown and duplicate fields: a typing error would otherwise have no effect, silently. */
-export const applyObject = async (client: ApiClient, type: ResourceType, manifest: KubeObject, namespace: string, { dryRun = false }: ApplyOptions = {}): Promise<Applied> => {
-  const query = `?fieldValidation=Strict${dryRun ? "&dryRun=All" : ""}`;
+export const applyObject = async (client: ApiClient, type: ResourceType, manifest: KubeObject, namespace: string, { dryRun = "none" }: ApplyOptions = {}): Promise<Applied> => {
+  const query = `?fieldValidation=Strict${dryRun === "server" ? "&dryRun=All" : ""}`;
   const { status: _status, ...wanted } = withoutLastApplied(manifest) as KubeObject & { status?: unknown };
   const annotated = { ...wanted, metadata: { ...wanted.metadata, annotations: { ...wanted.metadata.annotations, [LAST_APPLIED]: `${JSON.stringify(wanted)}\n` } } };
   let current: KubeObject;
@@ -59,12 +60,13 @@ export const applyObject = async (client: ApiClient, type: ResourceType, manifes
     current = await client.get(type, namespace, manifest.metadata.name!);
   } catch (error) {
     if (!isCode(error, "NotFound")) throw error;
-    return { result: "created", object: await client.json("POST", client.pathOf(type, namespace) + query, { body: annotated }) };
+    return { result: "created", object: dryRun === "client" ? annotated : await client.json("POST", client.pathOf(type, namespace) + query, { body: annotated }) };
   }
   const last = current.metadata.annotations?.[LAST_APPLIED];
   const previous: unknown = last === undefined ? {} : JSON.parse(last);
   if (threeWayPatch(previous, current, wanted) === undefined) return { result: "unchanged", object: current };
   const body = threeWayPatch(previous, current, annotated);
+  if (dryRun === "client") return { result: "configured", object: applyJsonMerge(current, body) as KubeObject };
   const object = await client.json<KubeObject>("PATCH", client.pathOf(type, namespace, manifest.metadata.name) + query, { body, contentType: "application/merge-patch+json" });
   // The server may write the same otherwise (cpu: 0.5 is 500m): then it changed nothing.
   return { result: object.metadata.resourceVersion === current.metadata.resourceVersion ? "unchanged" : "configured", object };

@@ -5,6 +5,7 @@ import { PODS, type KubeObject } from "../../base/kube/resources.ts";
 import { command, type Command } from "../command.ts";
 import { DEFAULT_DETACH_KEYS, parseDetachKeys } from "../detach-keys.ts";
 import { defaultContainer } from "../default-container.ts";
+import { dryRunOf, dryRunOption, dryRunRemark } from "../dry-run.ts";
 import { discover, parseTargets, resourceOfManifest, typeLabel, type DiscoveredResource } from "../discovery.ts";
 import type { Manifest } from "../manifests.ts";
 import { NAMESPACED_OPTIONS, connect, fileOption, forEach, namespaceOf, refuseNamesWith, sayNothingFound } from "./client.ts";
@@ -24,17 +25,18 @@ export const CHANGING_COMMANDS: readonly Command[] = [
     name: "apply", usage: "-f FILE", group: "workloads", summary: "Create the objects of a manifest, or change them to what it says",
     details: "What an earlier apply (also kubectl's) set and the manifest no longer says is taken away; what others set stays. Unknown fields are refused.",
     options: {
-      ...NAMESPACED_OPTIONS, filename: fileOption, dryRun: booleanOption("Let the server check and answer, but keep nothing"),
+      ...NAMESPACED_OPTIONS, filename: fileOption, dryRun: dryRunOption,
       output: stringOption("What to print: a line for each object (text), its name, or the object", "text", { short: "o", placeholder: "FORMAT", choices: ["text", "name", "json", "yaml"] }),
     },
     run: async ({ values, positionals }) => {
       if (values.filename.length === 0 || positionals.length > 0) throw new GantryError("BadRequest", "gantry apply needs -f FILE (a file, a folder or - for standard input)");
       using client = connect(values);
       const [{ readManifests, toYaml }, { applyObject }, resources] = await Promise.all([import("../manifests.ts"), import("../apply.ts"), discover(client)]);
+      const dryRun = dryRunOf(values.dryRun);
       return await forEach(readManifests(values.filename), (manifest) => withPlace(resources, manifest, async (type) => {
-        const { result, object } = await applyObject(client, type, manifest.object, manifest.object.metadata.namespace ?? namespaceOf(client, values), { dryRun: values.dryRun });
+        const { result, object } = await applyObject(client, type, manifest.object, manifest.object.metadata.namespace ?? namespaceOf(client, values), { dryRun });
         const name = `${typeLabel(type)}/${object.metadata.name!}`;
-        if (values.output === "text") console.log(`${name} ${result}${values.dryRun ? " (dry run)" : ""}`);
+        if (values.output === "text") console.log(`${name} ${result}${dryRunRemark(dryRun)}`);
         else console.log(values.output === "name" ? name : values.output === "json" ? JSON.stringify(object, null, 4) : `---\n${toYaml(object)}`);
       }));
     },

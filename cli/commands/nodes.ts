@@ -4,10 +4,11 @@ import { GantryError } from "../../base/errors.ts";
 import { NODES } from "../../base/kube/resources.ts";
 import type { ApiClient } from "../api-client.ts";
 import { command, type Command } from "../command.ts";
+import { dryRunOf, dryRunOption } from "../dry-run.ts";
 import { CLIENT_OPTIONS, connect, forEach } from "./client.ts";
 
 const NODE_OPTIONS = {
-  ...CLIENT_OPTIONS, selector: stringOption("All nodes that have these labels", "", { short: "l", placeholder: "SELECTOR" }), dryRun: booleanOption("Let the server check and answer, but change nothing"),
+  ...CLIENT_OPTIONS, selector: stringOption("All nodes that have these labels", "", { short: "l", placeholder: "SELECTOR" }), dryRun: dryRunOption,
 } as const;
 
 /** The nodes that are named, or selected. "BadRequest" for neither and for both. */
@@ -25,7 +26,8 @@ const scheduling = (name: "cordon" | "uncordon", summary: string): Command => co
   run: async ({ values, positionals }) => {
     using client = connect(values);
     const { setSchedulable } = await import("../drain/drain.ts");
-    return await forEach(await nodesOf(client, positionals, values.selector, name), async (node) => void (await setSchedulable(client, node, name === "uncordon", values.dryRun)));
+    const dryRun = dryRunOf(values.dryRun);
+    return await forEach(await nodesOf(client, positionals, values.selector, name), async (node) => void (await setSchedulable(client, node, name === "uncordon", dryRun)));
   },
 });
 
@@ -34,7 +36,7 @@ export const NODE_COMMANDS: readonly Command[] = [
   scheduling("uncordon", "Let new pods come to a node again"),
   command({
     name: "drain", usage: "NODE... | -l SELECTOR", group: "workloads", summary: "Cordon a node and move its pods away, as their disruption budgets allow",
-    details: "Pods are evicted: one whose budget has no room is asked for again every 5 s, for as long as --timeout says. Exit code 0: all have gone; 1: they may not, or not in time (the node stays cordoned); 2: wrong usage.\nExamples:\n  gantry drain node-2 --ignore-daemonsets --delete-emptydir-data\n  gantry drain node-2 --dry-run",
+    details: "Pods are evicted: one whose budget has no room is asked for again every 5 s, for as long as --timeout says. Exit code 0: all have gone; 1: they may not, or not in time (the node stays cordoned); 2: wrong usage.\nExamples:\n  gantry drain node-2 --ignore-daemonsets --delete-emptydir-data\n  gantry drain node-2 --dry-run=server",
     options: {
       ...NODE_OPTIONS,
       podSelector: stringOption("Only pods that have these labels", "", { placeholder: "SELECTOR" }),
@@ -49,8 +51,9 @@ export const NODE_COMMANDS: readonly Command[] = [
     run: async ({ values, positionals }) => {
       using client = connect(values);
       const [{ drain }, { Progress }] = await Promise.all([import("../drain/drain.ts"), import("../progress.ts")]);
+      const dryRun = dryRunOf(values.dryRun);
       return await forEach(await nodesOf(client, positionals, values.selector, "drain"), (node) => drain(client, node, {
-        ...values, skipWaitMs: values.skipWaitForDeleteTimeout * 1000, graceSeconds: values.gracePeriod < 0 ? undefined : values.gracePeriod, timeoutMs: values.timeout || undefined,
+        ...values, dryRun, skipWaitMs: values.skipWaitForDeleteTimeout * 1000, graceSeconds: values.gracePeriod < 0 ? undefined : values.gracePeriod, timeoutMs: values.timeout || undefined,
       }, new Progress()));
     },
   }),

@@ -1,6 +1,6 @@
 // What may stand where the cursor is: commands, flags and values of flags from the option tables; names of things in the cluster as a
 // source, for names.ts to look up. Pure.
-import { flagOf, type OptionTable } from "../../base/config.ts";
+import { flagOf, takesNoWord, type OptionTable } from "../../base/config.ts";
 import type { Command, CommandFamily } from "../command.ts";
 
 export interface Candidate {
@@ -74,7 +74,7 @@ const readWords = (options: OptionTable, words: readonly string[], last: string,
       over = true;
     } else {
       const { key, inline } = flagIn(options, word);
-      if (key === undefined || options[key]!.type === "boolean") continue;
+      if (key === undefined || takesNoWord(options[key]!)) continue;
       if (inline === undefined) pending = key;
       else flags[key] = inline;
     }

@@ -7,6 +7,7 @@ import { DAEMON_SETS, NODES, PODS } from "../../base/kube/resources.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { ApiError, type ApiClient } from "../api-client.ts";
 import { untilGone } from "../delete.ts";
+import { dryRunRemark, type DryRun } from "../dry-run.ts";
 import type { Progress } from "../progress.ts";
 import { podName, selectPods, type DrainRules } from "./select.ts";
 
@@ -20,21 +21,19 @@ export interface DrainOptions extends DrainRules {
   readonly graceSeconds: number | undefined;
   /** Delete pods outright, past their budgets. */
   readonly disableEviction: boolean;
-  readonly dryRun: boolean;
+  readonly dryRun: DryRun;
   /** Undefined: as long as it takes. */
   readonly timeoutMs: number | undefined;
 }
 
-const remark = (dryRun: boolean): string => (dryRun ? " (dry run)" : "");
-
 /** Prints what it did. "NotFound" without such a node. */
-export const setSchedulable = async (client: ApiClient, name: string, schedulable: boolean, dryRun: boolean): Promise<Node> => {
+export const setSchedulable = async (client: ApiClient, name: string, schedulable: boolean, dryRun: DryRun): Promise<Node> => {
   const node = await client.get(NODES, "", name);
   const word = schedulable ? "uncordoned" : "cordoned";
-  if (schedulable === (node.spec?.unschedulable !== true)) console.log(`node/${name} already ${word}${remark(dryRun)}`);
+  if (schedulable === (node.spec?.unschedulable !== true)) console.log(`node/${name} already ${word}${dryRunRemark(dryRun)}`);
   else {
-    await client.json("PATCH", `${client.pathOf(NODES, undefined, name)}${dryRun ? "?dryRun=All" : ""}`, { body: { spec: { unschedulable: schedulable ? null : true } }, contentType: "application/merge-patch+json" });
-    console.log(`node/${name} ${word}${remark(dryRun)}`);
+    if (dryRun !== "client") await client.json("PATCH", `${client.pathOf(NODES, undefined, name)}${dryRun === "server" ? "?dryRun=All" : ""}`, { body: { spec: { unschedulable: schedulable ? null : true } }, contentType: "application/merge-patch+json" });
+    console.log(`node/${name} ${word}${dryRunRemark(dryRun)}`);
   }
   return node;
 };
@@ -62,7 +61,7 @@ const reasonOf = (error: unknown): string => {
 
 /** Asks once. Of this very pod: another one of its name (a StatefulSet's, elsewhere) is not meant. */
 const ask = (client: ApiClient, pod: Pod, { graceSeconds, disableEviction, dryRun }: DrainOptions): Promise<unknown> => {
-  const options = { preconditions: { uid: pod.metadata.uid }, ...(graceSeconds !== undefined && { gracePeriodSeconds: graceSeconds }), ...(dryRun && { dryRun: ["All"] }) };
+  const options = { preconditions: { uid: pod.metadata.uid }, ...(graceSeconds !== undefined && { gracePeriodSeconds: graceSeconds }), ...(dryRun === "server" && { dryRun: ["All"] }) };
   const path = (subresource?: string): string => client.pathOf(PODS, pod.metadata.namespace, pod.metadata.name, subresource);
   if (disableEviction) return client.json("DELETE", path(), { body: { apiVersion: "v1", kind: "DeleteOptions", ...options } });
   return client.json("POST", path("eviction"), { body: { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: pod.metadata.name, namespace: pod.metadata.namespace }, deleteOptions: options } });
@@ -80,13 +79,13 @@ const sendAway = async (client: ApiClient, pod: Pod, options: DrainOptions, sign
     try {
       await ask(client, pod, options);
       held(undefined);
-      if (!options.dryRun) await untilGone(client, PODS, pod.metadata.namespace!, pod.metadata.name!, pod.metadata.uid, signal);
+      if (options.dryRun === "none") await untilGone(client, PODS, pod.metadata.namespace!, pod.metadata.name!, pod.metadata.uid, signal);
       return;
     } catch (error) {
       signal?.throwIfAborted();
       // Gone meanwhile, or its name's bearer is another one.
       if (isCode(error, "NotFound", "Conflict")) return;
-      if (options.dryRun || !isHindrance(error)) throw new GantryError("FailedPrecondition", `pod ${podName(pod)}: ${reasonOf(error)}`);
+      if (options.dryRun !== "none" || !isHindrance(error)) throw new GantryError("FailedPrecondition", `pod ${podName(pod)}: ${reasonOf(error)}`);
       held(reasonOf(error));
     }
     await delay(RETRY_MS, undefined, { signal });
@@ -112,14 +111,14 @@ export const drain = async (client: ApiClient, name: string, options: DrainOptio
     if (left.size > 0) progress.update(`${name}: ${evict.length - left.size} of ${evict.length} pods are gone; ${what}`);
   };
   const outcomes = await Promise.allSettled(evict.map(async (pod) => {
-    await sendAway(client, pod, options, signal, (reason) => {
+    if (options.dryRun !== "client") await sendAway(client, pod, options, signal, (reason) => {
       if (reason === undefined) reasons.delete(pod);
       else reasons.set(pod, reason);
       show();
     });
     left.delete(pod);
     progress.clear();
-    console.log(`pod/${pod.metadata.name!} ${options.disableEviction ? "deleted" : "evicted"}${remark(options.dryRun)}`);
+    console.log(`pod/${pod.metadata.name!} ${options.disableEviction ? "deleted" : "evicted"}${dryRunRemark(options.dryRun)}`);
     show();
   }));
   progress.clear();
@@ -128,5 +127,5 @@ export const drain = async (client: ApiClient, name: string, options: DrainOptio
   }
   const failures = outcomes.filter((o) => o.status === "rejected");
   if (failures.length > 0) throw new GantryError("FailedPrecondition", `unable to drain node ${JSON.stringify(name)}, which stays cordoned: ${failures.map((f) => describeError(f.reason)).join("; ")}`);
-  console.log(`node/${name} drained${remark(options.dryRun)}`);
+  console.log(`node/${name} drained${dryRunRemark(options.dryRun)}`);
 };

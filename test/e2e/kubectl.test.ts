@@ -233,8 +233,8 @@ judged("a node that is cordoned gets nothing more; drain evicts what its disrupt
   const left = (await c.client.list(PODS, ns)).items;
   t.is(left.filter((p) => p.spec?.nodeName === "node-3" && p.metadata.deletionTimestamp === undefined).length, 3);
   await c.ok(["-n", ns, "patch", "pdb", "guard", "-p", '{"spec":{"maxUnavailable":"100%"}}']);
-  const dry = await c.gantry([...drain, "--dry-run"]);
-  t.regex(dry.out, /^node\/node-3 already cordoned \(dry run\)\n(pod\/guarded-\S+ evicted \(dry run\)\n){3}node\/node-3 drained \(dry run\)\n$/, dry.err);
+  const dry = await c.gantry([...drain, "--dry-run=server"]);
+  t.regex(dry.out, /^node\/node-3 already cordoned \(server dry run\)\n(pod\/guarded-\S+ evicted \(server dry run\)\n){3}node\/node-3 drained \(server dry run\)\n$/, dry.err);
   t.is((await c.client.list(PODS, ns)).items.filter((p) => p.spec?.nodeName === "node-3" && p.metadata.deletionTimestamp === undefined).length, 3);
   const drained = await c.gantry([...drain, "--timeout=60s"]);
   t.is(drained.code, 0, drained.err);

@@ -140,9 +140,10 @@ data: {mode: "0644", when: 2026-01-01}
 `;
   const apply = (text: string, flags = ""): Promise<string> => ok(t, `apply -f - ${flags}`, text);
   const first = "deployment.apps/web";
-  t.is(await apply(deployment("replicas: 2", ", annotations: {note: a}"), "--dry-run"), `${first} created (dry run)\nconfigmap/settings created (dry run)\n`);
+  t.is(await apply(deployment("replicas: 2", ", annotations: {note: a}"), "--dry-run=server"), `${first} created (server dry run)\nconfigmap/settings created (server dry run)\n`);
   await fails(t, "get deploy web", 1, /deployments\.apps "web" not found/);
   t.is(await apply(deployment("replicas: 2", ", annotations: {note: a}")), `${first} created\nconfigmap/settings created\n`);
+  t.is(await apply(deployment("replicas: 3", ", annotations: {note: a}"), "--dry-run=client"), `${first} configured (dry run)\nconfigmap/settings unchanged (dry run)\n`);
   t.is(await apply(deployment("replicas: 2", ", annotations: {note: a}")), `${first} unchanged\nconfigmap/settings unchanged\n`);
   await eventually(async () => /web +2\/2/.test((await gantry("get deploy")).out), "2 of 2 ready");
   t.is(await ok(t, "scale deploy/web --replicas 1"), "deployment.apps/web scaled\n");
@@ -310,6 +311,9 @@ test.serial("drain says what may not go, and by which flag it may; then it is go
   await ok(t, "apply -f -", pod("lonely", "nodeName: node-1") + pod("files", "nodeName: node-1, volumes: [{name: v, emptyDir: {}}]"));
   const drain = "drain node/node-1 --pod-selector of=drain";
   await fails(t, drain, 1, /unable to drain node "node-1", which stays cordoned: cannot delete Pods that declare no controller \(use --force to override\): default\/files, default\/lonely; cannot delete Pods with local storage \(use --delete-emptydir-data to override\): default\/files/);
+  const dry = await gantry(`${drain} --force --delete-emptydir-data --dry-run`);
+  t.regex(dry.out, /^node\/node-1 already cordoned \(dry run\)\n(pod\/(files|lonely) evicted \(dry run\)\n){2}node\/node-1 drained \(dry run\)\n$/);
+  t.regex(dry.err, /^Warning: --dry-run is deprecated and can be replaced with --dry-run=client\.\n/);
   const drained = await gantry(`${drain} --force --delete-emptydir-data --timeout 30s`);
   t.is(drained.code, 0, drained.err);
   t.regex(drained.out, /^node\/node-1 already cordoned\n(pod\/(files|lonely) evicted\n){2}node\/node-1 drained\n$/);
@@ -321,7 +325,7 @@ test.serial("drain says what may not go, and by which flag it may; then it is go
 });
 
 test.serial("every example is accepted", async (t) => {
-  const out = await ok(t, `apply -f ${EXAMPLES} --dry-run -o name`);
+  const out = await ok(t, `apply -f ${EXAMPLES} --dry-run=server -o name`);
   for (const name of ["deployment.apps/hundred", "cronjob.batch/midnight", "deployment.apps/web"]) t.true(out.split("\n").includes(name), out);
 });
 
