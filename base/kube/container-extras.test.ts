@@ -3,7 +3,7 @@ import { extrasAnnotations, extrasFaults, parseDevice, parseExtras, parseTmpfsOp
 
 test("what is written is read again", (t) => {
   const extras: ContainerExtras = {
-    ulimits: [{ name: "nofile", soft: 1024, hard: 2048 }, { name: "core", soft: -1, hard: -1 }], devices: [{ source: "/dev/fuse", target: "/dev/f", access: "rw" }], init: true,
+    ulimits: [{ name: "nofile", soft: 1024, hard: 2048 }, { name: "core", soft: -1, hard: -1 }], devices: [{ source: "/dev/fuse", target: "/dev/f", access: "rw" }], init: true, groups: ["audio", "video"],
     pidsLimit: 100, cpuShares: 512, cpusetCpus: "0-1,3", cpusetMems: "0", memorySwapBytes: -1, oomScoreAdj: -500, consoleSize: { height: 30, width: 90 },
   };
   t.deepEqual(parseExtras(extrasAnnotations(extras)), extras);

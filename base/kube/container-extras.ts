@@ -21,6 +21,8 @@ export const ExtrasAnnotation = {
   memorySwap: "gantry.io/memory-swap",
   /** -1000 to 1000; docker's --oom-score-adj. */
   oomScoreAdj: "gantry.io/oom-score-adj",
+  /** "audio,video": more groups of its user, by names that only the image's /etc/group knows. */
+  groups: "gantry.io/groups",
   /** "30x90": rows and columns that its terminal begins with. */
   consoleSize: "gantry.io/console-size",
 } as const;
@@ -48,6 +50,7 @@ export interface ContainerExtras {
   readonly ulimits: readonly Ulimit[];
   readonly devices: readonly DeviceMapping[];
   readonly init: boolean;
+  readonly groups: readonly string[];
   /** Undefined, here and below: as without it. */
   readonly pidsLimit?: number;
   readonly cpuShares?: number;
@@ -63,7 +66,7 @@ export interface ConsoleSize {
   readonly width: number;
 }
 
-export const NO_EXTRAS: ContainerExtras = { ulimits: [], devices: [], init: false };
+export const NO_EXTRAS: ContainerExtras = { ulimits: [], devices: [], init: false, groups: [] };
 
 const fault = (where: string, text: string, wanted: string): GantryError => new GantryError("BadRequest", `${where}: ${JSON.stringify(text)} is not ${wanted}`);
 
@@ -84,6 +87,12 @@ export const parseDevice = (where: string, text: string): DeviceMapping => {
   const [source = "", target = source] = parts;
   if (parts.length > 2 || !source.startsWith("/") || !target.startsWith("/") || new Set(access).size !== access.length) throw fault(where, text, "/dev/NAME[:/dev/NAME-IN-THE-CONTAINER][:rwm]");
   return { source, target, access };
+};
+
+/** A name or number of a group. */
+export const parseGroup = (where: string, text: string): string => {
+  if (!/^[^\s:,]{1,256}$/.test(text)) throw fault(where, text, "a group: a number, or a name of the image's /etc/group");
+  return text;
 };
 
 export const parseCpuset = (where: string, text: string): string => {
@@ -120,6 +129,7 @@ const parsers: { readonly [K in keyof typeof ExtrasAnnotation]: (where: string, 
   cpusetMems: (where, text) => ({ cpusetMems: parseCpuset(where, text) }),
   memorySwap: (where, text) => ({ memorySwapBytes: limitOf(where, text) }),
   oomScoreAdj: (where, text) => ({ oomScoreAdj: parseOomScoreAdj(where, text) }),
+  groups: (where, text) => ({ groups: text.split(",").map((one) => parseGroup(where, one)) }),
   consoleSize: (where, text) => {
     const match = /^(\d{1,5})x(\d{1,5})$/.exec(text);
     if (!match) throw fault(where, text, "ROWSxCOLUMNS, such as 24x80");
@@ -141,9 +151,10 @@ export const parseExtras = (annotations: Readonly<Record<string, string>> | unde
 const whenGiven = (name: string, value: string | number | undefined): Readonly<Record<string, string>> => (value === undefined || value === "" ? {} : { [name]: String(value) });
 
 /** What parseExtras reads. */
-export const extrasAnnotations = ({ ulimits, devices, init, ...rest }: ContainerExtras): Readonly<Record<string, string>> => ({
+export const extrasAnnotations = ({ ulimits, devices, init, groups, ...rest }: ContainerExtras): Readonly<Record<string, string>> => ({
   ...whenGiven(ExtrasAnnotation.ulimits, ulimits.map((u) => `${u.name}=${u.soft}:${u.hard}`).join(",")),
   ...whenGiven(ExtrasAnnotation.devices, devices.map((d) => `${d.source}:${d.target}:${d.access}`).join(",")),
+  ...whenGiven(ExtrasAnnotation.groups, groups.join(",")),
   ...(init ? { [ExtrasAnnotation.init]: "true" } : {}),
   ...whenGiven(ExtrasAnnotation.pidsLimit, rest.pidsLimit), ...whenGiven(ExtrasAnnotation.cpuShares, rest.cpuShares), ...whenGiven(ExtrasAnnotation.cpusetCpus, rest.cpusetCpus),
   ...whenGiven(ExtrasAnnotation.cpusetMems, rest.cpusetMems), ...whenGiven(ExtrasAnnotation.memorySwap, rest.memorySwapBytes), ...whenGiven(ExtrasAnnotation.oomScoreAdj, rest.oomScoreAdj),

@@ -3,7 +3,7 @@
 import { resolve } from "node:path";
 import { nearest } from "../../base/config.ts";
 import { GantryError } from "../../base/errors.ts";
-import { parseCpuShares, parseCpuset, parseDevice, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras, type Ulimit } from "../../base/kube/container-extras.ts";
+import { parseCpuShares, parseCpuset, parseDevice, parseGroup, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras, type Ulimit } from "../../base/kube/container-extras.ts";
 import { HEALTH_DEFAULTS, NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "../docker/container-request.ts";
 import { parseDotEnv } from "../docker/env-file.ts";
 import { TMPFS_DEFAULT, parseTmpfsFlag, parseVolumeFlag, type MountRequest } from "../docker/mount-flag.ts";
@@ -186,7 +186,7 @@ const extrasOf = (path: string, service: Mapping): ContainerExtras => {
   const [pidsLimit, cpuShares, cpusetCpus] = [given("pids_limit", parsePidsLimit), given("cpu_shares", parseCpuShares), given("cpuset", parseCpuset)];
   const [memorySwapBytes, oomScoreAdj] = [given("memswap_limit", (where, value) => (value === "-1" ? -1 : parseSizeBytes(where, value))), given("oom_score_adj", parseOomScoreAdj)];
   return {
-    ulimits: ulimitsOf(`${path}.ulimits`, service["ulimits"]), init: bool(`${path}.init`, service["init"]),
+    ulimits: ulimitsOf(`${path}.ulimits`, service["ulimits"]), init: bool(`${path}.init`, service["init"]), groups: [],
     devices: list(`${path}.devices`, service["devices"]).map((entry, i) => {
       const where = `${path}.devices[${i}]`;
       return parseDevice(where, isMapping(entry) ? [entry["source"], entry["target"] ?? entry["source"], entry["permissions"] ?? "rwm"].map((part) => text(where, part)).join(":") : text(where, entry));
@@ -310,7 +310,7 @@ export const planService = (name: string, service: Mapping, surroundings: Servic
         ...fileMounts("secret", `${path}.secrets`, service["secrets"], surroundings.secrets), ...fileMounts("config", `${path}.configs`, service["configs"], surroundings.configs),
       ],
       network, aliases: [...new Set([nameFrom(name), name, ...(containerName === "" ? [] : [containerName]), ...aliases])], restart,
-      user: text(`${path}.user`, service["user"]), groups: texts(`${path}.group_add`, service["group_add"]).map((g, i) => whole(`${path}.group_add[${i}]`, g)), workingDir: text(`${path}.working_dir`, service["working_dir"]),
+      user: text(`${path}.user`, service["user"]), groups: texts(`${path}.group_add`, service["group_add"]).map((g, i) => parseGroup(`${path}.group_add[${i}]`, g)), workingDir: text(`${path}.working_dir`, service["working_dir"]),
       hostname: text(`${path}.hostname`, service["hostname"]), readOnly: bool(`${path}.read_only`, service["read_only"]), tty: bool(`${path}.tty`, service["tty"]), stdin: bool(`${path}.stdin_open`, service["stdin_open"]),
       privileged: bool(`${path}.privileged`, service["privileged"]), capAdd: texts(`${path}.cap_add`, service["cap_add"]), capDrop: texts(`${path}.cap_drop`, service["cap_drop"]),
       ...securityOf(options, `${path}.security_opt`),

@@ -49,7 +49,8 @@ export interface ContainerRequest {
   readonly aliases: readonly string[];
   readonly restart: RestartRequest;
   readonly user: string;
-  readonly groups: readonly number[];
+  /** Numbers, and names that only the image's /etc/group knows. */
+  readonly groups: readonly string[];
   readonly workingDir: string;
   readonly hostname: string;
   readonly readOnly: boolean;
@@ -132,6 +133,8 @@ const hostAlias = (text: string): { readonly ip: string; readonly name: string }
   if (!match || isIP(match[2]!) === 0) throw new GantryError("BadRequest", `extra host ${JSON.stringify(text)} is not NAME:IP`);
   return { name: match[1]!, ip: match[2]! };
 };
+
+const isNumber = (text: string): boolean => /^\d+$/.test(text);
 
 /** uid[:gid] as numbers; undefined for names, which only the image's /etc/passwd knows. */
 const numericUser = (user: string): { readonly uid: number; readonly gid?: number } | undefined => {
@@ -241,8 +244,9 @@ export const toPodTemplate = (request: ContainerRequest, ownLabels: Readonly<Rec
   const isNamed = !["bridge", "host", "none", "default"].includes(request.network);
   const names = [...new Set([request.name, ...request.aliases])];
   const { servers, searches, options } = request.dns;
+  const [groupIds, groupNames] = [request.groups.filter(isNumber), request.groups.filter((g) => !isNumber(g))];
   const annotations = {
-    ...split.annotations, ...Object.fromEntries(request.annotations), ...ofVolumes, ...extrasAnnotations(request.extras),
+    ...split.annotations, ...Object.fromEntries(request.annotations), ...ofVolumes, ...extrasAnnotations({ ...request.extras, groups: groupNames }),
     [KEEP_LAYER_ANNOTATION]: "true",
     ...(request.stopSignal ? { [STOP_SIGNAL_ANNOTATION]: request.stopSignal } : {}),
     ...(request.removeAfter === undefined ? {} : { [AUTO_REMOVE_ANNOTATION]: request.removeAfter }),
@@ -251,7 +255,7 @@ export const toPodTemplate = (request: ContainerRequest, ownLabels: Readonly<Rec
     ...(request.restart.most > 0 ? { [MAX_RESTARTS_ANNOTATION]: String(request.restart.most) } : {}),
     ...(isNamed ? { [HOSTS_NAMES_ANNOTATION]: names.join(",") } : {}),
   };
-  const podSecurity = { ...(request.sysctls.size > 0 ? { sysctls: [...request.sysctls].map(([name, value]) => ({ name, value })) } : {}), ...(request.groups.length > 0 ? { supplementalGroups: [...request.groups] } : {}) };
+  const podSecurity = { ...(request.sysctls.size > 0 ? { sysctls: [...request.sysctls].map(([name, value]) => ({ name, value })) } : {}), ...(groupIds.length > 0 ? { supplementalGroups: groupIds.map(Number) } : {}) };
   return {
     metadata: { labels: { ...split.labels, ...ownLabels, ...(isNamed ? { [HOSTS_GROUP_LABEL]: request.network } : {}) }, annotations },
     spec: {

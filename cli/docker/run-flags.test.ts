@@ -67,6 +67,9 @@ test("resources: caps, as docker means them", (t) => {
 test("users: numbers are Kubernetes', names are for the image to know", (t) => {
   t.deepEqual(spec("-u 1000:100 x").containers[0]!.securityContext, { runAsUser: 1000, runAsGroup: 100 });
   t.is(template("-u node:users x").metadata!.annotations!["gantry.io/user"], "node:users");
+  const { metadata, spec: { securityContext } = {} } = template("--group-add audio --group-add 7 --group-add video x");
+  t.deepEqual([securityContext, metadata!.annotations!["gantry.io/groups"]], [{ supplementalGroups: [7] }, "audio,video"]);
+  t.is(fault(t, "--group-add a,b x"), '--group-add: "a,b" is not a group: a number, or a name of the image\'s /etc/group');
 });
 
 test("security", (t) => {

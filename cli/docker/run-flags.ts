@@ -1,7 +1,7 @@
 // docker run's flags as a container request. Pure: files, environment and folder are arguments.
 import { booleanOption, eachOption, numberOption, stringOption, type OptionTable, type OptionValues } from "../../base/config.ts";
 import { GantryError } from "../../base/errors.ts";
-import { parseCpuShares, parseCpuset, parseDevice, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras } from "../../base/kube/container-extras.ts";
+import { parseCpuShares, parseCpuset, parseDevice, parseGroup, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras } from "../../base/kube/container-extras.ts";
 import { HEALTH_DEFAULTS, NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "./container-request.ts";
 import { parseEnvFile, parseEnvFlag } from "./env-file.ts";
 import { parseMountFlag, parseTmpfsFlag, parseVolumeFlag } from "./mount-flag.ts";
@@ -37,7 +37,7 @@ export const CONTAINER_OPTIONS = {
   cpuShares: stringOption("Weight of its CPU time when the node is busy; 1024 is usual", "", { short: "c", placeholder: "N" }), cpusetCpus: stringOption("CPUs that it may use", "", { placeholder: "0-2,7" }), cpusetMems: stringOption("NUMA nodes that it may use", "", { placeholder: "0,1" }),
   pidsLimit: stringOption("Most processes and threads; -1: any", "", { placeholder: "N" }), ulimit: eachOption("Limit of its processes; -1: none", { placeholder: "NAME=SOFT[:HARD]" }),
   device: eachOption("Device of the node, or a folder of them", { placeholder: "PATH[:PATH][:rwm]" }), init: booleanOption("A small init as process 1, that passes signals on and buries orphans (of the node: tini or catatonit)"), shmSize: stringOption("Size of /dev/shm", "", { placeholder: "SIZE" }),
-  user: stringOption("User, or user:group, as names or numbers", "", { short: "u", placeholder: "USER" }), groupAdd: eachOption("Another group, as a number", { placeholder: "GID" }),
+  user: stringOption("User, or user:group, as names or numbers", "", { short: "u", placeholder: "USER" }), groupAdd: eachOption("Another group, as a number or a name of the image's /etc/group", { placeholder: "GROUP" }),
   workdir: stringOption("Working directory", "", { short: "w", placeholder: "DIR" }), entrypoint: eachOption("Instead of the image's entrypoint; \"\": none", { placeholder: "COMMAND" }),
   hostname: stringOption("Host name in the container", "", { short: "h", placeholder: "NAME" }), addHost: eachOption("A line for /etc/hosts", { placeholder: "NAME:IP" }),
   dns: eachOption("DNS server", { placeholder: "IP" }), dnsSearch: eachOption("DNS search domain", { placeholder: "DOMAIN" }), dnsOption: eachOption("Option of resolv.conf", { placeholder: "OPTION", aliases: ["dns-opt"] }),
@@ -112,7 +112,7 @@ const extrasOf = (values: ContainerOptionValues): ContainerExtras => {
   const [pidsLimit, cpuShares, cpusetCpus] = [given("--pids-limit", values.pidsLimit, parsePidsLimit), given("--cpu-shares", values.cpuShares, parseCpuShares), given("--cpuset-cpus", values.cpusetCpus, parseCpuset)];
   const [cpusetMems, oomScoreAdj] = [given("--cpuset-mems", values.cpusetMems, parseCpuset), given("--oom-score-adj", values.oomScoreAdj, parseOomScoreAdj)];
   return {
-    ulimits: values.ulimit.map((u) => parseUlimit("--ulimit", u)), devices: values.device.map((d) => parseDevice("--device", d)), init: values.init,
+    ulimits: values.ulimit.map((u) => parseUlimit("--ulimit", u)), devices: values.device.map((d) => parseDevice("--device", d)), init: values.init, groups: [],
     ...(pidsLimit === undefined ? {} : { pidsLimit }), ...(cpuShares === undefined ? {} : { cpuShares }), ...(cpusetCpus === undefined ? {} : { cpusetCpus }), ...(cpusetMems === undefined ? {} : { cpusetMems }),
     ...(swap === undefined ? {} : { memorySwapBytes: swap }), ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
   };
@@ -138,8 +138,6 @@ export const requestOfFlags = (values: ContainerOptionValues, image: string, arg
   if ((values.network === "host" || values.network === "none") && values.publishAll) throw new GantryError("BadRequest", `--publish-all can't go with --network ${values.network}`);
   if (values.uts === "host" && values.network !== "host") throw new GantryError("BadRequest", "--uts host needs --network host: pods share both with the node, or neither");
   checkNoJoining("--network", values.network);
-  const group = values.groupAdd.find((g) => !/^\d+$/.test(g));
-  if (group !== undefined) throw new GantryError("BadRequest", `--group-add: ${JSON.stringify(group)} must be a number`);
   const fromFiles = values.envFile.flatMap((file) => [...parseEnvFile(file, readFile(file), env)]);
   const fromFlags = values.env.flatMap((text) => {
     const one = parseEnvFlag("--env", text, env);
@@ -157,7 +155,7 @@ export const requestOfFlags = (values: ContainerOptionValues, image: string, arg
     mounts: [...values.volume.map((v) => parseVolumeFlag("--volume", v, folder)), ...values.mount.map((m) => parseMountFlag("--mount", m, folder)), ...values.tmpfs.map((m) => parseTmpfsFlag("--tmpfs", m))],
     network: ["bridge", "host", "none", "default"].includes(values.network) ? values.network.replace("default", "bridge") : objectName("--network", values.network),
     aliases: values.networkAlias.map((a) => objectName("--network-alias", a)),
-    restart: parseRestart("--restart", values.restart), user: values.user, groups: values.groupAdd.map(Number), workingDir: values.workdir, hostname: values.hostname,
+    restart: parseRestart("--restart", values.restart), user: values.user, groups: values.groupAdd.map((g) => parseGroup("--group-add", g)), workingDir: values.workdir, hostname: values.hostname,
     readOnly: values.readOnly, tty: values.tty, stdin: values.interactive, privileged: values.privileged, capAdd: values.capAdd, capDrop: values.capDrop, ...securityOf(values.securityOpt),
     memoryBytes, memoryReservationBytes: reservation, milliCpus: milliCpusOf(values), extras: extrasOf(values), shmBytes: values.shmSize === "" ? 0 : parseSizeBytes("--shm-size", values.shmSize),
     extraHosts: values.addHost, dns: { servers: values.dns, searches: values.dnsSearch, options: values.dnsOption }, sysctls: pairs("--sysctl", values.sysctl, true), health: healthOf(values), imageHealth: values.noHealthcheck ? undefined : healthTimesOf(values),

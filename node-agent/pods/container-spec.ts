@@ -103,7 +103,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     id: input.id, name: container.name, layerDirs: image.layerDirs, args, user,
     env: environmentList(image.config.env, env, { hostname: sandbox.hostname, tty: container.tty }),
     cwd: container.workingDir || image.config.workingDir || "/",
-    supplementalGroups: [...(pod.security?.supplementalGroups ?? []), ...(pod.security?.fsGroup === undefined ? [] : [pod.security.fsGroup])],
+    supplementalGroups: [...(pod.security?.supplementalGroups ?? []), ...(pod.security?.fsGroup === undefined ? [] : [pod.security.fsGroup]), ...extras.groups],
     ...(pod.security?.strictGroups && { strictGroups: true }),
     hostname: sandbox.hostname, namespaces: sandbox.namespaces,
     mounts: [

@@ -35,6 +35,8 @@ test("groups of the image are merged, unless the pod's are all that there shall 
   const read = (path: string): string => (path === "/etc/passwd" ? "app:x:1000:1000:::\n" : "app:x:1000:\naudio:x:29:app\n");
   t.deepEqual(resolveUser("app", [5], read).additionalGids, [5, 29, 1000]);
   t.deepEqual(resolveUser("app", [5], read, true).additionalGids, [5, 1000]);
+  t.deepEqual(resolveUser("app", ["audio", 5], read, true).additionalGids, [5, 29, 1000]);
+  t.throws(() => resolveUser("app", ["video"], read), { message: "Unable to find group video: no matching entries in group file" });
 });
 
 test("rlimits: an unlimited one is written, read and written again without a digit's difference", (t) => {

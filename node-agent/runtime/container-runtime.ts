@@ -38,7 +38,8 @@ export interface ContainerSpec {
   readonly cwd: string;
   /** As in the image config or numeric; resolved against the root filesystem's /etc/passwd and /etc/group. */
   readonly user: string;
-  readonly supplementalGroups: readonly number[];
+  /** Names are the image's. */
+  readonly supplementalGroups: readonly (number | string)[];
   /** The image's /etc/group adds none to these. */
   readonly strictGroups?: boolean;
   readonly hostname: string;

@@ -61,9 +61,9 @@ const asId = (text: string | undefined): number | undefined => (text !== undefin
 
 /**
  * `user` as in an image config: "", "name", "uid", "name:group", "uid:gid". Without a group: the passwd entry's, else 0.
- * `additional` and, unless `strict`, the groups that list the user as a member become supplementary. "Invalid" for a name that isn't there.
+ * `additional`, ids and names, and, unless `strict`, the groups that list the user as a member become supplementary. "Invalid" for a name that isn't there.
  */
-export const resolveUser = (user: string, additional: readonly number[], read: (path: string) => string, strict = false): OciUser => {
+export const resolveUser = (user: string, additional: readonly (number | string)[], read: (path: string) => string, strict = false): OciUser => {
   const [name = "", group] = user.split(":", 2) as [string?, string?];
   const passwd = records(read("/etc/passwd"));
   const wanted = name === "" ? "0" : name;
@@ -72,19 +72,25 @@ export const resolveUser = (user: string, additional: readonly number[], read: (
   if (uid === undefined) throw new GantryError("Invalid", `unable to find user ${name}: no matching entries in the image's /etc/passwd; use a numeric user id or add the user to the image`);
 
   const groups = records(read("/etc/group"));
+  const idOf = (groupName: string): number | undefined => asId(groupName) ?? asId(groups.find((fields) => fields[0] === groupName)?.[2]);
   let gid: number;
   if (group !== undefined && group !== "") {
-    const found = asId(group) ?? asId(groups.find((fields) => fields[0] === group)?.[2]);
+    const found = idOf(group);
     if (found === undefined) throw new GantryError("Invalid", `unable to find group ${group}: no matching entries in the image's /etc/group; use a numeric group id or add the group to the image`);
     gid = found;
   } else {
     gid = asId(entry?.[3]) ?? 0;
   }
+  const added = additional.map((one) => {
+    const found = typeof one === "number" ? one : idOf(one);
+    if (found === undefined) throw new GantryError("Invalid", `Unable to find group ${one}: no matching entries in group file`);
+    return found;
+  });
   const login = entry?.[0];
   const memberships = login === undefined || strict ? [] : groups.filter((fields) => fields[3]?.split(",").includes(login)).map((fields) => asId(fields[2]));
-  const additionalGids = [...new Set([...additional, ...memberships.filter((id) => id !== undefined), gid])].sort((a, b) => a - b);
+  const additionalGids = [...new Set([...added, ...memberships.filter((id) => id !== undefined), gid])].sort((a, b) => a - b);
   return { uid, gid, additionalGids };
 };
 
-export const resolveUserIn = (rootfs: string, user: string, additional: readonly number[], strict = false): OciUser =>
+export const resolveUserIn = (rootfs: string, user: string, additional: readonly (number | string)[], strict = false): OciUser =>
   resolveUser(user, additional, (path) => readConfined(rootfs, path), strict);

@@ -46,7 +46,7 @@ test("a container is closed in: capabilities, filter, no new privileges, masked 
 test("users come from the image's passwd and group, and numbers need neither", async (t) => {
   const machine = await openMachine(t);
   t.regex(await run(machine, machine.spec("id; pwd; echo $HOME", { user: "app", cwd: "/home/app", supplementalGroups: [99] })), /uid=1234.* gid=2345.* groups=.*99.*2345.*3456[\s\S]*\/home\/app\n\/home\/app/);
-  t.regex(await run(machine, machine.spec("id", { user: "77:88" })), /uid=77 gid=88/);
+  t.regex(await run(machine, machine.spec("id", { user: "77:88", supplementalGroups: ["extra"] })), /uid=77 gid=88 groups=.*3456/);
   t.regex((await t.throwsAsync(machine.runtime.create(machine.spec("id", { user: "nobody-there" })))).message, /unable to find user nobody-there/);
 });
 
