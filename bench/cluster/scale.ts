@@ -1,6 +1,7 @@
 // 0 -> N -> 0 as a user sees it: a Deployment is created through the API, and a watch tells when its pods are ready and when the last is gone.
 import type { Deployment, Pod } from "../../base/kube/types.gen.ts";
 import { DEPLOYMENTS, PODS } from "../../base/kube/resources.ts";
+import { isReady } from "../../base/kube/pod-state.ts";
 import type { ApiClient } from "../../cli/api-client.ts";
 
 export interface ScaleRound {
@@ -27,7 +28,6 @@ const deployment = (replicas: number, image: string): Deployment => ({
   },
 });
 
-const isReady = (pod: Pod): boolean => pod.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") === true;
 
 /** Rejects with what was still missing when a phase takes longer than two minutes. `between` runs while all are up. */
 export const scaleRound = async (client: ApiClient, replicas: number, image: string, between: () => Promise<void>): Promise<ScaleRound> => {

@@ -7,6 +7,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { SystemClock } from "../../base/clock.ts";
 import { newUid } from "../../base/ids.ts";
 import { PODS } from "../../base/kube/resources.ts";
+import { isReady } from "../../base/kube/pod-state.ts";
 import { issue } from "../../base/tls/authority.ts";
 import { NODE_GROUP, nodeCommonName } from "../../base/tls/node-identity.ts";
 import { newCredentials } from "../../node-agent/session/credentials.ts";
@@ -70,8 +71,8 @@ const main = async (agents: number, pods: number): Promise<void> => {
   await Promise.all(Array.from({ length: pods }, (_, i) => cluster.store.create({ type: PODS, namespace: "default", name: `pod-${i}` }, {
     apiVersion: "v1", kind: "Pod", metadata: { name: `pod-${i}`, namespace: "default", uid: newUid(), generation: 1 }, spec: { nodeName: `node-${i % agents}`, containers: [{ name: "main", image: "example" }] },
   }, { writer: "api" })));
-  const isReady = (): boolean => [...cluster.cache.resource(PODS).list()].every((p) => p.object.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True"));
-  while (!isReady()) await wait(20);
+  const allReady = (): boolean => [...cluster.cache.resource(PODS).list()].every((p) => isReady(p.object));
+  while (!allReady()) await wait(20);
   console.log(`pods               ${pods} from created to Ready in ${lap()} (store in memory)`);
 
   lap();

@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { parseAllDocuments } from "yaml";
 import { GantryError, describeError } from "../../base/errors.ts";
 import { isNodeReady } from "../../base/kube/node-taints.ts";
+import { isReady } from "../../base/kube/pod-state.ts";
 import { LEASES, NODES, PODS, resourceOfKind, type KubeObject } from "../../base/kube/resources.ts";
 import type { Deployment, Pod } from "../../base/kube/types.gen.ts";
 import { ApiClient, loadKubeconfig } from "../api-client.ts";
@@ -160,9 +161,9 @@ const waitForNodes = async (client: ApiClient, layout: Layout, names: readonly s
   const deadline = performance.now() + READY_TIMEOUT_MS;
   for (;;) {
     const [nodes, leases] = await Promise.all([client.list(NODES), client.list(LEASES, "kube-node-lease")]);
-    const isReady = (name: string): boolean => nodes.items.some((n) => n.metadata.name === name && isNodeReady(n))
+    const standsReady = (name: string): boolean => nodes.items.some((n) => n.metadata.name === name && isNodeReady(n))
       && (!started.has(name) || leases.items.some((l) => l.metadata.name === name && Date.parse(l.spec?.renewTime ?? "") >= sinceMs));
-    const ready = names.filter(isReady);
+    const ready = names.filter(standsReady);
     if (ready.length === names.length) break;
     const dead = names.find((n) => !isUp(n));
     if (dead) throw new GantryError("FailedPrecondition", `node agent ${dead} ended; its last words (${layout.logDir}/${dead}.log):\n${tail(join(layout.logDir, `${dead}.log`), 8)}`);
@@ -221,10 +222,10 @@ const waitForReplicas = async (client: ApiClient, replicas: number, before: Befo
   const abort = AbortSignal.timeout(EXAMPLE_TIMEOUT_MS);
   const query = { labelSelector: "app=hundred" };
   const pods = new Map<string, Pod>();
-  const isReady = (pod: Pod): boolean => !pod.metadata.deletionTimestamp && pod.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") === true
-    && (!before.emptied.has(pod.spec?.nodeName ?? "") || (pod.status.containerStatuses ?? []).every((c) => Date.parse(c.state?.running?.startedAt ?? "") >= Math.floor(before.sinceMs / 1000) * 1000));
+  const isFresh = (pod: Pod): boolean => !pod.metadata.deletionTimestamp && isReady(pod)
+    && (!before.emptied.has(pod.spec?.nodeName ?? "") || (pod.status?.containerStatuses ?? []).every((c) => Date.parse(c.state?.running?.startedAt ?? "") >= Math.floor(before.sinceMs / 1000) * 1000));
   const isDone = (): boolean => {
-    const ready = [...pods.values()].filter(isReady).length;
+    const ready = [...pods.values()].filter(isFresh).length;
     progress.update(`example: ${ready} of ${replicas} containers ready${ready === replicas ? "" : trouble([...pods.values()])}`);
     return ready === replicas && pods.size === replicas;
   };
@@ -244,7 +245,7 @@ const waitForReplicas = async (client: ApiClient, replicas: number, before: Befo
   } catch (error) {
     if (!abort.aborted) throw error;
   }
-  const stuck = [...pods.values()].filter((p) => !isReady(p));
+  const stuck = [...pods.values()].filter((p) => !isFresh(p));
   throw new GantryError("Timeout", `not all containers became ready within ${seconds(EXAMPLE_TIMEOUT_MS)}${trouble(stuck)}${stuck[0] ? `; try: gantry why pod ${stuck[0].metadata.name!}` : ""}`);
 };
 

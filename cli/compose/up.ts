@@ -1,7 +1,7 @@
 // `compose up`: makes what the file says of what there is: each service once what it depends on is there, services side by side. Repeatable
 // at any point: what is as it should be is left alone, told by the hash of its configuration.
 import { GantryError, isCode } from "../../base/errors.ts";
-import { isTerminal } from "../../base/kube/pod-state.ts";
+import { isReady, isTerminal } from "../../base/kube/pod-state.ts";
 import { DEPLOYMENTS, PODS, type KubeObject } from "../../base/kube/resources.ts";
 import type { Deployment, Pod } from "../../base/kube/types.gen.ts";
 import { CONFIG_MAPS, SECRETS } from "../../base/kube/resources.ts";
@@ -187,7 +187,7 @@ class Up {
       try {
         for await (const now of followObject(this.#client, PODS, this.#namespace, name, signal)) {
           if (!now) throw new GantryError("NotFound", `${name} was removed`);
-          if (now.status?.conditions?.some((c) => c.type === "Ready" && c.status === "True")) break;
+          if (isReady(now)) break;
           if (isTerminal(now)) {
             const code = now.status?.containerStatuses?.[0]?.state?.terminated?.exitCode ?? 0;
             if (endedWellWillDo && now.status?.phase === "Succeeded") break;

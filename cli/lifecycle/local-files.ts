@@ -1,13 +1,12 @@
 // Files of this machine as a tar, and back. What comes from a container is not trusted: no entry leaves the directory that it is unpacked into, also not through a
 // link that came before it.
-import { chmodSync, closeSync, constants, fchmodSync, futimesSync, fstatSync, lchownSync, linkSync, lstatSync, mkdirSync, openSync, readSync, readdirSync, readlinkSync, rmSync, statSync, symlinkSync, utimesSync, writeSync, type Stats } from "node:fs";
+import { chmodSync, closeSync, constants, fchmodSync, futimesSync, lchownSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readlinkSync, rmSync, statSync, symlinkSync, utimesSync, writeSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
 import type { TarReader } from "../../node-agent/images/tar.ts";
-import { TAR_END, tarHead, tarPadding } from "../../node-agent/images/tar-writer.ts";
+import { tarFile } from "../../node-agent/images/tar-file.ts";
+import { TAR_END, tarHead } from "../../node-agent/images/tar-writer.ts";
 import { renamed } from "./copy-paths.ts";
-
-const CHUNK_BYTES = 256 * 1024;
 
 /** `path` as the entry `name`, with all below it; `name` "": only what is in it. Links are packed as links, the first one too unless `follow`. */
 export async function* packFiles(path: string, name: string, follow: boolean): AsyncGenerator<Buffer, void> {
@@ -27,18 +26,7 @@ export async function* packFiles(path: string, name: string, follow: boolean): A
 const fileOf = function* (path: string, head: Parameters<typeof tarHead>[0]): Generator<Buffer, void> {
   const fd = openSync(path, "r");
   try {
-    const { size } = fstatSync(fd);
-    yield tarHead(head, size);
-    for (let position = 0; position < size;) {
-      const wanted = Math.min(CHUNK_BYTES, size - position);
-      const buffer = Buffer.alloc(wanted);
-      const length = readSync(fd, buffer, 0, wanted, position);
-      // It shrank meanwhile: the head has promised so many bytes.
-      if (length < wanted) buffer.fill(0, length);
-      position += wanted;
-      yield buffer;
-    }
-    yield tarPadding(size);
+    yield* tarFile(fd, head);
   } finally {
     closeSync(fd);
   }

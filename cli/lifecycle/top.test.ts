@@ -1,5 +1,6 @@
 import test from "ava";
-import { columnsOf, renderTop, type ProcessRow } from "./top.ts";
+import type { ProcessRow } from "../../node-agent/pods/process-list.ts";
+import { columnsOf, renderTop } from "./top.ts";
 
 const nowMs = new Date(2026, 4, 7, 12, 0).getTime();
 const row: ProcessRow = { uid: 0, pid: 7, ppid: 1, cpuPercent: 2.5, startedAtMs: nowMs - 3_600_000, tty: "pts/0", cpuMs: 65_000, residentBytes: 2048, command: "/bin/sh -c x" };

@@ -1,21 +1,9 @@
 // `top`: a container's processes in ps's columns.
 import { GantryError } from "../../base/errors.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
+import type { ProcessRow } from "../../node-agent/pods/process-list.ts";
 import type { ApiClient } from "../api-client.ts";
 import { commandPath } from "./changes.ts";
-
-/** As the node gives it. */
-export interface ProcessRow {
-  readonly uid: number;
-  readonly pid: number;
-  readonly ppid: number;
-  readonly cpuPercent: number;
-  readonly startedAtMs: number;
-  readonly tty: string;
-  readonly cpuMs: number;
-  readonly residentBytes: number;
-  readonly command: string;
-}
 
 const two = (n: number): string => String(Math.floor(n)).padStart(2, "0");
 const userOf = (uid: number): string => (uid === 0 ? "root" : String(uid));

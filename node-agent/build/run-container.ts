@@ -1,7 +1,7 @@
 // One command of a build, run to its end by the OCI runtime in a root filesystem that is mounted already: `crun run` in the foreground, its output in
 // pipes. Ends with the agent's signal; what an agent that was killed leaves running is found by its control group.
 import { spawn } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
@@ -11,7 +11,7 @@ import { makePipe } from "../linux/spawn.ts";
 import { buildConfig, type Host } from "../runtime/bundle.ts";
 import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { ContainerSpec, RuntimeMount } from "../runtime/container-runtime.ts";
-import { forgetContainer, ociMessage, startFailure, type OciRuntime } from "../runtime/oci-runtime.ts";
+import { forgetContainer, ociMessage, readIfThere, startFailure, type OciRuntime } from "../runtime/oci-runtime.ts";
 import { resolveUserIn } from "../runtime/user.ts";
 
 export interface RunOptions {
@@ -108,12 +108,4 @@ export const runContainer = async (options: RunOptions, parts: RunParts): Promis
 const asError = (message: string, command: string): GantryError => {
   const failure = startFailure(message, command);
   return new GantryError(failure.exitCode === 128 ? "InternalError" : "Invalid", failure.message);
-};
-
-const readIfThere = (path: string): string => {
-  try {
-    return readFileSync(path, "utf8").trim();
-  } catch {
-    return "";
-  }
 };

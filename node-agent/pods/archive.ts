@@ -1,13 +1,14 @@
 // Files of a container as a tar, and back: for `gantry cp`. The container may be running, and hostile: every name is opened by openat2(2) from a descriptor of
 // its root or of a directory in it, so that no symbolic link, exchanged at whatever moment, leads out; the last part of a name is never followed unless asked for.
 import {
-  closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, futimesSync, lchownSync, linkSync, lstatSync, lutimesSync, mkdirSync, openSync, readSync, readdirSync, readlinkSync,
+  closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, futimesSync, lchownSync, linkSync, lstatSync, lutimesSync, mkdirSync, openSync, readdirSync, readlinkSync,
   rmSync, statfsSync, symlinkSync, writeSync, type Stats,
 } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { GantryError } from "../../base/errors.ts";
 import type { TarEntry, TarReader } from "../images/tar.ts";
-import { TAR_END, tarHead, tarPadding } from "../images/tar-writer.ts";
+import { tarFile } from "../images/tar-file.ts";
+import { TAR_END, tarHead } from "../images/tar-writer.ts";
 import { withFileIds } from "../linux/file-ids.ts";
 import { makeNode, O_PATH, openConfined, Resolve } from "../linux/files.ts";
 import * as libc from "../linux/libc.ts";
@@ -25,7 +26,7 @@ export interface PathStat {
   readonly linkTarget: string;
 }
 
-const CHUNK_BYTES = 64 * 1024;
+const CHUNKS_PER_TURN = 16;
 const ENTRIES_PER_TURN = 32;
 /** statfs(2): proc, sysfs, cgroup, cgroup2. Mounted in a container, they are no files of it. */
 const KERNEL_FILE_SYSTEMS: ReadonlySet<number> = new Set([0x9fa0, 0x62656572, 0x27e0eb, 0x63677270]);
@@ -165,26 +166,18 @@ export async function* readArchive({ fd: root, firstId }: Pick<ContainerRoot, "f
   }
 }
 
-/** Exactly the size that its head says: a file that grows is cut, one that shrinks ends in zeros. */
 async function* file(directory: number, name: string, head: Parameters<typeof tarHead>[0]): AsyncGenerator<Buffer, void> {
   // NONBLOCK: it may have become a FIFO since it was looked at, and nobody would ever write to that.
   const flags = constants.O_RDONLY | constants.O_NONBLOCK;
   // A descriptor with O_PATH (a link that was followed) is opened anew through its own name.
   const fd = name === "" ? openSync(`/proc/self/fd/${directory}`, flags) : openConfined(directory, name, { flags, resolve: Resolve.noLinks });
   try {
-    const { size, isFile } = ((s: Stats) => ({ size: s.size, isFile: s.isFile() }))(fstatSync(fd));
-    if (!isFile) return;
-    yield tarHead(head, size);
-    for (let position = 0; position < size;) {
-      const wanted = Math.min(CHUNK_BYTES, size - position);
-      const buffer = Buffer.alloc(wanted);
-      const length = readSync(fd, buffer, 0, wanted, position);
-      position += wanted;
-      if (length < wanted) buffer.fill(0, length);
-      yield buffer;
-      if (position % (CHUNK_BYTES * 16) === 0) await nextTurn();
+    if (!fstatSync(fd).isFile()) return;
+    let count = 0;
+    for (const chunk of tarFile(fd, head)) {
+      yield chunk;
+      if (++count % CHUNKS_PER_TURN === 0) await nextTurn();
     }
-    yield tarPadding(size);
   } finally {
     if (name === "") closeSync(fd);
     else libc.close(fd);

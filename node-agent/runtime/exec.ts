@@ -1,7 +1,7 @@
 // Commands in running containers: `crun exec` (or runc's) with pipes, or with a terminal. The command runs with the container's own
 // user, environment, capabilities and filter.
 import { spawn, type ChildProcess } from "node:child_process";
-import { closeSync, constants, mkdirSync, openSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
@@ -14,7 +14,7 @@ import { ociJson, type OciProcess } from "./bundle.ts";
 import type { ExecOptions } from "./container-runtime.ts";
 import { openExecDirectory, type OpenDirectory } from "./check-cage.ts";
 import { mendNullDevice } from "./null-device.ts";
-import { ociMessage, startFailure, type DirectoryHandover, type OciRuntime } from "./oci-runtime.ts";
+import { ociMessage, readIfThere, startFailure, type DirectoryHandover, type OciRuntime } from "./oci-runtime.ts";
 import { resizeTerminalOf, setTerminalSize, type TerminalSize } from "./terminal-size.ts";
 
 /** asm-generic/ioctls.h, the same on every architecture that Node runs on but PowerPC and MIPS. */
@@ -119,14 +119,6 @@ const startDetached = async (runtime: OciRuntime, container: ExecTarget, logPath
   if (exitCode === 0) return { exitCode };
   const failure = startFailure(ociMessage(readIfThere(logPath)), options.command[0]!);
   throw new GantryError("BadRequest", `OCI runtime exec failed: exec failed: ${failure.message}`);
-};
-
-const readIfThere = (path: string): string => {
-  try {
-    return readFileSync(path, "utf8").trim();
-  } catch {
-    return "";
-  }
 };
 
 const pump = async (child: ChildProcess, streams: Streams, options: ExecOptions, pidPath: string): Promise<number> => {

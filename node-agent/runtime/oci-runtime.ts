@@ -142,6 +142,15 @@ export const compiledSeccomp = (runtime: OciRuntime, id: string): Buffer | undef
   }
 };
 
+/** A file that the OCI runtime may have written, such as its log: "" when it did not. */
+export const readIfThere = (path: string): string => {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return "";
+  }
+};
+
 /** What an OCI runtime says about a failed create or exec, without timestamps, log framing and its own name. */
 export const ociMessage = (said: string): string => {
   const lines = said.split("\n").map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("[conmon:"));

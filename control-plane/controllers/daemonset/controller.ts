@@ -1,14 +1,13 @@
 // Keeps one pod of each DaemonSet on every node that it belongs on. It alone creates and marks a DaemonSet's pods, and writes its status
 // and its revisions.
-import { describeError } from "../../../base/errors.ts";
 import { nameSuffix, newUid } from "../../../base/ids.ts";
 import { CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS } from "../../../base/kube/resources.ts";
 import type { DaemonSet, Node, Pod, PodTemplateSpec } from "../../../base/kube/types.gen.ts";
-import { inBatches } from "../batch.ts";
 import { adoptersOf, applyClaim, candidatesOf, claim, selectorOf, takesNewObjects } from "../claim.ts";
 import { clearHistory, keepHistory } from "../history-writes.ts";
 import { newPod } from "../new-pod.ts";
 import type { PodIds } from "../new-pod.ts";
+import { createPods, type CreateFailures } from "../pod-creates.ts";
 import { controllerOf, isActive, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
 import { hashLabel, REVISION_HASH } from "../revision-history.ts";
@@ -28,8 +27,7 @@ export const daemonSetController = (context: ControllerContext): Controller => {
   const daemonSets = cache.resource(DAEMON_SETS);
   const nodes = cache.resource(NODES);
   const pods = cache.resource(PODS);
-  /** Keys whose last creates failed. Only a hint to go slowly: losing it costs a burst of failing writes. */
-  const failing = new Set<string>();
+  const failures: CreateFailures = new Map();
 
   const ownerKey = (object: Pod): string | undefined => {
     const owner = controllerOf(object);
@@ -37,7 +35,8 @@ export const daemonSetController = (context: ControllerContext): Controller => {
     return found && objectKey(found);
   };
 
-  const apply = async (key: string, daemonSet: DaemonSet, plan: Plan, hash: string, { writes, announce }: Pass): Promise<void> => {
+  const apply = async (key: string, daemonSet: DaemonSet, plan: Plan, hash: string, pass: Pass): Promise<void> => {
+    const { writes, announce } = pass;
     const nowMs = clock.nowMs();
     await Promise.all(plan.remove.map((pod) => writes.delete(PODS, pod, nowMs)));
     for (const pod of plan.remove) {
@@ -49,15 +48,7 @@ export const daemonSetController = (context: ControllerContext): Controller => {
     if (plan.create.length === 0 || !takesNewObjects(cache, daemonSet.metadata.namespace!)) return;
     const template = withHash(daemonSet.spec!.template, hash);
     const made = plan.create.slice(0, MAX_CREATES).map((node) => newPod(templateFor(template, node), { type: DAEMON_SETS, object: daemonSet }, nowMs, IDS));
-    const { done, error, failed } = await inBatches(made, failing.has(key), (pod) => writes.create(PODS, pod));
-    for (const pod of done) announce({ regarding: daemonSet, type: "Normal", reason: "SuccessfulCreate", message: `Created pod: ${pod.metadata.name!}` });
-    if (failed === 0) {
-      failing.delete(key);
-      return;
-    }
-    failing.add(key);
-    announce({ regarding: daemonSet, type: "Warning", reason: "FailedCreate", message: `Error creating: ${describeError(error)}` });
-    throw error;
+    await createPods(key, daemonSet, made, failures, pass);
   };
 
   return {
@@ -96,7 +87,7 @@ export const daemonSetController = (context: ControllerContext): Controller => {
     async sync(key, pass) {
       const daemonSet = daemonSets.get(...splitKey(key))?.object;
       if (!daemonSet?.spec) {
-        failing.delete(key);
+        failures.delete(key);
         return;
       }
       const { selector } = daemonSet.spec;

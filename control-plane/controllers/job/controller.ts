@@ -3,12 +3,12 @@ import { nameSuffix, newUid } from "../../../base/ids.ts";
 import { CRON_JOBS, JOBS, PODS } from "../../../base/kube/resources.ts";
 import { START_AT } from "../../../base/kube/staging.ts";
 import type { Job, Pod } from "../../../base/kube/types.gen.ts";
-import { inBatches } from "../batch.ts";
 import { adoptersOf, applyClaim, candidatesOf, claim, selectorOf, takesNewObjects } from "../claim.ts";
 import type { ClaimMarks } from "../claim.ts";
 import { isNoted } from "../cronjob/reconcile.ts";
 import { generatedName, newPod } from "../new-pod.ts";
 import type { PodIds } from "../new-pod.ts";
+import { createPods, type CreateFailures } from "../pod-creates.ts";
 import { controllerOf, isActive, isTerminal, objectKey, sameJson, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass } from "../reconcile-loop.ts";
 import { withoutFinalizer } from "../writes.ts";
@@ -41,7 +41,7 @@ export const jobController = (context: ControllerContext): Controller => {
   const jobs = cache.resource(JOBS);
   const pods = cache.resource(PODS);
   const cronJobs = cache.resource(CRON_JOBS);
-  const failing = new Set<string>();
+  const failures: CreateFailures = new Map();
 
   const ownerOf = (pod: Pod): { readonly job: Job | undefined } | undefined => {
     const owner = controllerOf(pod);
@@ -55,23 +55,15 @@ export const jobController = (context: ControllerContext): Controller => {
     return cronJob !== undefined && !isNoted(job, cronJob);
   };
 
-  const create = async (key: string, job: Job, attempts: readonly (Attempt | undefined)[], { writes, announce }: Pass): Promise<void> => {
+  const create = async (key: string, job: Job, attempts: readonly (Attempt | undefined)[], pass: Pass): Promise<void> => {
     const made = attempts.map((attempt) => jobPod(job, attempt, clock.nowMs()));
-    const { done, error, failed } = await inBatches(made, failing.has(key), (pod) => writes.create(PODS, pod));
-    for (const pod of done) announce({ regarding: job, type: "Normal", reason: "SuccessfulCreate", message: `Created pod: ${pod.metadata.name!}` });
-    if (failed === 0) {
-      failing.delete(key);
-      return;
-    }
-    failing.add(key);
-    announce({ regarding: job, type: "Warning", reason: "FailedCreate", message: `Error creating: ${String(error)}` });
-    throw error;
+    await createPods(key, job, made, failures, pass);
   };
 
   const syncJob = async (key: string, pass: Pass): Promise<void> => {
     const job = jobs.get(...splitKey(key))?.object;
     if (!job?.spec) {
-      failing.delete(key);
+      failures.delete(key);
       return;
     }
     const { writes, announce } = pass;

@@ -7,10 +7,10 @@ import type { KubeObject, ResourceType } from "../../../base/kube/resources.ts";
 import { STAGED_REPLICAS, startingAt } from "../../../base/kube/staging.ts";
 import type { Pod, ReplicaSet, ReplicaSetStatus, ReplicationController } from "../../../base/kube/types.gen.ts";
 import type { CacheEvent } from "../../state/cache.ts";
-import { inBatches } from "../batch.ts";
 import { adoptersOf, applyClaim, candidatesOf, claim, selectorOf, takesNewObjects } from "../claim.ts";
 import { newPod } from "../new-pod.ts";
 import type { PodIds } from "../new-pod.ts";
+import { createPods, type CreateFailures } from "../pod-creates.ts";
 import { annotationChanged, controllerOf, isActive, objectKey, sameJson, specChanged, splitKey } from "../objects.ts";
 import type { Controller, ControllerContext, Pass, Requeue } from "../reconcile-loop.ts";
 import { reconcile } from "./reconcile.ts";
@@ -45,8 +45,7 @@ const keeping = <T extends KubeObject>(context: ControllerContext, { name, type:
   const { cache, clock } = context;
   const owners = cache.resource(kind);
   const pods = cache.resource(PODS);
-  /** Keys whose last creates failed, with the reason. Only a hint to go slowly: losing it costs a burst of failing writes. */
-  const failures = new Map<string, string>();
+  const failures: CreateFailures = new Map();
 
   const podChanged = (queue: Requeue, { type, stored: { object: pod }, previous }: CacheEvent<Pod>): void => {
     const before = previous && controllerOf(previous.object);
@@ -78,19 +77,10 @@ const keeping = <T extends KubeObject>(context: ControllerContext, { name, type:
     for (const pod of victims) announce({ regarding: replicaSet, type: "Normal", reason: "SuccessfulDelete", message: `Deleted pod: ${pod.metadata.name!}` });
   };
 
-  /** Throws what the first failing create threw, after the others were counted. */
-  const create = async (key: string, replicaSet: ReplicaSet, { create: count, stage }: Plan, { writes, announce }: Pass): Promise<void> => {
+  const create = async (key: string, replicaSet: ReplicaSet, { create: count, stage }: Plan, pass: Pass): Promise<void> => {
     const one = (): Pod => newPod(replicaSet.spec!.template!, { type: kind, object: replicaSet }, clock.nowMs(), IDS);
     const made = [...Array.from({ length: count }, one), ...Array.from({ length: stage?.count ?? 0 }, () => startingAt(one(), stage!.atMs))];
-    const { done, error, failed } = await inBatches(made, failures.has(key), (pod) => writes.create(PODS, pod));
-    for (const pod of done) announce({ regarding: replicaSet, type: "Normal", reason: "SuccessfulCreate", message: `Created pod: ${pod.metadata.name!}` });
-    if (failed === 0) {
-      failures.delete(key);
-      return;
-    }
-    failures.set(key, describeError(error));
-    announce({ regarding: replicaSet, type: "Warning", reason: "FailedCreate", message: `Error creating: ${describeError(error)}` });
-    throw error;
+    await createPods(key, replicaSet, made, failures, pass);
   };
 
   return {
