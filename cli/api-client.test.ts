@@ -53,6 +53,9 @@ test("what is wrong with a kubeconfig is told with its name", (t) => {
   };
   t.throws(() => loadKubeconfig(join(dir, "none")), { message: /none: can't be read; start a cluster with 'gantry up'/ });
   fault("{a", /is not YAML/);
+  fault("[1]", /is not a kubeconfig: it should have contexts, clusters and users/);
+  fault("contexts: yes", /contexts is not a list/);
+  fault("contexts: [null]", /contexts is not a list/);
   fault("", /no current-context; choose one with --context; there are: none/);
   fault(config(""), /--context: .* has no context "x"; there are: a, b, broken/, "x", "BadRequest");
   fault(config(""), /cluster "nowhere": server is undefined, not an https:\/\/ URL/, "broken");

@@ -1,7 +1,7 @@
 // The CLI's client of the Kubernetes REST API: a kubeconfig, one HTTPS connection pool, JSON. Nothing here knows a command.
 import { existsSync, readFileSync } from "node:fs";
 import { Agent, request as httpsRequest } from "node:https";
-import type { IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
@@ -9,6 +9,7 @@ import { parse as parseYaml } from "yaml";
 import { GantryError, type ErrorCode } from "../base/errors.ts";
 import type { KubeObject, ResourceType } from "../base/kube/resources.ts";
 import type { Status, StatusDetails } from "../base/kube/types.gen.ts";
+import { connectionFault, expiryFault } from "./connection-fault.ts";
 
 export interface ApiTarget {
   readonly server: URL;
@@ -28,6 +29,9 @@ interface Kubeconfig {
   users?: { name: string; user: Record<string, unknown> }[];
   contexts?: { name: string; context: { cluster?: string; user?: string; namespace?: string } }[];
 }
+
+const isMap = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
+const isListOfMaps = (value: unknown): boolean => Array.isArray(value) && value.every(isMap);
 
 /** Where the kubeconfig is: the flag, KUBECONFIG (the first of its files that exists), .gantry/admin.kubeconfig here or above, ~/.kube/config. */
 export const findKubeconfig = (flag: string, env: NodeJS.ProcessEnv, cwd: string): string => {
@@ -58,6 +62,9 @@ export const loadKubeconfig = (path: string, contextName = ""): ApiTarget => {
   } catch (error) {
     throw fault("is not YAML", error);
   }
+  if (!isMap(config)) throw fault("is not a kubeconfig: it should have contexts, clusters and users");
+  const wrong = (["contexts", "clusters", "users"] as const).find((part) => !isListOfMaps(config[part] ?? []));
+  if (wrong !== undefined) throw fault(`${wrong} is not a list of names and what they stand for`);
   const name = contextName || config["current-context"] || "";
   const context = config.contexts?.find((c) => c.name === name)?.context;
   if (!context) {
@@ -130,32 +137,57 @@ export class ApiClient implements Disposable {
 
   /** Sends a request; a status of 400 or more becomes a GantryError with the Status' reason, message and causes. */
   async send(method: string, path: string, options: RequestOptions = {}): Promise<IncomingMessage> {
-    const response = await new Promise<IncomingMessage>((resolveResponse, reject) => {
-      const body = options.body === undefined ? undefined : typeof options.body === "string" ? options.body : JSON.stringify(options.body);
-      const request = httpsRequest(this.url(path), {
-        method, agent: this.#agent, signal: options.signal,
-        headers: {
-          accept: options.accept ?? "application/json",
-          ...(body === undefined && !options.stream ? {} : { "content-type": options.contentType ?? "application/json" }),
-          ...(body === undefined ? {} : { "content-length": Buffer.byteLength(body) }),
-          ...(this.target.token ? { authorization: `Bearer ${this.target.token}` } : {}),
-        },
-      }, resolveResponse);
-      request.on("error", (error) => reject(options.signal?.aborted ? error : new GantryError("ServiceUnavailable", `the API server ${this.target.server.host} can't be reached`, { cause: reasonOf(error) })));
-      if (options.stream) {
-        options.stream.on("error", (error) => request.destroy(error));
-        options.stream.pipe(request);
+    const response = await this.#respond(method, path, options);
+    for (const warning of warningsOf(response.headers["warning"])) this.onWarning(warning);
+    if (response.statusCode! < 400) return response;
+    const error = apiError(response.statusCode!, await text(response));
+    const expired = error.code === "Unauthorized" ? expiryFault(this.target, Date.now()) : undefined;
+    throw expired === undefined ? error : new ApiError(error.code, `the API server ${this.target.server.host} does not let us in: ${expired}`, error.details);
+  }
+
+  #respond(method: string, path: string, { body: given, stream, contentType, accept, signal }: RequestOptions): Promise<IncomingMessage> {
+    const body = given === undefined ? undefined : typeof given === "string" ? given : JSON.stringify(given);
+    const headers = {
+      accept: accept ?? "application/json",
+      ...(body === undefined && !stream ? {} : { "content-type": contentType ?? "application/json" }),
+      ...(body === undefined ? {} : { "content-length": Buffer.byteLength(body) }),
+      ...(this.target.token ? { authorization: `Bearer ${this.target.token}` } : {}),
+    };
+    return new Promise((resolveResponse, reject) => {
+      const failed = (error: unknown): void => reject(signal?.aborted ? error as Error : connectionFault(error as Error, this.target, Date.now()));
+      let request: ClientRequest;
+      try {
+        request = httpsRequest(this.url(path), { method, agent: this.#agent, signal, headers }, resolveResponse);
+      } catch (error) {
+        // Certificates that are none.
+        failed(error);
+        return;
+      }
+      request.on("error", failed);
+      endUnlessConnected(request);
+      if (stream) {
+        stream.on("error", (error) => {
+          reject(error); // a file of this machine, not the connection
+          request.destroy();
+        });
+        stream.pipe(request);
       } else {
         request.end(body);
       }
     });
-    for (const warning of warningsOf(response.headers["warning"])) this.onWarning(warning);
-    if (response.statusCode! < 400) return response;
-    throw apiError(response.statusCode!, await text(response));
   }
 
   async json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
-    return JSON.parse(await text(await this.send(method, path, options))) as T;
+    const answer = await text(await this.send(method, path, options));
+    try {
+      return JSON.parse(answer) as T;
+    } catch (cause) {
+      throw this.#noApi(method, path, cause);
+    }
+  }
+
+  #noApi(method: string, path: string, cause?: unknown): GantryError {
+    return new GantryError("FailedPrecondition", `${this.target.server.host} does not answer ${method} ${path} as a Kubernetes API server does: is the server's address in the kubeconfig right?`, { cause });
   }
 
   /** `/api/v1/namespaces/NS/pods/NAME`. */
@@ -169,8 +201,11 @@ export class ApiClient implements Disposable {
     return this.json<T>("GET", this.pathOf(type, namespace, name));
   }
 
-  list<T extends KubeObject>(type: ResourceType<T>, namespace?: string, query: Readonly<Record<string, string>> = {}): Promise<ObjectList<T>> {
-    return this.json("GET", `${this.pathOf(type, namespace)}?${new URLSearchParams(query).toString()}`);
+  async list<T extends KubeObject>(type: ResourceType<T>, namespace?: string, query: Readonly<Record<string, string>> = {}): Promise<ObjectList<T>> {
+    const path = this.pathOf(type, namespace);
+    const list = await this.json<ObjectList<T>>("GET", `${path}?${new URLSearchParams(query).toString()}`);
+    if (!Array.isArray(list.items)) throw this.#noApi("GET", path);
+    return list;
   }
 
   /** Events of one watch request until the server ends it or the signal aborts. */
@@ -181,8 +216,14 @@ export class ApiClient implements Disposable {
   }
 }
 
-/** When a name has several addresses, node wraps what each said into an error without words. */
-const reasonOf = (error: Error): unknown => (error instanceof AggregateError ? error.errors[0] : error);
+/** As kubectl's: a machine that is off answers nothing, and a control plane that hangs leaves the TLS handshake to its kernel's queue. */
+const CONNECT_MS = 30_000;
+
+const endUnlessConnected = (request: ClientRequest): void => void request.once("socket", (socket) => {
+  if (request.reusedSocket) return;
+  const timer = setTimeout(() => request.destroy(new Error(`no answer within ${CONNECT_MS / 1000} s: is the control plane running, and the server's address in the kubeconfig right?`)), CONNECT_MS);
+  for (const event of ["secureConnect", "close"]) socket.once(event, () => clearTimeout(timer));
+});
 
 /** Texts of `Warning: 299 - "text", 299 - "text"` headers (RFC 7234, 5.5). */
 export const warningsOf = (header: string | undefined): string[] =>

@@ -66,8 +66,8 @@ const INSPECT_MS = 5000;
 const MOST_ASKED = 3;
 
 /** Whoever answers first. A node that got the image just now doesn't stand among those that are known to have it: then all are asked. */
-const inspectAnywhere = async (client: ApiClient, image: string, signal: AbortSignal): ReturnType<typeof inspectImage> => {
-  const known = nodesWith((await client.list(NODES)).items, formatReference(parseReference(image)));
+const inspectAnywhere = async (client: ApiClient, nodes: readonly Node[], image: string, signal: AbortSignal): ReturnType<typeof inspectImage> => {
+  const known = nodesWith(nodes, formatReference(parseReference(image)));
   try {
     return await Promise.any(known.map((node) => inspectImage(client, image, [node], signal)));
   } catch {
@@ -77,9 +77,10 @@ const inspectAnywhere = async (client: ApiClient, image: string, signal: AbortSi
 
 /** Undefined: no node has it. */
 const inspect = async (client: ApiClient, request: ContainerRequest, warn: (text: string) => void): Promise<ImageSettings | undefined> => {
+  const { items: nodes } = await client.list(NODES);
   const patience = AbortSignal.timeout(INSPECT_MS);
   try {
-    const [found] = await inspectAnywhere(client, request.image, patience);
+    const [found] = await inspectAnywhere(client, nodes, request.image, patience);
     return found?.config["config"] ?? {};
   } catch (error) {
     if (isCode(error, "NotFound")) return undefined;

@@ -56,11 +56,12 @@ export const certificateAuthenticator = (clock: Clock): Authenticator => {
     authenticate({ socket }) {
       let certified = known.get(socket);
       if (!certified) known.set(socket, (certified = readCertificate(socket)));
-      if (certified.fault !== undefined) throw unauthorized(certified.fault);
-      if (!certified.user) return undefined;
+      if (certified === NO_CERTIFICATE) return undefined;
       const nowMs = clock.nowMs();
+      // Before the TLS layer's own fault, which says of dates only that they are wrong.
       if (nowMs > certified.notAfterMs) throw unauthorized(`the client certificate expired at ${new Date(certified.notAfterMs).toISOString()}`);
       if (nowMs < certified.notBeforeMs) throw unauthorized(`the client certificate is valid only from ${new Date(certified.notBeforeMs).toISOString()} on`);
+      if (certified.fault !== undefined) throw unauthorized(certified.fault);
       return certified.user;
     },
   };
