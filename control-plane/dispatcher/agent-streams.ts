@@ -177,7 +177,7 @@ export class AgentStreams implements NodeStreams {
       const onAbort = (): void => refuse(cancelled(signal));
       const timer = this.#options.clock.setTimer(this.#options.answerTimeoutMs, () =>
         refuse(new GantryError("Timeout", `node ${nodeName} did not answer within ${this.#options.answerTimeoutMs / 1000} s`)));
-      const ending = session.onEnd((error) => refuse(new GantryError("ServiceUnavailable", `node ${nodeName} lost its connection`, { cause: error })));
+      const ending = session.onEnd((error) => refuse(new GantryError("ServiceUnavailable", `node ${nodeName} lost its connection: ${error.message}`)));
       signal.addEventListener("abort", onAbort, { once: true });
       this.#waiting.set(id, {
         nodeName, refuse,

@@ -4,6 +4,7 @@ import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import type { Clock } from "../../base/clock.ts";
 import { GantryError } from "../../base/errors.ts";
 import type { RegistrySettings } from "./registry-config.ts";
 
@@ -18,6 +19,8 @@ export interface HttpRequest {
 }
 
 const MAX_REDIRECTS = 5;
+/** For the connection with its TLS handshake, as docker's: who is there answers within a second. */
+const CONNECT_TIMEOUT_MS = 10_000;
 const MAX_SOCKETS_PER_HOST = 8;
 /** Certificate faults: trying again can't help, another configuration can. */
 const TLS_ERROR = /^(?:CERT_|ERR_TLS|ERR_SSL|UNABLE_TO_|DEPTH_ZERO|SELF_SIGNED|EPROTO|HOSTNAME_MISMATCH)/;
@@ -28,12 +31,14 @@ interface Agents {
 }
 
 export class HttpClient {
+  readonly #clock: Clock;
   readonly #idleTimeoutMs: number;
   readonly #env: NodeJS.ProcessEnv;
   /** By proxy; "" is what the environment says. */
   readonly #agents = new Map<string, Agents>();
 
-  constructor(idleTimeoutMs: number, env: NodeJS.ProcessEnv) {
+  constructor(clock: Clock, idleTimeoutMs: number, env: NodeJS.ProcessEnv) {
+    this.#clock = clock;
     this.#idleTimeoutMs = idleTimeoutMs;
     this.#env = env;
   }
@@ -49,7 +54,7 @@ export class HttpClient {
     return agents;
   }
 
-  /** The response's head; its body must be read or destroyed. Errors: "ServiceUnavailable" (retryable unless it is the certificate), "Cancelled". */
+  /** The response's head; its body must be read or destroyed. Errors: "Timeout" when nothing came, "ServiceUnavailable" (retryable unless it is the certificate), "Cancelled". */
   async send(request: HttpRequest): Promise<IncomingMessage> {
     let url = new URL(request.url);
     let headers = request.headers;
@@ -78,6 +83,15 @@ export class HttpClient {
     }
   }
 
+  #endUnlessConnected(request: http.ClientRequest, url: URL): void {
+    const limitMs = Math.min(CONNECT_TIMEOUT_MS, this.#idleTimeoutMs);
+    request.once("socket", (socket) => {
+      if (request.reusedSocket) return;
+      const timer = this.#clock.setTimer(limitMs, () => request.destroy(new GantryError("Timeout", `cannot reach registry ${url.origin}: no connection within ${limitMs / 1000} s; check its name and port, and the network between`)));
+      for (const event of [url.protocol === "http:" ? "connect" : "secureConnect", "close"]) socket.once(event, () => timer[Symbol.dispose]());
+    });
+  }
+
   #once(url: URL, headers: Readonly<Record<string, string>>, { method = "GET", body, settings, signal }: HttpRequest): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const protocol = url.protocol === "http:" ? "http:" : "https:";
@@ -87,8 +101,13 @@ export class HttpClient {
         ...(settings.skipTlsVerify === true ? { rejectUnauthorized: false } : {}),
       };
       const request = protocol === "http:" ? http.request(url, options) : https.request(url, options);
-      request.setTimeout(this.#idleTimeoutMs, () => request.destroy(new GantryError("ServiceUnavailable", `${url.host} sent nothing for ${this.#idleTimeoutMs / 1000} s`)));
-      request.once("response", resolve);
+      let silence: "Timeout" | "ServiceUnavailable" = "Timeout";
+      request.setTimeout(this.#idleTimeoutMs, () => request.destroy(new GantryError(silence, `${url.host} sent nothing for ${this.#idleTimeoutMs / 1000} s`)));
+      request.once("response", (response) => {
+        silence = "ServiceUnavailable"; // in the middle of its answer
+        resolve(response);
+      });
+      this.#endUnlessConnected(request, url);
       // Also after the response began: without a listener a late error would end the process.
       request.on("error", (error) => reject(networkError(error, url.origin, signal)));
       if (typeof body !== "function") {

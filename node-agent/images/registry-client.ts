@@ -86,7 +86,7 @@ export class RegistryClient {
 
   constructor(options: RegistryClientOptions) {
     this.#options = options;
-    this.#http = new HttpClient(options.idleTimeoutMs, options.env);
+    this.#http = new HttpClient(options.clock, options.idleTimeoutMs, options.env);
   }
 
   #sources(reference: Reference, credentials: readonly RegistryCredential[]): readonly Source[] {
@@ -109,8 +109,8 @@ export class RegistryClient {
         } catch (error) {
           const failure = error instanceof GantryError ? error : new GantryError("InternalError", describeError(error), { cause: error });
           const last = i === order.length - 1;
-          if (last || !isCode(failure, "NotFound", "Unauthorized", "ServiceUnavailable", "TooManyRequests", "Invalid")) {
-            throw new GantryError(failure.code === "TooManyRequests" ? "ServiceUnavailable" : failure.code, `${what}: ${failure.message}`, { cause: failure.cause, retryable: failure.retryable });
+          if (last || !isCode(failure, "NotFound", "Unauthorized", "ServiceUnavailable", "Timeout", "TooManyRequests", "Invalid")) {
+            throw new GantryError(failure.code === "TooManyRequests" || failure.code === "Timeout" ? "ServiceUnavailable" : failure.code, `${what}: ${failure.message}`, { cause: failure.cause, retryable: failure.retryable });
           }
           this.#options.logger.debug("image source failed; trying the next", { image: name, registry: source.endpoint.origin, err: failure });
         }
@@ -254,7 +254,8 @@ export class RegistryClient {
         return await work();
       } catch (error) {
         throwIfAborted(signal);
-        if (!(error instanceof GantryError) || !error.retryable || failures >= ATTEMPTS) throw error;
+        // Who says nothing at all was waited for long enough: a mirror, or the pod's next attempt, is better than the same again.
+        if (!(error instanceof GantryError) || !error.retryable || error.code === "Timeout" || failures >= ATTEMPTS) throw error;
         await this.#options.clock.sleep(this.#delayMs(error, failures), signal).catch(() => throwIfAborted(signal));
       }
     }

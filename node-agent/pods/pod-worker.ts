@@ -39,6 +39,7 @@ export interface WorkerContext {
 
 /** A pod that comes up within this time is reported once, when it runs. */
 const QUIET_MS = 300;
+const SLOW_PULL_MS = 1000;
 /** A resize that the node has no room for, or that failed, is tried again after this. */
 const RESIZE_AGAIN_MS = 10_000;
 const STATUS_UNKNOWN_EXIT_CODE = 137;
@@ -398,6 +399,8 @@ export class PodWorker implements Staged {
 
   async #pull(container: Container): Promise<void> {
     const own = this.record.containers[container.name]!;
+    // Until then a pod on its way up has no status at all, and nobody could see that its node has heard of it.
+    using _slow = this.#context.clock.setTimer(SLOW_PULL_MS, () => this.#publish());
     try {
       const image = await this.#context.steps.findImage(this.assignment, container, this.#interrupt.signal);
       own.imageId = image.id;

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -324,6 +324,11 @@ test("a registry that fails for a moment is asked again; one that says nothing i
   const silent = await startProxy(t, registry.origin, () => ({ silent: true }));
   const impatient = await openService(t, { idleTimeoutMs: 30 });
   await fails(t, impatient.pull(`${silent.host}/app:v1`, options()), "ServiceUnavailable", /sent nothing for 0.03 s/);
+  // Takes connections, and that is all: the TLS handshake never ends.
+  const hung = createServer().listen(0, "127.0.0.1");
+  t.teardown(() => void hung.close());
+  await once(hung, "listening");
+  await fails(t, impatient.pull(`0.0.0.0:${(hung.address() as AddressInfo).port}/app:v1`, options()), "ServiceUnavailable", /cannot reach registry https:.*: no connection within 0\.03 s; check its name and port/);
 });
 
 test("mirrors are asked first, and the registry itself when they fail", async (t) => {
