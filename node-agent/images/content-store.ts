@@ -13,6 +13,8 @@ const PARTIAL = ".partial";
 /** Larger chunks are no quicker, and cost memory: the garbage collector is always a few behind. */
 const CHUNK_BYTES = 64 * 1024;
 const DISK_RESERVE_BYTES = 64 * 1024 * 1024;
+/** What who runs into it can do. */
+export const MAKE_ROOM = `make room there (gantry system df, gantry image prune -a); of each disk ${DISK_RESERVE_BYTES / 2 ** 20} MiB stay free`;
 
 export class ContentStore {
   readonly #root: string;
@@ -87,7 +89,7 @@ export class ContentStore {
   /** Refuses before the first byte what could not be stored. Errors: "RequestEntityTooLarge". */
   async ensureSpace(sizeBytes: number, what: string): Promise<void> {
     const freeBytes = await this.freeBytes();
-    if (sizeBytes > freeBytes) throw new GantryError("RequestEntityTooLarge", `${what} has ${sizeBytes} bytes; ${this.#root} has only ${freeBytes} bytes to spare`);
+    if (sizeBytes > freeBytes) throw new GantryError("RequestEntityTooLarge", `${what} has ${sizeBytes} bytes; ${this.#root} has only ${freeBytes} bytes to spare: ${MAKE_ROOM}`);
   }
 
   /** From byte `start` up to but without `end`. */

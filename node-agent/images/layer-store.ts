@@ -8,7 +8,7 @@ import { newId } from "../../base/ids.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import type { ContentStore } from "./content-store.ts";
+import { MAKE_ROOM, type ContentStore } from "./content-store.ts";
 import { hexOf, type Digest } from "./digest.ts";
 import type { ExtractCalls, ExtractLimits } from "./extract.ts";
 import { SharedTasks, Slots, throwIfAborted } from "./shared-task.ts";
@@ -97,7 +97,7 @@ export class LayerStore {
       const order = { blob: content.path(blob), blobBytes: content.sizeBytes(blob), diffId, root: join(temporary, "fs"), what, limits: { ...limits, maxBytes: Math.min(limits.maxBytes, freeBytes) } };
       const extracted = await this.#threads.run(order, signal).catch((error: unknown) => {
         if (isCode(error, "RequestEntityTooLarge") && freeBytes < limits.maxBytes) {
-          throw new GantryError("RequestEntityTooLarge", `${error.message}: more than the disk of ${this.#root} has to spare`);
+          throw new GantryError("RequestEntityTooLarge", `${error.message}: more than the disk of ${this.#root} has to spare: ${MAKE_ROOM}`);
         }
         throw error;
       });
