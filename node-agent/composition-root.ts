@@ -86,7 +86,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   if (!userNamespaces.isSupported) logger.warn("pods with hostUsers: false can't run here", { reason: userNamespaces.reason });
   const pods = createPodService({
     state, runtime, images, userNamespaces, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
-    options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, allocatable: description.allocatable!, defaultPidsLimit: options.podPidsLimit, allowedSysctls: options.allowedUnsafeSysctls, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
+    options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, allocatable: description.allocatable!, defaultPidsLimit: options.podPidsLimit, singleProcessOomKill: options.singleProcessOomKill, allowedSysctls: options.allowedUnsafeSysctls, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
   });
   stack.defer(() => pods.close());
   await pods.recover();
@@ -99,7 +99,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   // Before anything is collected: the build cache says what it needs.
   const builder = await Builder.open({
     root: join(options.dataDir, "build"), runRoot: join(options.runDir, "build"), images, platform: detectPlatform(), pidsLimit: options.podPidsLimit, clock, logger, metrics, cgroups,
-    oci: await openOciRuntime(options.runtime, join(options.runDir, "oci-build")), host: readHost(cgroups.describe().version === "v2", join(options.dataDir, "seccomp")),
+    oci: await openOciRuntime(options.runtime, join(options.runDir, "oci-build")), host: readHost(cgroups, join(options.dataDir, "seccomp")),
   });
   const collector = new ImageCollector({
     images, inUse: () => pods.imagesInUse(), disk: () => diskOf(imageRoot), stateFile: join(options.dataDir, "images-last-used.json"), clock, logger, metrics, periodMs: options.imageGcPeriod, minAgeMs: options.imageGcMinAge,

@@ -17,6 +17,7 @@ export const NODE_AGENT_OPTIONS = {
   allowedUnsafeSysctls: listOption("Kernel settings that pods may change beyond the safe ones: NAME, or PREFIX*"),
   userNamespaceIds: stringOption("User and group ids of this machine for pods with hostUsers: false, FIRST:COUNT; each gets 65536", "65536:2147418112", { placeholder: "FIRST:COUNT" }),
   podPidsLimit: numberOption("Most processes in a container that sets no limit of its own; 0: no limit", 4096),
+  singleProcessOomKill: booleanOption("Kill one process of a container that is out of memory, not all of them (cgroup v1 always kills one)"),
   reservedCpu: stringOption("CPU kept back for the system, as a quantity", "0"),
   reservedMemory: stringOption("Memory kept back for the system, as a quantity", "0"),
   reservedStorage: stringOption("Disk kept back for the system, as a quantity", "0"),

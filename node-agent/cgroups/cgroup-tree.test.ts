@@ -1,7 +1,7 @@
 // Version 2 on a tree of plain files: what is written where. The real files of both versions: test/root/cgroups.test.ts.
 import test from "ava";
 import type { ExecutionContext } from "ava";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { SystemClock } from "../../base/clock.ts";
@@ -39,6 +39,22 @@ test("a limit whose controller is missing is left out, not failed", (t) => {
   tree.create("kubepods", { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 4096, pids: 10 });
   t.is(readFileSync(join(root, "gantry/n1/kubepods/cpu.weight"), "utf8"), "1");
   t.throws(() => readFileSync(join(root, "gantry/n1/kubepods/memory.max")), { code: "ENOENT" });
+});
+
+test("swap is limited where the kernel accounts for it", (t) => {
+  const { root, tree } = fixture(t);
+  tree.prepare();
+  t.deepEqual(tree.features(), { swap: false, oomGroup: false });
+  const limits = { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 4096, swapBytes: 0, pids: 0 };
+  tree.create("kubepods/podx", limits);
+  put(join(root, "gantry/n1/memory.swap.max"), "max\n");
+  put(join(root, "gantry/n1/memory.oom.group"), "0\n");
+  t.deepEqual(tree.features(), { swap: true, oomGroup: true });
+  const file = join(root, "gantry/n1/kubepods/podx/memory.swap.max");
+  t.false(existsSync(file));
+  put(file, "max\n");
+  tree.apply("kubepods/podx", limits);
+  t.is(readFileSync(file, "utf8"), "0");
 });
 
 test("processes are those of the group and of all below it", (t) => {

@@ -9,7 +9,7 @@ import type { Logger } from "../../base/logger.ts";
 import { isErrno } from "../linux/libc.ts";
 import type { CgroupLimits } from "../runtime/container-runtime.ts";
 import type { CgroupLayout, CgroupVersion } from "./detect.ts";
-import { limitWrites } from "./limits.ts";
+import { SWAP_FILES, limitWrites } from "./limits.ts";
 import { parseOomKills, parseStall, parseStats } from "./stats.ts";
 import type { CgroupStats, Stall } from "./stats.ts";
 
@@ -26,6 +26,14 @@ export interface CgroupDescription {
   readonly version: CgroupVersion;
   readonly controllers: readonly string[];
   readonly notes: readonly string[];
+}
+
+/** What can be limited here that not every kernel limits. */
+export interface CgroupFeatures {
+  /** Swap: of each group. */
+  readonly swap: boolean;
+  /** All processes of a group are killed when it is out of memory, not one. */
+  readonly oomGroup: boolean;
 }
 
 export interface CgroupTreeOptions {
@@ -73,6 +81,12 @@ export class CgroupTree {
     return { version, controllers: version === "v2" ? unifiedControllers : [...hierarchies.keys()].filter((name) => !name.startsWith("name=")), notes };
   }
 
+  /** By the files of the root's own group: so after prepare(), or once something was made. */
+  features(): CgroupFeatures {
+    const has = (controller: string, file: string): boolean => this.#read(controller, "", file) !== undefined;
+    return { swap: has("memory", SWAP_FILES[this.#version]), oomGroup: has("memory", "memory.oom.group") };
+  }
+
   /** linux.cgroupsPath of an OCI bundle: absolute below the mount of each hierarchy. */
   ociPath(path: string): string {
     return `/${this.#root}/${path}`;
@@ -94,7 +108,8 @@ export class CgroupTree {
 
   /** Sets all limits of a group, a container's too. A controller that isn't there is skipped: describe() says so. */
   apply(path: string, limits: CgroupLimits): void {
-    for (const { controller, file, value } of limitWrites(this.#version, limits)) {
+    const swapNow = limits.swapBytes === undefined ? undefined : this.#read("memory", path, SWAP_FILES[this.#version]);
+    for (const { controller, file, value } of limitWrites(this.#version, limits, swapNow)) {
       const directory = this.#directoryOf(controller, path);
       if (directory === undefined) continue;
       try {

@@ -24,6 +24,25 @@ test("every limit goes into the file of its controller", (t) => {
     ["cpu:cpu.shares=512", "cpu:cpu.cfs_period_us=100000", "cpu:cpu.cfs_quota_us=150000", "memory:memory.limit_in_bytes=67108864", "pids:pids.max=100"]);
 });
 
+const MB = 2 ** 20;
+const memory = (version: "v1" | "v2", memoryBytes: number, swapBytes: number, swapNow: string | undefined): readonly string[] =>
+  limitWrites(version, { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes, swapBytes, pids: 0 }, swapNow).filter((w) => w.controller === "memory").map((w) => `${w.file}=${w.value}`);
+
+test("version 1: what is raised goes first for memory and swap together, what is lowered first for memory; never is memory above both", (t) => {
+  t.deepEqual(memory("v1", 64 * MB, 0, "9223372036854771712"), ["memory.limit_in_bytes=67108864", "memory.memsw.limit_in_bytes=67108864"]);
+  t.deepEqual(memory("v1", 64 * MB, 0, String(32 * MB)), ["memory.memsw.limit_in_bytes=67108864", "memory.limit_in_bytes=67108864"]);
+  t.deepEqual(memory("v1", 16 * MB, 8 * MB, String(32 * MB)), ["memory.limit_in_bytes=16777216", "memory.memsw.limit_in_bytes=25165824"]);
+  t.deepEqual(memory("v1", 64 * MB, -1, String(32 * MB)), ["memory.memsw.limit_in_bytes=-1", "memory.limit_in_bytes=67108864"]);
+  t.deepEqual(memory("v1", 0, 0, String(32 * MB)), ["memory.memsw.limit_in_bytes=-1", "memory.limit_in_bytes=-1"]);
+  t.deepEqual(memory("v1", 64 * MB, 0, undefined), ["memory.limit_in_bytes=67108864"], "without swap accounting");
+});
+
+test("version 2: swap is apart", (t) => {
+  t.deepEqual(memory("v2", MB, 0, "max"), ["memory.max=1048576", "memory.swap.max=0"]);
+  t.deepEqual(memory("v2", 0, -1, "0"), ["memory.max=max", "memory.swap.max=max"]);
+  t.deepEqual(memory("v2", MB, 0, undefined), ["memory.max=1048576"]);
+});
+
 const files = (texts: Readonly<Record<string, string>>) => (_controller: string, file: string): string | undefined => texts[file];
 
 test("version 2 statistics: the working set leaves out cache that can be dropped", (t) => {

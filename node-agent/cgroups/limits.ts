@@ -22,15 +22,32 @@ export interface FileWrite {
   readonly value: string;
 }
 
-/** What to write for `limits`; 0 means: without a limit. cpuShares 0: leave the kernel's default. */
-export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits): readonly FileWrite[] => {
-  const { cpuShares, cpuQuotaMilli, memoryBytes, pids } = limits;
-  const write = (controller: string, file: string, value: string | number): FileWrite => ({ controller, file, value: String(value) });
+/** The file that limits swap: version 1 counts memory and swap together in it, version 2 swap alone. Not there where the kernel doesn't account for swap. */
+export const SWAP_FILES = { v1: "memory.memsw.limit_in_bytes", v2: "memory.swap.max" } as const;
+
+/** Version 1: the limit of memory and swap together; -1: none, as it has to be without one of memory. */
+export const memoryAndSwapBytes = (memoryBytes: number, swapBytes: number): number => (memoryBytes === 0 || swapBytes < 0 ? -1 : memoryBytes + swapBytes);
+
+const write = (controller: string, file: string, value: string | number): FileWrite => ({ controller, file, value: String(value) });
+
+/** Memory may never be above memory and swap together, not even between two writes: what is raised goes first on top, what is lowered first below. */
+const memoryWritesV1 = ({ memoryBytes, swapBytes }: CgroupLimits, swapNow: string | undefined): readonly FileWrite[] => {
+  const memory = write("memory", "memory.limit_in_bytes", memoryBytes > 0 ? memoryBytes : -1);
+  if (swapBytes === undefined || swapNow === undefined) return [memory];
+  const together = memoryAndSwapBytes(memoryBytes, swapBytes);
+  const swap = write("memory", SWAP_FILES.v1, together);
+  return together === -1 || together > Number(swapNow) ? [swap, memory] : [memory, swap];
+};
+
+/** What to write for `limits`; 0 means: without a limit. cpuShares 0: leave the kernel's default. `swapNow`: what SWAP_FILES says; undefined: there is no such file. */
+export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits, swapNow?: string): readonly FileWrite[] => {
+  const { cpuShares, cpuQuotaMilli, memoryBytes, swapBytes, pids } = limits;
   if (version === "v2") {
     return [
       ...(cpuShares > 0 ? [write("cpu", "cpu.weight", sharesToWeight(cpuShares))] : []),
       write("cpu", "cpu.max", `${cpuQuotaMilli > 0 ? quotaUs(cpuQuotaMilli) : "max"} ${CPU_PERIOD_US}`),
       write("memory", "memory.max", memoryBytes > 0 ? memoryBytes : "max"),
+      ...(swapBytes === undefined || swapNow === undefined ? [] : [write("memory", SWAP_FILES.v2, swapBytes < 0 ? "max" : swapBytes)]),
       write("pids", "pids.max", pids > 0 ? pids : "max"),
     ];
   }
@@ -38,7 +55,7 @@ export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits): readonl
     ...(cpuShares > 0 ? [write("cpu", "cpu.shares", Math.max(2, cpuShares))] : []),
     write("cpu", "cpu.cfs_period_us", CPU_PERIOD_US),
     write("cpu", "cpu.cfs_quota_us", cpuQuotaMilli > 0 ? quotaUs(cpuQuotaMilli) : -1),
-    write("memory", "memory.limit_in_bytes", memoryBytes > 0 ? memoryBytes : -1),
+    ...memoryWritesV1(limits, swapNow),
     write("pids", "pids.max", pids > 0 ? pids : "max"),
   ];
 };

@@ -9,7 +9,7 @@ const image = (config: Partial<Image["config"]> = {}): Image => ({
 });
 const input = (container: DeepPartial<Container> = {}, more: { pod?: DeepPartial<PodAssignment>; image?: Image } = {}): ContainerSpecInput => ({
   id: "id-1", pod: PodAssignment.fromPartial({ uid: "u", name: "p", namespace: "n", qosClass: "Burstable", ...more.pod }), container: Container.fromPartial({ name: "c", image: "i", ...container }),
-  image: more.image ?? image(), volumeMounts: [], logPath: "/log", nodeMemoryBytes: 1000, defaultPidsLimit: 4096,
+  image: more.image ?? image(), volumeMounts: [], logPath: "/log", nodeMemoryBytes: 1000, defaultPidsLimit: 4096, singleProcessOomKill: false,
   sandbox: { namespaces: { network: "/n", ipc: "/i", uts: "/u" }, hostname: "p", podIp: "10.0.0.2", hostIp: "192.0.2.1", files: new Map([["/etc/hosts", "/run/hosts"]]), cgroupPath: "kubepods/burstable/podu" },
 });
 
@@ -47,12 +47,20 @@ test("runAsNonRoot refuses root and names that can't be told from it", (t) => {
 
 test("limits become cgroup values", (t) => {
   const spec = buildContainerSpec(input({ requests: { milliCpu: 500, memoryBytes: 100 }, limits: { milliCpu: 1500, memoryBytes: 200 } }));
-  t.deepEqual(spec.limits, { cpuShares: 512, cpuQuotaMilli: 1500, memoryBytes: 200, pids: 4096 });
+  t.deepEqual(spec.limits, { cpuShares: 512, cpuQuotaMilli: 1500, memoryBytes: 200, swapBytes: 0, pids: 4096 });
+  t.true(spec.oomGroup);
+  t.false(buildContainerSpec({ ...input(), singleProcessOomKill: true }).oomGroup);
   t.is(spec.oomScoreAdj, 900);
   t.is(cpuShares(0), 2);
   t.is(oomScoreAdj("Guaranteed", 0, 1), -997);
   t.is(oomScoreAdj("BestEffort", 0, 1), 1000);
 });
+
+for (const [memoryBytes, annotation, swapBytes] of [[200, undefined, 0], [200, "300", 100], [200, "-1", -1], [400, "300", 0], [0, "300", 0], [0, "-1", -1]] as const) {
+  test(`swap beside ${memoryBytes} of memory with --memory-swap ${annotation}: ${swapBytes}`, (t) => {
+    t.is(buildContainerSpec(input({ limits: { memoryBytes } }, { pod: { annotations: annotation === undefined ? {} : { "gantry.io/memory-swap": annotation } } })).limits.swapBytes, swapBytes);
+  });
+}
 
 test("an image and a container without a command can't run", (t) => {
   t.regex(t.throws(() => buildContainerSpec(input({}, { image: image({ cmd: [] }) }))).message, /no command specified/);

@@ -33,6 +33,8 @@ export interface ContainerSpecInput {
   readonly nodeMemoryBytes: number;
   /** For containers without a limit of their own. */
   readonly defaultPidsLimit: number;
+  /** One process is killed when a container is out of memory, not all. */
+  readonly singleProcessOomKill: boolean;
 }
 
 /** The value of a field that only the node knows. "Invalid" for any other. */
@@ -67,10 +69,15 @@ const userOf = (container: Container, pod: PodSecurity | undefined, image: Image
 /** Weight of CPU: 1024 a core, as the kubelet's MilliCPUToShares; without a request the least, without that but with a limit the limit's. */
 export const cpuShares = (milliCpu: number): number => (milliCpu === 0 ? 2 : Math.min(262_144, Math.max(2, Math.floor((milliCpu * 1024) / 1000))));
 
-export const limitsOf = (container: Pick<Container, "requests" | "limits" | "pidsLimit">, defaultPidsLimit: number, extras: Pick<ContainerExtras, "cpuShares" | "pidsLimit">): CgroupLimits => ({
+/** `together` is docker's: memory and swap, -1 for any. Without it there is no swap, as kubelet's NoSwap; nor is there when the limit of memory has grown beyond it. */
+const swapBytes = (memoryBytes: number, together: number | undefined): number =>
+  together === -1 ? -1 : together === undefined || memoryBytes === 0 ? 0 : Math.max(0, together - memoryBytes);
+
+export const limitsOf = (container: Pick<Container, "requests" | "limits" | "pidsLimit">, defaultPidsLimit: number, extras: Pick<ContainerExtras, "cpuShares" | "pidsLimit" | "memorySwapBytes">): CgroupLimits => ({
   cpuShares: extras.cpuShares ?? cpuShares(container.requests?.milliCpu || container.limits?.milliCpu || 0),
   cpuQuotaMilli: container.limits?.milliCpu ?? 0,
   memoryBytes: container.limits?.memoryBytes ?? 0,
+  swapBytes: swapBytes(container.limits?.memoryBytes ?? 0, extras.memorySwapBytes),
   pids: extras.pidsLimit === undefined ? (container.pidsLimit > 0 ? container.pidsLimit : defaultPidsLimit) : Math.max(0, extras.pidsLimit),
 });
 
@@ -90,7 +97,7 @@ const profileOf = (kind: "seccomp" | "appArmor", container: Container, pod: PodS
 
 /** "Invalid" (CreateContainerConfigError) when there is nothing to run, or it would run as root against runAsNonRoot. */
 export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => {
-  const { pod, container, image, sandbox } = input;
+  const { pod, container, image, sandbox, singleProcessOomKill } = input;
   const env = buildEnvironment(container.env, (path) => nodeField(path, sandbox));
   const args = commandLine(container, image.config, env);
   if (args.length === 0) throw new GantryError("Invalid", `no command specified: neither the container ${container.name} nor the image ${container.image} has one`);
@@ -117,7 +124,8 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
     seccomp: security?.privileged ? { type: "Unconfined" } : profileOf("seccomp", container, pod.security), appArmor: profileOf("appArmor", container, pod.security), sysctls: pod.security?.sysctls ?? {},
     cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit, extras),
-    rlimits: extras.ulimits, devices: extras.devices, init: extras.init, cpusetCpus: extras.cpusetCpus, cpusetMems: extras.cpusetMems, memorySwapBytes: extras.memorySwapBytes, consoleSize: extras.consoleSize,
+    rlimits: extras.ulimits, devices: extras.devices, init: extras.init, cpusetCpus: extras.cpusetCpus, cpusetMems: extras.cpusetMems, consoleSize: extras.consoleSize,
+    oomGroup: !singleProcessOomKill,
     oomScoreAdj: extras.oomScoreAdj ?? oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
     logPath: input.logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),
     labels: { "io.kubernetes.pod.uid": pod.uid, "io.kubernetes.pod.namespace": pod.namespace, "io.kubernetes.pod.name": pod.name, "io.kubernetes.container.name": container.name },

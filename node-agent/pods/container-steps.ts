@@ -34,6 +34,7 @@ export interface ContainerStepsOptions {
   readonly logRoot: string;
   readonly nodeMemoryBytes: number;
   readonly defaultPidsLimit: number;
+  readonly singleProcessOomKill: boolean;
   /** Beyond the safe ones. */
   readonly allowedSysctls?: readonly string[] | undefined;
   /** A root filesystem that holds only /init (init-container.ts). */
@@ -111,7 +112,7 @@ export class ContainerSteps {
 
   /** OCI create. */
   async create(pod: Assignment, container: Container, own: ContainerRecord, ip: string, targetId?: string): Promise<"created" | "image is gone"> {
-    const { images, sandboxes, runtime, nodeMemoryBytes, defaultPidsLimit } = this.#options;
+    const { images, sandboxes, runtime, nodeMemoryBytes, defaultPidsLimit, singleProcessOomKill } = this.#options;
     const image = images.resolve(own.imageId);
     if (!image) return "image is gone";
     const id = instanceIdOf(pod, container.name, own.attempt);
@@ -120,7 +121,7 @@ export class ContainerSteps {
     const facts = sandboxes.facts(pod, ip);
     let spec;
     try {
-      spec = buildContainerSpec({ id, pod, container, image, sandbox: pid === undefined ? facts : { ...facts, namespaces: { ...facts.namespaces, pid } }, volumeMounts: this.#mounts(pod, container, own.attempt, ip), logPath, nodeMemoryBytes, defaultPidsLimit });
+      spec = buildContainerSpec({ id, pod, container, image, sandbox: pid === undefined ? facts : { ...facts, namespaces: { ...facts.namespaces, pid } }, volumeMounts: this.#mounts(pod, container, own.attempt, ip), logPath, nodeMemoryBytes, defaultPidsLimit, singleProcessOomKill });
     } catch (error) {
       throw new ConfigError("Invalid", (error as Error).message, { cause: (error as Error).cause });
     }

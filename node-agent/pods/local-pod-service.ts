@@ -59,6 +59,7 @@ export interface PodServiceOptions {
     readonly allocatable: Resources;
     /** 0: unlimited. */
     readonly defaultPidsLimit: number;
+    readonly singleProcessOomKill?: boolean;
     /** Kernel settings beyond the safe ones. */
     readonly allowedSysctls?: readonly string[];
     readonly hostIp: () => string;
@@ -106,9 +107,9 @@ class LocalPodService implements PodService {
   constructor(options: PodServiceOptions) {
     this.#options = options;
     const { clock, random, logger, runtime, images, volumes, network, cgroups, metrics } = options;
-    const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit } = options.options;
+    const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit, singleProcessOomKill = false } = options.options;
     this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? linuxNamespaces, mounts: options.mounts ?? linuxMounts, userNamespaces: options.userNamespaces, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
-    this.#steps = new ContainerSteps({ runtime, images, volumes, cgroups, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, allowedSysctls: options.options.allowedSysctls, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
+    this.#steps = new ContainerSteps({ runtime, images, volumes, cgroups, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, singleProcessOomKill, allowedSysctls: options.options.allowedSysctls, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
     this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, resolveImage: (id) => images.resolve(id), makeImage: options.makeImage, find: (uid, container) => this.#find(uid, container) });
     const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
     const restarts = metrics.counter("gantry_container_exits_total", "Containers that ended, by reason", ["reason"]);

@@ -9,7 +9,7 @@ const spec = (changes: Partial<ContainerSpec> = {}): ContainerSpec => ({
 });
 const device = (path: string, minor: number): OciDevice => ({ path, type: "c", major: 10, minor, fileMode: 0o660, uid: 0, gid: 7 });
 const host: Host = {
-  architecture: "amd64", cgroupV2: false, boundingSet: new Set(), leastOomScoreAdj: -1000, devices: () => [device("/dev/fuse", 229)], devicesAt: (path) => (path === "/dev/fuse" ? [device(path, 229)] : path === "/dev/snd" ? [device("/dev/snd/a", 1), device("/dev/snd/b", 2)] : []),
+  architecture: "amd64", cgroupV2: false, cgroupFeatures: { swap: true, oomGroup: false }, boundingSet: new Set(), leastOomScoreAdj: -1000, devices: () => [device("/dev/fuse", 229)], devicesAt: (path) => (path === "/dev/fuse" ? [device(path, 229)] : path === "/dev/snd" ? [device("/dev/snd/a", 1), device("/dev/snd/b", 2)] : []),
   initProgram: () => "/usr/bin/tini-static", readSeccompProfile: () => { throw new Error("unused"); }, appArmorProfiles: () => undefined,
 };
 const config = (changes: Partial<ContainerSpec>, more: Partial<Host> = {}): OciConfig => buildConfig(spec(changes), { uid: 0, gid: 0, additionalGids: [] }, { ...host, ...more }, { rootPath: "/r", cgroupsPath: "/c" });
@@ -65,7 +65,23 @@ test("an init stands before the command, bound from the node; without one that i
   t.throws(() => config({ init: true }, { initProgram: () => undefined }), { message: /this node has no init to give: install tini/ });
 });
 
-test("cpusets, memory with swap", (t) => {
-  const { resources } = config({ cpusetCpus: "0-1", cpusetMems: "0", memorySwapBytes: -1, limits: { cpuShares: 512, cpuQuotaMilli: 0, memoryBytes: 1 << 20, pids: 0 } })["linux"] as { resources: object };
-  t.like(resources, { cpu: { shares: 512, cpus: "0-1", mems: "0" }, memory: { limit: 1 << 20, swap: -1 } });
+test("cpusets", (t) => {
+  t.like(config({ cpusetCpus: "0-1", cpusetMems: "0" })["linux"], { resources: { cpu: { cpus: "0-1", mems: "0" } } });
+});
+
+const V2 = { cgroupV2: true, cgroupFeatures: { swap: true, oomGroup: true } };
+for (const [title, limits, host, memory, unified] of [
+  ["version 1: swap counts with memory", { memoryBytes: 100, swapBytes: 20 }, {}, { limit: 100, swap: 120 }, undefined],
+  ["version 1: none", { memoryBytes: 100, swapBytes: 0 }, {}, { limit: 100, swap: 100 }, undefined],
+  ["version 1: any", { memoryBytes: 100, swapBytes: -1 }, {}, { limit: 100, swap: -1 }, undefined],
+  ["version 1: without a limit of memory there can't be one of swap", { memoryBytes: 0, swapBytes: 0 }, {}, undefined, undefined],
+  ["version 1 without swap accounting", { memoryBytes: 100, swapBytes: 0 }, { cgroupFeatures: { swap: false, oomGroup: false } }, { limit: 100 }, undefined],
+  ["version 2: swap is apart", { memoryBytes: 100, swapBytes: 20 }, V2, { limit: 100 }, { "memory.swap.max": "20", "memory.oom.group": "1" }],
+  ["version 2: any amount of memory and no swap", { memoryBytes: 0, swapBytes: 0 }, V2, undefined, { "memory.swap.max": "0", "memory.oom.group": "1" }],
+  ["version 2: any", { memoryBytes: 0, swapBytes: -1 }, V2, undefined, { "memory.swap.max": "max", "memory.oom.group": "1" }],
+  ["version 2 without a memory controller", { memoryBytes: 0, swapBytes: 0 }, { cgroupV2: true, cgroupFeatures: { swap: false, oomGroup: false } }, undefined, undefined],
+] as const) test(`memory, ${title}`, (t) => {
+  const { resources } = config({ oomGroup: true, limits: { cpuShares: 512, cpuQuotaMilli: 0, pids: 0, ...limits } }, host)["linux"] as { resources: { memory?: object; unified?: object } };
+  t.deepEqual(resources.memory, memory);
+  t.deepEqual(resources.unified, unified);
 });

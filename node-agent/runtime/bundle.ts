@@ -2,6 +2,8 @@
 // Sources: OCI runtime-spec (config.md, config-linux.md); default mounts, masked and read-only paths as containerd's and Docker's.
 import { GantryError } from "../../base/errors.ts";
 import type { DeviceMapping, Ulimit } from "../../base/kube/container-extras.ts";
+import type { CgroupFeatures } from "../cgroups/cgroup-tree.ts";
+import { SWAP_FILES, memoryAndSwapBytes } from "../cgroups/limits.ts";
 import { containerCapabilities } from "./capabilities.ts";
 import type { ContainerSpec } from "./container-runtime.ts";
 import { defaultSeccomp, type OciSeccomp } from "./seccomp-default.ts";
@@ -12,6 +14,7 @@ export interface Host {
   /** amd64, arm64. */
   readonly architecture: string;
   readonly cgroupV2: boolean;
+  readonly cgroupFeatures: CgroupFeatures;
   /** CAP_NAMEs that can be handed on. */
   readonly boundingSet: ReadonlySet<string>;
   /** Lower values than this one's can't be set (no CAP_SYS_RESOURCE); -1000 when they can. */
@@ -204,8 +207,23 @@ const appArmor = ({ privileged, appArmor: wanted = { type: "RuntimeDefault" } }:
   return wanted.profile;
 };
 
-const resources = (spec: ContainerSpec, devices: ReturnType<typeof ownDevices>): Record<string, unknown> => {
-  const { cpuShares, cpuQuotaMilli, memoryBytes, pids } = spec.limits;
+/** `memory.swap` is memory and swap together, as version 1 has it, and can't say "no swap, and any amount of memory" of version 2. */
+const memoryOf = ({ limits: { memoryBytes, swapBytes } }: ContainerSpec, { cgroupV2, cgroupFeatures }: Host): Record<string, unknown> => {
+  if (memoryBytes === 0) return {};
+  return { memory: { limit: memoryBytes, ...(cgroupV2 || !cgroupFeatures.swap || swapBytes === undefined ? {} : { swap: memoryAndSwapBytes(memoryBytes, swapBytes) }) } };
+};
+
+/** Files of version 2 that have no name in the specification. */
+const unifiedOf = ({ limits: { swapBytes }, oomGroup }: ContainerSpec, { cgroupV2, cgroupFeatures }: Host): Record<string, unknown> => {
+  const files = {
+    ...(cgroupFeatures.swap && swapBytes !== undefined ? { [SWAP_FILES.v2]: swapBytes < 0 ? "max" : String(swapBytes) } : {}),
+    ...(cgroupFeatures.oomGroup && oomGroup ? { "memory.oom.group": "1" } : {}),
+  };
+  return cgroupV2 && Object.keys(files).length > 0 ? { unified: files } : {};
+};
+
+const resources = (spec: ContainerSpec, host: Host, devices: ReturnType<typeof ownDevices>): Record<string, unknown> => {
+  const { cpuShares, cpuQuotaMilli, pids } = spec.limits;
   const own = devices.map(({ device: { type, major, minor }, access }) => ({ allow: true, type, major, minor, access }));
   return {
     devices: spec.privileged ? [{ allow: true, access: "rwm" }] : [...DEVICE_RULES, ...own],
@@ -214,7 +232,7 @@ const resources = (spec: ContainerSpec, devices: ReturnType<typeof ownDevices>):
       ...(spec.cpusetCpus ? { cpus: spec.cpusetCpus } : {}), ...(spec.cpusetMems ? { mems: spec.cpusetMems } : {}),
       ...(cpuQuotaMilli > 0 ? { quota: Math.max(LEAST_CPU_QUOTA_US, Math.round((cpuQuotaMilli * CPU_PERIOD_US) / 1000)), period: CPU_PERIOD_US } : {}),
     },
-    ...(memoryBytes > 0 ? { memory: { limit: memoryBytes, ...(spec.memorySwapBytes === undefined ? {} : { swap: spec.memorySwapBytes }) } } : {}),
+    ...memoryOf(spec, host), ...unifiedOf(spec, host),
     ...(pids > 0 ? { pids: { limit: pids } } : {}),
   };
 };
@@ -260,7 +278,7 @@ export const buildConfig = (spec: ContainerSpec, user: OciUser, host: Host, path
     linux: {
       namespaces: namespaces(spec, host),
       ...idMappings(spec),
-      resources: resources(spec, devices),
+      resources: resources(spec, host, devices),
       cgroupsPath: paths.cgroupsPath,
       ...(Object.keys(spec.sysctls).length > 0 ? { sysctl: spec.sysctls } : {}),
       ...(profile ? { seccomp: profile } : {}),

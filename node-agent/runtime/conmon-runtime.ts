@@ -152,7 +152,7 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#handlers = handlers;
     this.#conmon = conmon;
     this.version = `${oci.name}://${oci.version}`;
-    this.#host = readHost(options.cgroups.describe().version === "v2", options.seccompDir ?? join(options.root, "seccomp"));
+    this.#host = readHost(options.cgroups, options.seccompDir ?? join(options.root, "seccomp"));
     this.#permits = new Permits(options.parallelCreates ?? Math.max(2, availableParallelism()));
     // Whatever the event says, the whole folder is looked at, once a turn: an event that the kernel dropped is made good by the next.
     this.#watcher = watch(join(options.runRoot, "exits"), () => void (this.#scanning ??= setImmediate(() => this.#scanExits())));

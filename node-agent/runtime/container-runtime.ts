@@ -17,6 +17,8 @@ export interface CgroupLimits {
   /** Milli-CPU; 0 is unlimited. */
   readonly cpuQuotaMilli: number;
   readonly memoryBytes: number;
+  /** Swap beside that memory; 0: none, -1: any. Absent: left as it is. Version 1 limits it only together with memory. */
+  readonly swapBytes?: number;
   readonly pids: number;
 }
 
@@ -65,6 +67,8 @@ export interface ContainerSpec {
   readonly cgroupPath: string;
   readonly limits: CgroupLimits;
   readonly oomScoreAdj: number;
+  /** When memory runs out all of its processes are killed, not one of them: version 2 only. */
+  readonly oomGroup?: boolean;
   /** Others are inherited from the agent. */
   readonly rlimits?: readonly Ulimit[];
   /** Devices of the node, besides the harmless ones that each container has. */
@@ -74,8 +78,6 @@ export interface ContainerSpec {
   /** "0-2,7". */
   readonly cpusetCpus?: string | undefined;
   readonly cpusetMems?: string | undefined;
-  /** Memory and swap together; -1: without a limit. */
-  readonly memorySwapBytes?: number | undefined;
   /** What its terminal begins with; nothing is known of it otherwise until a client says its size. */
   readonly consoleSize?: ConsoleSize | undefined;
   /** CRI-format log file that conmon writes. */

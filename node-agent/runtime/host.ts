@@ -4,6 +4,7 @@ import { join, relative, isAbsolute } from "node:path";
 import { GantryError, describeError } from "../../base/errors.ts";
 import type { Host, OciDevice } from "./bundle.ts";
 import { readBoundingSet } from "./capabilities.ts";
+import type { ContainerCgroups } from "./container-cgroups.ts";
 import { findCommand } from "./oci-runtime.ts";
 import type { OciSeccomp } from "./seccomp-default.ts";
 
@@ -56,11 +57,12 @@ const readAppArmorProfiles = (): ReadonlySet<string> | undefined => {
   }
 };
 
-export const readHost = (cgroupV2: boolean, seccompDir: string): Host => {
+export const readHost = (cgroups: Pick<ContainerCgroups, "describe" | "features">, seccompDir: string): Host => {
   const boundingSet = readBoundingSet();
   return {
     architecture: ARCHITECTURES[process.arch] ?? process.arch,
-    cgroupV2,
+    cgroupV2: cgroups.describe().version === "v2",
+    cgroupFeatures: cgroups.features(),
     boundingSet,
     leastOomScoreAdj: boundingSet.has("CAP_SYS_RESOURCE") ? -1000 : Number(readFileSync("/proc/self/oom_score_adj", "utf8")),
     devices: listDevices, devicesAt,

@@ -84,7 +84,7 @@ export class TestBuilder implements AsyncDisposable {
     this.images = await LinuxImageService.open({ ...parts, root: join(this.directory, "images"), random: Math.random });
     this.builder = await Builder.open({
       ...parts, root: join(this.directory, "build"), runRoot: join(this.directory, "run"), images: this.images, platform: detectPlatform(), pidsLimit: 1000, cgroups: this.cgroups,
-      oci: await openOciRuntime(process.env["GANTRY_TEST_RUNTIME"] ?? "crun", join(this.directory, "oci")), host: readHost(this.cgroups.describe().version === "v2", join(this.directory, "seccomp")),
+      oci: await openOciRuntime(process.env["GANTRY_TEST_RUNTIME"] ?? "crun", join(this.directory, "oci")), host: readHost(this.cgroups, join(this.directory, "seccomp")),
     });
   }
 

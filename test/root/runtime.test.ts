@@ -18,6 +18,7 @@ import { allProcesses } from "../helpers/leftovers.ts";
 import { openMachine, ourCgroups, run, start } from "../helpers/runtime-machine.ts";
 
 const clock = new SystemClock();
+const MB = 2 ** 20;
 
 runtimeContract(test, "crun", (t) => openMachine(t));
 if (findCommand("runc")) runtimeContract(test, "runc", (t) => openMachine(t, "runc"));
@@ -81,16 +82,26 @@ test("a container that takes more memory than it may have is OOMKilled", async (
 
 test("limits are in the container's cgroup", async (t) => {
   const machine = await openMachine(t);
-  const spec = machine.spec(FOR_EVER, { limits: { cpuShares: 512, cpuQuotaMilli: 250, memoryBytes: 64 * 1024 * 1024, pids: 33 } });
+  const limits = { cpuShares: 512, cpuQuotaMilli: 250, memoryBytes: 64 * MB, swapBytes: 0, pids: 33 };
+  const spec = machine.spec(FOR_EVER, { limits });
   await start(machine, spec);
   const read = (controller: string, v1: string, v2: string): string => {
     const layout = readCgroupLayout();
     const directory = layout.version === "v2" ? layout.unified! : layout.hierarchies.get(controller)!;
     return readFileSync(join(directory, machine.cgroups.ociPath(spec.cgroupPath), layout.version === "v2" ? v2 : v1), "utf8").trim();
   };
-  t.is(read("memory", "memory.limit_in_bytes", "memory.max"), String(64 * 1024 * 1024));
+  t.is(read("memory", "memory.limit_in_bytes", "memory.max"), String(64 * MB));
   t.is(read("pids", "pids.max", "pids.max"), "33");
   t.regex(read("cpu", "cpu.cfs_quota_us", "cpu.max"), /^25000/);
+  if (!machine.cgroups.features().swap) return;
+  const swap = (): string => read("memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+  const expected = (memoryMb: number, swapMb: number): string => String((readCgroupLayout().version === "v2" ? swapMb : memoryMb + swapMb) * MB);
+  t.is(swap(), expected(64, 0));
+  for (const [memoryMb, swapMb] of [[128, 0], [32, 8], [48, 0]] as const) { // up, down, and up with less swap
+    machine.cgroups.apply(spec.cgroupPath, { ...limits, memoryBytes: memoryMb * MB, swapBytes: swapMb * MB });
+    t.is(read("memory", "memory.limit_in_bytes", "memory.max"), String(memoryMb * MB));
+    t.is(swap(), expected(memoryMb, swapMb));
+  }
 });
 
 test("exec: not executable is 126, a terminal is one, and has the size that is asked for", async (t) => {
@@ -194,7 +205,7 @@ test("a container whose conmon was killed with it is found as ended after a rest
 });
 
 test("what is missing on the machine is said in words", async (t) => {
-  const options = { root: "/nowhere", runRoot: mkdtempSync(join(tmpdir(), "gantry-rt-")), cgroups: { describe: () => ({ version: "v1" }) } as unknown as CgroupTree, clock, logger: silentLogger, metrics: new Metrics() };
+  const options = { root: "/nowhere", runRoot: mkdtempSync(join(tmpdir(), "gantry-rt-")), cgroups: { describe: () => ({ version: "v1" }), features: () => ({ swap: false, oomGroup: false }) } as unknown as CgroupTree, clock, logger: silentLogger, metrics: new Metrics() };
   t.teardown(() => {
     unmountAllBelow(options.runRoot);
     rmSync(options.runRoot, { recursive: true, force: true });
