@@ -9,6 +9,7 @@ import { parse as parseYaml } from "yaml";
 import { backoffDelayMs, defaultBackoff } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { GantryError, isCode } from "../base/errors.ts";
+import { hugePagesResource } from "../base/kube/huge-pages.ts";
 import { toMilli, toUnits } from "../base/kube/quantity.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Metrics } from "../base/metrics.ts";
@@ -25,7 +26,7 @@ import { ImageCollector } from "./images/image-collector.ts";
 import { LinuxImageService } from "./images/linux-image-service.ts";
 import { parseRegistryConfig, type RegistryConfig, type RegistrySettings } from "./images/registry-config.ts";
 import { detectPlatform } from "./images/platform.ts";
-import { readHostFacts } from "./linux/host-facts.ts";
+import { readHostFacts, readHugePages, type HostFacts } from "./linux/host-facts.ts";
 import { LocalState } from "./local-state.ts";
 import { LinuxPodNetwork } from "./network/linux-pod-network.ts";
 import type { PodNetwork } from "./network/pod-network.ts";
@@ -66,7 +67,9 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
 
   const cgroups = openCgroups(options, clock, logger);
   const thresholds = parseThresholds({ hard: options.evictionHard, soft: options.evictionSoft, softGrace: options.evictionSoftGracePeriod });
-  const description = describeNode(parts, nodeName, nodeAddress, cgroups, thresholds);
+  const facts = readHostFacts(options.dataDir);
+  const description = describeNode(parts, nodeName, nodeAddress, cgroups, facts);
+  const amounts = (): NodeAmounts => amountsOf(options, facts, readHugePages(), thresholds);
   const runtime = await ConmonRuntime.open({
     root: options.dataDir, runRoot: options.runDir, ociRuntime: options.runtime, handlers: Object.fromEntries(options.runtimeHandlers.map((h) => keyValue("--runtime-handlers", h))), conmon: options.conmon, cgroups, clock, logger, metrics,
   });
@@ -86,7 +89,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   if (!userNamespaces.isSupported) logger.warn("pods with hostUsers: false can't run here", { reason: userNamespaces.reason });
   const pods = createPodService({
     state, runtime, images, userNamespaces, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
-    options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: description.capacity!.memoryBytes, allocatable: description.allocatable!, defaultPidsLimit: options.podPidsLimit, singleProcessOomKill: options.singleProcessOomKill, allowedSysctls: options.allowedUnsafeSysctls, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
+    options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: facts.memoryBytes, allocatable: () => amounts().allocatable, defaultPidsLimit: options.podPidsLimit, singleProcessOomKill: options.singleProcessOomKill, allowedSysctls: options.allowedUnsafeSysctls, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
   });
   stack.defer(() => pods.close());
   await pods.recover();
@@ -119,7 +122,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   }));
   eviction.start();
   const session = createSession({
-    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, runtimeVersion: runtime.version, runtimeHandlers: runtime.handlers().map(({ name, joinsUserNamespaces }) => ({ name, userNamespaces: userNamespaces.isSupported && joinsUserNamespaces })) }), pods, stats, conditions: () => eviction.conditions(), images, builder, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
+    controlPlanes: options.controlPlanes, credentials: renewing(credentials, (next) => peerServer.updateCredentials(next)), describe: () => ({ ...description, ...amounts(), runtimeVersion: runtime.version, runtimeHandlers: runtime.handlers().map(({ name, joinsUserNamespaces }) => ({ name, userNamespaces: userNamespaces.isSupported && joinsUserNamespaces })) }), pods, stats, conditions: () => eviction.conditions(), images, builder, volumes, network: tellingPeers(network, peers), clock, random, logger, metrics,
     imageDirectories: { containers: join(options.dataDir, "containers"), volumes: join(options.dataDir, "volumes"), builds: join(options.dataDir, "build") },
   });
   stack.defer(() => session.close());
@@ -193,16 +196,22 @@ const addressTowards = (target: string): Promise<string> => {
   });
 };
 
-const describeNode = ({ options, version }: NodeAgentParts, nodeName: string, nodeAddress: string, cgroups: CgroupTree, thresholds: readonly Threshold[]): NodeDescription => {
-  const facts = readHostFacts(options.dataDir);
-  const capacity: Resources = { milliCpu: facts.milliCpu, memoryBytes: facts.memoryBytes, ephemeralStorageBytes: facts.diskBytes, pods: options.maxPods, extended: {} };
-  return {
-    hostname: nodeName, addresses: [nodeAddress], machineId: facts.machineId, bootId: facts.bootId, kernelVersion: facts.kernelVersion, osImage: facts.osImage, architecture: facts.architecture,
-    agentVersion: version, runtimeVersion: "", capacity,
-    allocatable: allocatableOf(capacity, { milliCpu: toMilli(options.reservedCpu), memoryBytes: toUnits(options.reservedMemory), storageBytes: toUnits(options.reservedStorage) }, thresholds),
-    labels: Object.fromEntries(options.labels.map((l) => keyValue("--labels", l))), taints: options.taints.map(parseTaint), cgroupNotes: [cgroups.describe().version, ...cgroups.describe().notes], images: [], peerPort: options.peerPort, runtimeHandlers: [],
+type NodeAmounts = { readonly capacity: Resources; readonly allocatable: Resources };
+
+const amountsOf = (options: NodeAgentOptions, facts: HostFacts, hugePages: ReadonlyMap<number, number>, thresholds: readonly Threshold[]): NodeAmounts => {
+  const capacity: Resources = {
+    milliCpu: facts.milliCpu, memoryBytes: facts.memoryBytes, ephemeralStorageBytes: facts.diskBytes, pods: options.maxPods,
+    extended: Object.fromEntries([...hugePages].map(([pageBytes, bytes]) => [hugePagesResource(pageBytes), bytes])),
   };
+  return { capacity, allocatable: allocatableOf(capacity, { milliCpu: toMilli(options.reservedCpu), memoryBytes: toUnits(options.reservedMemory), storageBytes: toUnits(options.reservedStorage) }, thresholds) };
 };
+
+/** Without what can change while the agent runs. */
+const describeNode = ({ options, version }: NodeAgentParts, nodeName: string, nodeAddress: string, cgroups: CgroupTree, facts: HostFacts): NodeDescription => ({
+  hostname: nodeName, addresses: [nodeAddress], machineId: facts.machineId, bootId: facts.bootId, kernelVersion: facts.kernelVersion, osImage: facts.osImage, architecture: facts.architecture,
+  agentVersion: version, runtimeVersion: "", capacity: undefined, allocatable: undefined,
+  labels: Object.fromEntries(options.labels.map((l) => keyValue("--labels", l))), taints: options.taints.map(parseTaint), cgroupNotes: [cgroups.describe().version, ...cgroups.describe().notes], images: [], peerPort: options.peerPort, runtimeHandlers: [],
+});
 
 const keyValue = (flag: string, text: string): readonly [string, string] => {
   const equals = text.indexOf("=");

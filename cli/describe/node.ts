@@ -1,5 +1,6 @@
 // Nodes: what they are, what they have, what of it is taken.
 import { podRequests, type Amounts } from "../../base/kube/pod-requests.ts";
+import { isHugePages } from "../../base/kube/huge-pages.ts";
 import { formatMilliCpu, toMilli, toUnits } from "../../base/kube/quantity.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
 import { amountLines, conditionLines, field, fields, table } from "./text.ts";
@@ -28,6 +29,7 @@ export const nodeLines = ({ spec, status }: Node, pods: readonly Pod[]): string[
     ...table(["Resource", "Requests", "Limits"], [
       ["cpu", ...[requests, limits].map((all) => formatMilliCpu(sum(all, "cpu")) + percent(sum(all, "cpu"), cpu))],
       ["memory", ...[requests, limits].map((all) => mib(sum(all, "memory")) + percent(sum(all, "memory"), memory))],
+      ...Object.entries(status?.allocatable ?? {}).filter(([name]) => isHugePages(name)).map(([name, total]) => [name, ...[requests, limits].map((all) => mib(sum(all, name)) + percent(sum(all, name), toUnits(total)))]),
     ]),
   ];
 };

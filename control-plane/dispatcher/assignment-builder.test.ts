@@ -100,7 +100,13 @@ test("ConfigMap, Secret, downward API and projected volumes become files", (t) =
 
 test("emptyDir and hostPath", (t) => {
   const a = build({ volumes: [{ name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "1Mi" } }, { name: "host", hostPath: { path: "/srv", type: "Directory" } }] });
-  t.deepEqual(a.volumes.map((v) => v.source), [{ $case: "emptyDir", value: { memory: true, sizeLimitBytes: 2 ** 20 } }, { $case: "hostPath", value: { path: "/srv", type: "Directory" } }]);
+  t.deepEqual(a.volumes.map((v) => v.source), [{ $case: "emptyDir", value: { memory: true, sizeLimitBytes: 2 ** 20, hugePageBytes: 0 } }, { $case: "hostPath", value: { path: "/srv", type: "Directory" } }]);
+});
+
+test("a volume of huge pages has the size that the pod asks for", (t) => {
+  const spec = (limits: Record<string, string>) => ({ containers: [{ name: "c", image: "i", resources: { limits: { memory: "1Gi", ...limits } } }], volumes: [{ name: "hp", emptyDir: { medium: "HugePages" } }] });
+  t.deepEqual(build(spec({ "hugepages-2Mi": "4Mi" })).volumes[0]!.source, { $case: "emptyDir", value: { memory: true, sizeLimitBytes: 0, hugePageBytes: 2 ** 21 } });
+  t.regex(build(spec({})).unresolved[""]!, /volume "hp" : medium HugePages: no container of the pod requests huge pages/);
 });
 
 test("a volume that can't be made holds up the whole pod and says why", (t) => {

@@ -3,6 +3,7 @@ import type {
   ConfigMap, ConfigMapProjection, DownwardAPIVolumeFile, KeyToPath, PersistentVolume, PersistentVolumeClaim, Pod, Secret, SecretProjection, Volume as KubeVolume,
 } from "../../base/kube/types.gen.ts";
 import { LOCAL_PROVISIONER, claimNameOf, isBound } from "../../base/kube/claims.ts";
+import { isHugePagesMedium, volumePageBytes } from "../../base/kube/huge-pages.ts";
 import { tryParseQuantity } from "../../base/kube/quantity.ts";
 import type { File, Volume } from "../../proto/gen/gantry/v1/agent.ts";
 import { fieldValue, resourceValue } from "./pod-fields.ts";
@@ -108,8 +109,11 @@ export const toVolume = (pod: Pod, volume: KubeVolume, references: References, a
   const files = (list: File[], memory: boolean): Volume => ({ name: volume.name, source: { $case: "files", value: { files: list, memory } } });
 
   if (volume.emptyDir) {
-    const { medium, sizeLimit } = volume.emptyDir;
-    return { name: volume.name, source: { $case: "emptyDir", value: { memory: medium === "Memory", sizeLimitBytes: Math.ceil(tryParseQuantity(sizeLimit ?? "0") ?? 0) } } };
+    const { medium = "", sizeLimit } = volume.emptyDir;
+    const page = isHugePagesMedium(medium) ? volumePageBytes(pod.spec!, medium) : 0;
+    if (typeof page !== "number") fault(`medium ${medium}: ${page.fault}`);
+    const hugePageBytes = typeof page === "number" ? page : 0;
+    return { name: volume.name, source: { $case: "emptyDir", value: { memory: medium === "Memory" || hugePageBytes > 0, sizeLimitBytes: Math.ceil(tryParseQuantity(sizeLimit ?? "0") ?? 0), hugePageBytes } } };
   }
   if (volume.hostPath) return { name: volume.name, source: { $case: "hostPath", value: { path: volume.hostPath.path, type: volume.hostPath.type ?? "" } } };
   if (volume.configMap) return files(configMapFiles(volume.configMap, volume.configMap.defaultMode ?? DEFAULT_MODE), false);

@@ -5,7 +5,7 @@ import { checkDescription, newNode, withConditions, withDescription } from "./no
 import { formatCidr, parseCidr, PodCidrAllocator } from "./pod-cidrs.ts";
 
 const NOW_MS = Date.UTC(2026, 0, 1);
-const resources = { milliCpu: 1500, memoryBytes: 2 ** 31, ephemeralStorageBytes: 2 ** 30, pods: 110, extended: { "example.com/gpu": 1 } };
+const resources = { milliCpu: 1500, memoryBytes: 2 ** 31, ephemeralStorageBytes: 2 ** 30, pods: 110, extended: { "example.com/gpu": 1, "hugepages-2Mi": 2 ** 24, "hugepages-1Gi": 0 } };
 const description = (change: Partial<NodeDescription> = {}): NodeDescription => ({
   hostname: "host-a", addresses: ["10.0.0.1"], machineId: "m", bootId: "b", kernelVersion: "6.1", osImage: "Debian", architecture: "amd64", agentVersion: "v0.1.0", runtimeVersion: "crun://1.8.1",
   capacity: resources, allocatable: resources, labels: { zone: "a" }, taints: [{ key: "dedicated", value: "", effect: "NoSchedule" }], cgroupNotes: [], images: [], peerPort: 0, runtimeHandlers: [], ...change,
@@ -16,7 +16,7 @@ const ready = (node: ReturnType<typeof newNode>): string | undefined => node.sta
 test("a new node is not Ready before its network is", (t) => {
   const node = newNode("node-a", "u1", description(), "10.64.0.0/24", NOW_MS);
   t.is(ready(node), "False");
-  t.deepEqual(node.status!.capacity, { cpu: "1500m", memory: "2Gi", "ephemeral-storage": "1Gi", pods: "110", "example.com/gpu": "1" });
+  t.deepEqual(node.status!.capacity, { cpu: "1500m", memory: "2Gi", "ephemeral-storage": "1Gi", pods: "110", "example.com/gpu": "1", "hugepages-2Mi": "16Mi", "hugepages-1Gi": "0" });
   t.deepEqual(node.spec, { taints: [{ key: "dedicated", effect: "NoSchedule" }], podCIDR: "10.64.0.0/24", podCIDRs: ["10.64.0.0/24"] });
   const up = withConditions(node, [networkUp], NOW_MS + 1000);
   t.is(ready(up), "True");

@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { GantryError } from "../../base/errors.ts";
 import { isLabelKey, isLabelValue } from "../../base/kube/labels.ts";
-import { formatBytes, formatMilliCpu } from "../../base/kube/quantity.ts";
+import { formatBytes, formatMilliCpu, formatQuantity } from "../../base/kube/quantity.ts";
 import type { Node, NodeCondition, NodeStatus } from "../../base/kube/types.gen.ts";
 import type { NodeCondition as ReportedCondition, NodeDescription, Resources } from "../../proto/gen/gantry/v1/agent.ts";
 import { toTime } from "./pod-status.ts";
@@ -31,7 +31,7 @@ export const checkDescription = (node: NodeDescription | undefined): NodeDescrip
 
 const toQuantities = (r: Resources | undefined): Record<string, string> => (r === undefined ? {} : {
   cpu: formatMilliCpu(r.milliCpu), memory: formatBytes(r.memoryBytes), "ephemeral-storage": formatBytes(r.ephemeralStorageBytes), pods: String(r.pods),
-  ...Object.fromEntries(Object.entries(r.extended).map(([k, v]) => [k, String(v)])),
+  ...Object.fromEntries(Object.entries(r.extended).map(([k, v]) => [k, formatQuantity(k, v)])),
 });
 
 const describedStatus = (name: string, d: NodeDescription): NodeStatus => ({

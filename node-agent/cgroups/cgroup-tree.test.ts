@@ -12,7 +12,7 @@ import type { CgroupLayout } from "./detect.ts";
 const fixture = (t: ExecutionContext, controllers: readonly string[] = ["cpuset", "cpu", "io", "memory", "pids", "rdma"]): { readonly root: string; readonly tree: CgroupTree } => {
   const root = mkdtempSync(join(tmpdir(), "gantry-cgroup-"));
   t.teardown(() => rmSync(root, { recursive: true }));
-  const layout: CgroupLayout = { version: "v2", hierarchies: new Map(), unified: root, unifiedControllers: controllers, notes: [] };
+  const layout: CgroupLayout = { version: "v2", hierarchies: new Map(), unified: root, unifiedControllers: controllers, unmounted: [], notes: [] };
   return { root, tree: new CgroupTree({ layout, root: "gantry/n1", clock: new SystemClock(), logger: silentLogger }) };
 };
 
@@ -44,12 +44,13 @@ test("a limit whose controller is missing is left out, not failed", (t) => {
 test("swap is limited where the kernel accounts for it", (t) => {
   const { root, tree } = fixture(t);
   tree.prepare();
-  t.deepEqual(tree.features(), { swap: false, oomGroup: false });
+  t.deepEqual(tree.features(), { swap: false, oomGroup: false, hugePageSizes: [] });
   const limits = { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 4096, swapBytes: 0, pids: 0 };
   tree.create("kubepods/podx", limits);
   put(join(root, "gantry/n1/memory.swap.max"), "max\n");
   put(join(root, "gantry/n1/memory.oom.group"), "0\n");
-  t.deepEqual(tree.features(), { swap: true, oomGroup: true });
+  put(join(root, "gantry/n1/hugetlb.2MB.max"), "max\n");
+  t.deepEqual(tree.features(), { swap: true, oomGroup: true, hugePageSizes: [] }, "without the controller a file says nothing");
   const file = join(root, "gantry/n1/kubepods/podx/memory.swap.max");
   t.false(existsSync(file));
   put(file, "max\n");
@@ -70,7 +71,7 @@ test("processes are those of the group and of all below it", (t) => {
 
 test("a root that would reach outside of itself is refused", (t) => {
   const { root } = fixture(t);
-  const layout: CgroupLayout = { version: "v2", hierarchies: new Map(), unified: root, unifiedControllers: [], notes: [] };
+  const layout: CgroupLayout = { version: "v2", hierarchies: new Map(), unified: root, unifiedControllers: [], unmounted: [], notes: [] };
   for (const bad of ["", "/", "../x", "a//b"]) {
     t.throws(() => new CgroupTree({ layout, root: bad, clock: new SystemClock(), logger: silentLogger }), { code: "Invalid", message: /cgroup root/ });
   }

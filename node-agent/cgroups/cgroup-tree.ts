@@ -1,7 +1,7 @@
 // A node's control groups: one tree below `root`, in every hierarchy that has limits (version 1) or in the unified tree (version 2). The
 // agent makes the inner groups (kubepods, QoS class, pod); the OCI runtime makes the leaves, one per container. Nothing outside of `root` is
 // touched. Paths here are relative to the root. Control group files live in memory, so reads and writes are synchronous.
-import { mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
@@ -9,12 +9,12 @@ import type { Logger } from "../../base/logger.ts";
 import { isErrno } from "../linux/libc.ts";
 import type { CgroupLimits } from "../runtime/container-runtime.ts";
 import type { CgroupLayout, CgroupVersion } from "./detect.ts";
-import { SWAP_FILES, limitWrites } from "./limits.ts";
+import { SWAP_FILES, hugePageSizes, limitWrites } from "./limits.ts";
 import { parseOomKills, parseStall, parseStats } from "./stats.ts";
 import type { CgroupStats, Stall } from "./stats.ts";
 
 /** Version 1 hierarchies in which the agent makes groups: those with limits, and the freezer. The runtime makes the path in all others. */
-const V1_CONTROLLERS = ["cpu", "memory", "pids", "freezer"];
+const V1_CONTROLLERS = ["cpu", "memory", "pids", "hugetlb", "freezer"];
 /** Passed down to the leaves on version 2, as far as they are there. */
 const V2_CONTROLLERS = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
 /** Version 1: where a group's processes are looked up, the first that is mounted. */
@@ -34,6 +34,8 @@ export interface CgroupFeatures {
   readonly swap: boolean;
   /** All processes of a group are killed when it is out of memory, not one. */
   readonly oomGroup: boolean;
+  /** Sizes of huge pages: "2MB", "1GB". */
+  readonly hugePageSizes: readonly string[];
 }
 
 export interface CgroupTreeOptions {
@@ -84,7 +86,7 @@ export class CgroupTree {
   /** By the files of the root's own group: so after prepare(), or once something was made. */
   features(): CgroupFeatures {
     const has = (controller: string, file: string): boolean => this.#read(controller, "", file) !== undefined;
-    return { swap: has("memory", SWAP_FILES[this.#version]), oomGroup: has("memory", "memory.oom.group") };
+    return { swap: has("memory", SWAP_FILES[this.#version]), oomGroup: has("memory", "memory.oom.group"), hugePageSizes: hugePageSizes(this.#filesOf("hugetlb", "")) };
   }
 
   /** linux.cgroupsPath of an OCI bundle: absolute below the mount of each hierarchy. */
@@ -108,8 +110,11 @@ export class CgroupTree {
 
   /** Sets all limits of a group, a container's too. A controller that isn't there is skipped: describe() says so. */
   apply(path: string, limits: CgroupLimits): void {
-    const swapNow = limits.swapBytes === undefined ? undefined : this.#read("memory", path, SWAP_FILES[this.#version]);
-    for (const { controller, file, value } of limitWrites(this.#version, limits, swapNow)) {
+    const present = {
+      swap: limits.swapBytes === undefined ? undefined : this.#read("memory", path, SWAP_FILES[this.#version]),
+      hugetlb: limits.hugePages === undefined ? [] : this.#filesOf("hugetlb", path),
+    };
+    for (const { controller, file, value } of limitWrites(this.#version, limits, present)) {
       const directory = this.#directoryOf(controller, path);
       if (directory === undefined) continue;
       try {
@@ -229,6 +234,11 @@ export class CgroupTree {
   #read(controller: string, path: string, file: string): string | undefined {
     const directory = this.#directoryOf(controller, path);
     return directory === undefined ? undefined : readText(join(directory, file));
+  }
+
+  #filesOf(controller: string, path: string): readonly string[] {
+    const directory = this.#directoryOf(controller, path);
+    return directory !== undefined && existsSync(directory) ? readdirSync(directory) : [];
   }
 
   async #tryFreeze(path: string): Promise<boolean> {

@@ -25,9 +25,15 @@ test("controllers that are mounted together share a hierarchy on version 1", (t)
 });
 
 test("both at once is hybrid, and what is left on the unified tree is named and belongs beside the others", (t) => {
-  const layout = detect(V1("/sys/fs/cgroup/cpu", "cpu") + V1("/sys/fs/cgroup/memory", "memory") + V1("/sys/fs/cgroup/pids", "pids") + V2("/sys/fs/cgroup/unified"), "hugetlb\n");
+  const layout = detect(V1("/sys/fs/cgroup/cpu", "cpu") + V1("/sys/fs/cgroup/memory", "memory") + V1("/sys/fs/cgroup/pids", "pids") + V1("/sys/fs/cgroup/cpuset", "cpuset") + V2("/sys/fs/cgroup/unified"), "hugetlb\n");
   t.is(layout.version, "hybrid");
   t.deepEqual(layout.notes, ["hybrid control groups with hugetlb left on the version 2 tree: crun wants them on version 1"]);
+  t.deepEqual(hybridMounts(layout), [{ controller: "hugetlb", target: "/sys/fs/cgroup/hugetlb" }]);
+});
+
+test("a hierarchy that lost its mount with groups still going is mounted again", (t) => {
+  const layout = detect(V1("/sys/fs/cgroup/cpu", "cpu") + V1("/sys/fs/cgroup/memory", "memory") + V1("/sys/fs/cgroup/pids", "pids") + V1("/sys/fs/cgroup/cpuset", "cpuset") + V2("/sys/fs/cgroup/unified"), "", `${COMPILED_IN}hugetlb\t10\t1\t1\nio\t0\t1\t1\n`);
+  t.deepEqual(layout.unmounted, ["hugetlb"]);
   t.deepEqual(hybridMounts(layout), [{ controller: "hugetlb", target: "/sys/fs/cgroup/hugetlb" }]);
 });
 

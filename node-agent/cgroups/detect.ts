@@ -19,6 +19,8 @@ export interface CgroupLayout {
   readonly unified: string | undefined;
   /** Controllers of the unified tree. With "hybrid": those that no version 1 hierarchy has. */
   readonly unifiedControllers: readonly string[];
+  /** Controllers of version 1 hierarchies that are mounted nowhere: what becomes of one that is unmounted while groups of it are still going. */
+  readonly unmounted: readonly Controller[];
   /** What users should know, such as a limit that can't be enforced and what would help. */
   readonly notes: readonly string[];
 }
@@ -31,9 +33,15 @@ export interface DetectionInput {
   readonly unifiedControllers: string;
 }
 
-/** Names of the controllers that are compiled in and not disabled, from /proc/cgroups. */
-export const enabledControllers = (text: string): readonly string[] =>
-  text.split("\n").filter((line) => line !== "" && !line.startsWith("#")).map((line) => line.split("\t")).filter((fields) => fields[3]?.trim() === "1").map(([name]) => name!);
+interface ControllerEntry {
+  readonly name: string;
+  /** Of version 1; "0": it is on version 2, or nowhere. */
+  readonly hierarchy: string;
+}
+
+/** The controllers that are compiled in and not disabled, from /proc/cgroups. */
+export const enabledControllers = (text: string): readonly ControllerEntry[] =>
+  text.split("\n").filter((line) => line !== "" && !line.startsWith("#")).map((line) => line.split("\t")).filter((fields) => fields[3]?.trim() === "1").map(([name, hierarchy]) => ({ name: name!, hierarchy: hierarchy! }));
 
 const LIMITS: Readonly<Record<string, string>> = {
   cpu: "CPU requests and limits", memory: "memory limits", pids: "limits on the number of processes",
@@ -52,7 +60,9 @@ export const detectCgroups = ({ mounts, controllers, unifiedControllers }: Detec
   const onUnified = unifiedControllers.split(/\s+/).filter((name) => name !== "");
   const hasV1 = [...hierarchies.keys()].some((name) => !name.startsWith("name="));
   const version: CgroupVersion = hasV1 ? (unified === undefined ? "v1" : "hybrid") : unified === undefined ? "none" : "v2";
-  return { version, hierarchies, unified, unifiedControllers: onUnified, notes: notesOn(version, hierarchies, onUnified, enabledControllers(controllers)) };
+  const enabled = enabledControllers(controllers);
+  const unmounted = CONTROLLERS.filter((name) => !hierarchies.has(name) && enabled.some((c) => c.name === name && c.hierarchy !== "0"));
+  return { version, hierarchies, unified, unifiedControllers: onUnified, unmounted, notes: notesOn(version, hierarchies, onUnified, enabled.map(({ name }) => name)) };
 };
 
 const notesOn = (version: CgroupVersion, hierarchies: ReadonlyMap<string, string>, onUnified: readonly string[], compiledIn: readonly string[]): readonly string[] => {

@@ -8,11 +8,11 @@ import { isErrno } from "../linux/libc.ts";
 import { mount, unmount } from "../linux/mount.ts";
 import type { CgroupLayout } from "./detect.ts";
 
-/** Where the missing hierarchies belong: beside the others. Pure. */
+/** Where the missing hierarchies belong: beside the others. Those, too, that an undoing left without a mount: they limit nothing there. Pure. */
 export const hybridMounts = (layout: CgroupLayout): readonly { readonly controller: string; readonly target: string }[] => {
   if (layout.version !== "hybrid") return [];
   const beside = [...layout.hierarchies].find(([name]) => !name.startsWith("name="))![1];
-  return layout.unifiedControllers.map((controller) => ({ controller, target: join(dirname(beside), controller) }));
+  return [...layout.unifiedControllers, ...layout.unmounted].map((controller) => ({ controller, target: join(dirname(beside), controller) }));
 };
 
 /**

@@ -1,5 +1,5 @@
 import test from "ava";
-import { limitWrites, quotaUs, sharesToWeight, weightToShares } from "./limits.ts";
+import { hugePageSizes, limitWrites, quotaUs, sharesToWeight, weightToShares } from "./limits.ts";
 import { parseOomKills, parseStall, parseStats } from "./stats.ts";
 
 test("shares become weights as in crun and runc, and stay in range", (t) => {
@@ -25,8 +25,8 @@ test("every limit goes into the file of its controller", (t) => {
 });
 
 const MB = 2 ** 20;
-const memory = (version: "v1" | "v2", memoryBytes: number, swapBytes: number, swapNow: string | undefined): readonly string[] =>
-  limitWrites(version, { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes, swapBytes, pids: 0 }, swapNow).filter((w) => w.controller === "memory").map((w) => `${w.file}=${w.value}`);
+const memory = (version: "v1" | "v2", memoryBytes: number, swapBytes: number, swap: string | undefined): readonly string[] =>
+  limitWrites(version, { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes, swapBytes, pids: 0 }, { swap }).filter((w) => w.controller === "memory").map((w) => `${w.file}=${w.value}`);
 
 test("version 1: what is raised goes first for memory and swap together, what is lowered first for memory; never is memory above both", (t) => {
   t.deepEqual(memory("v1", 64 * MB, 0, "9223372036854771712"), ["memory.limit_in_bytes=67108864", "memory.memsw.limit_in_bytes=67108864"]);
@@ -41,6 +41,17 @@ test("version 2: swap is apart", (t) => {
   t.deepEqual(memory("v2", MB, 0, "max"), ["memory.max=1048576", "memory.swap.max=0"]);
   t.deepEqual(memory("v2", 0, -1, "0"), ["memory.max=max", "memory.swap.max=max"]);
   t.deepEqual(memory("v2", MB, 0, undefined), ["memory.max=1048576"]);
+});
+
+test("huge pages: every size of the node gets a limit, none where none is asked for", (t) => {
+  const limits = { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0, hugePages: { "2MB": 4 * MB } };
+  const hugetlb = ["cgroup.procs", "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.usage_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes", "hugetlb.1GB.limit_in_bytes", "hugetlb.1GB.numa_stat"];
+  t.deepEqual(limitWrites("v1", limits, { hugetlb }).filter((w) => w.controller === "hugetlb").map((w) => `${w.file}=${w.value}`),
+    ["hugetlb.2MB.limit_in_bytes=4194304", "hugetlb.2MB.rsvd.limit_in_bytes=4194304", "hugetlb.1GB.limit_in_bytes=0"]);
+  t.deepEqual(hugePageSizes(hugetlb), ["1GB", "2MB"]);
+  t.deepEqual(limitWrites("v2", limits, { hugetlb: ["hugetlb.64KB.max"] }).filter((w) => w.controller === "hugetlb").map((w) => `${w.file}=${w.value}`), ["hugetlb.64KB.max=0"]);
+  const { hugePages: _, ...without } = limits;
+  t.true(limitWrites("v1", without, { hugetlb }).every((w) => w.controller !== "hugetlb"));
 });
 
 const files = (texts: Readonly<Record<string, string>>) => (_controller: string, file: string): string | undefined => texts[file];

@@ -28,6 +28,28 @@ export const SWAP_FILES = { v1: "memory.memsw.limit_in_bytes", v2: "memory.swap.
 /** Version 1: the limit of memory and swap together; -1: none, as it has to be without one of memory. */
 export const memoryAndSwapBytes = (memoryBytes: number, swapBytes: number): number => (memoryBytes === 0 || swapBytes < 0 ? -1 : memoryBytes + swapBytes);
 
+/** hugetlb.2MB.max and the like: of pages in use, and (rsvd, Linux 5.7) of those that mmap sets aside, so that it fails instead of the program at its first use of a page. */
+const HUGE_PAGES_FILE = /^hugetlb\.(\d+[KMG]B)\.(rsvd\.)?(limit_in_bytes|max)$/;
+
+/** Sizes of pages that can be limited, by the files of a group. */
+export const hugePageSizes = (files: readonly string[]): readonly string[] => files.flatMap((file) => {
+  const [, size, isReserved] = HUGE_PAGES_FILE.exec(file) ?? [];
+  return size === undefined || isReserved ? [] : [size];
+}).sort();
+
+/** What is in the group already, as far as it matters for what is written. */
+export interface Present {
+  /** What SWAP_FILES says; absent: there is no such file. */
+  readonly swap?: string | undefined;
+  /** Names of the files of the hugetlb controller. */
+  readonly hugetlb?: readonly string[];
+}
+
+const hugePageWrites = ({ hugePages }: CgroupLimits, files: readonly string[] = []): readonly FileWrite[] => (hugePages === undefined ? [] : files.flatMap((file) => {
+  const size = HUGE_PAGES_FILE.exec(file)?.[1];
+  return size === undefined ? [] : [write("hugetlb", file, hugePages[size] ?? 0)];
+}));
+
 const write = (controller: string, file: string, value: string | number): FileWrite => ({ controller, file, value: String(value) });
 
 /** Memory may never be above memory and swap together, not even between two writes: what is raised goes first on top, what is lowered first below. */
@@ -39,23 +61,25 @@ const memoryWritesV1 = ({ memoryBytes, swapBytes }: CgroupLimits, swapNow: strin
   return together === -1 || together > Number(swapNow) ? [swap, memory] : [memory, swap];
 };
 
-/** What to write for `limits`; 0 means: without a limit. cpuShares 0: leave the kernel's default. `swapNow`: what SWAP_FILES says; undefined: there is no such file. */
-export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits, swapNow?: string): readonly FileWrite[] => {
+/** What to write for `limits`; 0 means: without a limit. cpuShares 0: leave the kernel's default. */
+export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits, present: Present = {}): readonly FileWrite[] => {
   const { cpuShares, cpuQuotaMilli, memoryBytes, swapBytes, pids } = limits;
   if (version === "v2") {
     return [
       ...(cpuShares > 0 ? [write("cpu", "cpu.weight", sharesToWeight(cpuShares))] : []),
       write("cpu", "cpu.max", `${cpuQuotaMilli > 0 ? quotaUs(cpuQuotaMilli) : "max"} ${CPU_PERIOD_US}`),
       write("memory", "memory.max", memoryBytes > 0 ? memoryBytes : "max"),
-      ...(swapBytes === undefined || swapNow === undefined ? [] : [write("memory", SWAP_FILES.v2, swapBytes < 0 ? "max" : swapBytes)]),
+      ...(swapBytes === undefined || present.swap === undefined ? [] : [write("memory", SWAP_FILES.v2, swapBytes < 0 ? "max" : swapBytes)]),
       write("pids", "pids.max", pids > 0 ? pids : "max"),
+      ...hugePageWrites(limits, present.hugetlb),
     ];
   }
   return [
     ...(cpuShares > 0 ? [write("cpu", "cpu.shares", Math.max(2, cpuShares))] : []),
     write("cpu", "cpu.cfs_period_us", CPU_PERIOD_US),
     write("cpu", "cpu.cfs_quota_us", cpuQuotaMilli > 0 ? quotaUs(cpuQuotaMilli) : -1),
-    ...memoryWritesV1(limits, swapNow),
+    ...memoryWritesV1(limits, present.swap),
     write("pids", "pids.max", pids > 0 ? pids : "max"),
+    ...hugePageWrites(limits, present.hugetlb),
   ];
 };

@@ -28,7 +28,7 @@ test("the message names the resource, the threshold, and the containers above th
 });
 
 const limited = (shape: PodShape = {}) => makePod({ containers: [{ name: "main", limits: Resources.fromPartial({ ephemeralStorageBytes: 10 * MI }) }], ...shape });
-const emptyDir = (name: string, sizeLimitBytes: number, memory = false): Volume => ({ name, source: { $case: "emptyDir", value: { memory, sizeLimitBytes } } });
+const emptyDir = (name: string, sizeLimitBytes: number, memory = false): Volume => ({ name, source: { $case: "emptyDir", value: { memory, sizeLimitBytes, hugePageBytes: 0 } } });
 
 test("limits of storage: a volume's, a container's, the pod's", (t) => {
   t.false(hasStorageLimits(makePod()));

@@ -52,8 +52,8 @@ test("what a node does not count can't run short", (t) => {
   t.is(judge(parse(["nodefs.inodesFree<5%"]), all({ "nodefs.inodesFree": { available: 0, capacity: 0 } }), NO_PRESSURE, { nowMs: 0, transitionMs: 0, minimumReclaim: new Map() }).due.length, 0);
 });
 
-test("allocatable: capacity without reserves and hard thresholds", (t) => {
-  const capacity = { milliCpu: 4000, memoryBytes: 1000, ephemeralStorageBytes: 500, pods: 10, extended: {} };
+test("allocatable: capacity without reserves, hard thresholds, and memory that is huge pages", (t) => {
+  const capacity = { milliCpu: 4000, memoryBytes: 1000, ephemeralStorageBytes: 500, pods: 10, extended: { "hugepages-2Mi": 50 } };
   t.deepEqual(allocatableOf(capacity, { milliCpu: 500, memoryBytes: 200, storageBytes: 30 }, parse(["memory.available<10%", "nodefs.available<50"], ["nodefs.available<90%"], ["nodefs.available=1s"])),
-    { milliCpu: 3500, memoryBytes: 700, ephemeralStorageBytes: 420, pods: 10, extended: {} });
+    { milliCpu: 3500, memoryBytes: 650, ephemeralStorageBytes: 420, pods: 10, extended: { "hugepages-2Mi": 50 } });
 });

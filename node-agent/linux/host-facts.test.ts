@@ -1,6 +1,8 @@
 import test from "ava";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { imageArchitecture, parseMemInfo, parseOsRelease, readHostFacts } from "./host-facts.ts";
+import { join } from "node:path";
+import { imageArchitecture, parseMemInfo, parseOsRelease, readHostFacts, readHugePages } from "./host-facts.ts";
 
 test("memory is read in bytes, counts without a unit as they are", (t) => {
   const memory = parseMemInfo("MemTotal:       24684084 kB\nHugePages_Total:       3\nActive(anon):   12 kB\ngarbage\n");
@@ -22,4 +24,15 @@ test("this machine has a processor, memory, a disk, a kernel and a boot id", (t)
   t.regex(facts.bootId, /^[0-9a-f-]{36}$/);
   t.regex(facts.kernelVersion, /^\d+\.\d+/);
   t.not(facts.osImage, "");
+});
+
+test("huge pages by their size, as many as there are now", (t) => {
+  const root = mkdtempSync(join(tmpdir(), "gantry-pages-"));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  for (const [name, count] of [["hugepages-2048kB", "8\n"], ["hugepages-1048576kB", "0\n"]] as const) {
+    mkdirSync(join(root, name));
+    writeFileSync(join(root, name, "nr_hugepages"), count);
+  }
+  t.deepEqual([...readHugePages(root)], [[2 ** 21, 2 ** 24], [2 ** 30, 0]]);
+  t.is(readHugePages(join(root, "none")).size, 0);
 });

@@ -1,6 +1,7 @@
 // What kind of machine this is: capacity, kernel, distribution, identity. For the node's description; read at the start of a session.
-import { readFileSync, statfsSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, statfsSync } from "node:fs";
 import { arch, availableParallelism, hostname, release } from "node:os";
+import { join } from "node:path";
 import { isErrno } from "./libc.ts";
 
 export interface HostFacts {
@@ -25,6 +26,19 @@ export const parseMemInfo = (text: string): ReadonlyMap<string, number> =>
     const match = /^(\S+):\s+(\d+)(?: (kB))?/.exec(line);
     return match ? [[match[1]!, Number(match[2]) * (match[3] ? 1024 : 1)] as const] : [];
   }));
+
+const HUGE_PAGES = "/sys/kernel/mm/hugepages";
+
+/** Bytes of a page -> bytes of all pages of this size, whether in use or not. Can change at any time. */
+export const readHugePages = (root = HUGE_PAGES): ReadonlyMap<number, number> => {
+  if (!existsSync(root)) return new Map(); // a kernel without them
+  return new Map(readdirSync(root).flatMap((name) => {
+    const kib = /^hugepages-(\d+)kB$/.exec(name)?.[1];
+    if (kib === undefined) return [];
+    const pageBytes = Number(kib) * 1024;
+    return [[pageBytes, pageBytes * Number(readFirst(join(root, name, "nr_hugepages")))] as const];
+  }).sort(([a], [b]) => a - b));
+};
 
 /** Values of os-release(5), quotes taken off. Pure. */
 export const parseOsRelease = (text: string): ReadonlyMap<string, string> =>

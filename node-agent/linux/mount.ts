@@ -134,6 +134,16 @@ export const mountTmpfs = (target: string, { sizeBytes, mode = 0o755, owner, fla
   mount({ source: "tmpfs", target, type: "tmpfs", flags, data: [`mode=${mode.toString(8)}`, ...(sizeBytes === undefined ? [] : [`size=${sizeBytes}`]), ...ids, ...data].join(",") });
 };
 
+/** `sizeBytes`: most that its files take, whole pages. "FailedPrecondition" where the kernel has no pages of this size. */
+export const mountHugePages = (target: string, { pageBytes, sizeBytes, mode }: { readonly pageBytes: number; readonly sizeBytes: number; readonly mode: number }): void => {
+  try {
+    mount({ source: "nodev", target, type: "hugetlbfs", flags: MountFlags.noSuid | MountFlags.noDev, data: `pagesize=${pageBytes},size=${sizeBytes},mode=${mode.toString(8)}` });
+  } catch (error) {
+    if (!isErrno(error, "EINVAL", "ENODEV")) throw error;
+    throw new GantryError("FailedPrecondition", `this node has no huge pages of ${pageBytes} bytes`, { cause: error, retryable: true });
+  }
+};
+
 const TMPFS_MAGIC = 0x01021994;
 
 /** Makes `directory` and puts a tmpfs on it unless it lies on one already (as /run mostly does). For many small, short-lived files. */

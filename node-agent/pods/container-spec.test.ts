@@ -47,7 +47,7 @@ test("runAsNonRoot refuses root and names that can't be told from it", (t) => {
 
 test("limits become cgroup values", (t) => {
   const spec = buildContainerSpec(input({ requests: { milliCpu: 500, memoryBytes: 100 }, limits: { milliCpu: 1500, memoryBytes: 200 } }));
-  t.deepEqual(spec.limits, { cpuShares: 512, cpuQuotaMilli: 1500, memoryBytes: 200, swapBytes: 0, pids: 4096 });
+  t.deepEqual(spec.limits, { cpuShares: 512, cpuQuotaMilli: 1500, memoryBytes: 200, swapBytes: 0, pids: 4096, hugePages: {} });
   t.true(spec.oomGroup);
   t.false(buildContainerSpec({ ...input(), singleProcessOomKill: true }).oomGroup);
   t.is(spec.oomScoreAdj, 900);

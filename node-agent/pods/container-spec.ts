@@ -6,6 +6,7 @@ import type { Container, PodSecurity } from "../../proto/gen/gantry/v1/agent.ts"
 import type { Image, ImageConfig } from "../images/image-service.ts";
 import type { CgroupLimits, ContainerSpec, RuntimeMount } from "../runtime/container-runtime.ts";
 import type { Assignment } from "./assignment.ts";
+import { hugePagesOf } from "./huge-pages.ts";
 import { buildEnvironment, environmentList, expand } from "./environment.ts";
 
 /** What the pod's sandbox gives to each of its containers. */
@@ -73,6 +74,7 @@ export const cpuShares = (milliCpu: number): number => (milliCpu === 0 ? 2 : Mat
 const swapBytes = (memoryBytes: number, together: number | undefined): number =>
   together === -1 ? -1 : together === undefined || memoryBytes === 0 ? 0 : Math.max(0, together - memoryBytes);
 
+/** Without what can't change in a container that runs: huge pages. */
 export const limitsOf = (container: Pick<Container, "requests" | "limits" | "pidsLimit">, defaultPidsLimit: number, extras: Pick<ContainerExtras, "cpuShares" | "pidsLimit" | "memorySwapBytes">): CgroupLimits => ({
   cpuShares: extras.cpuShares ?? cpuShares(container.requests?.milliCpu || container.limits?.milliCpu || 0),
   cpuQuotaMilli: container.limits?.milliCpu ?? 0,
@@ -123,7 +125,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     noNewPrivileges: !(security?.privileged ?? false) && security?.allowPrivilegeEscalation !== true,
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
     seccomp: security?.privileged ? { type: "Unconfined" } : profileOf("seccomp", container, pod.security), appArmor: profileOf("appArmor", container, pod.security), sysctls: pod.security?.sysctls ?? {},
-    cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: limitsOf(container, input.defaultPidsLimit, extras),
+    cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: { ...limitsOf(container, input.defaultPidsLimit, extras), hugePages: hugePagesOf(container.limits) },
     rlimits: extras.ulimits, devices: extras.devices, init: extras.init, cpusetCpus: extras.cpusetCpus, cpusetMems: extras.cpusetMems, consoleSize: extras.consoleSize,
     oomGroup: !singleProcessOomKill,
     oomScoreAdj: extras.oomScoreAdj ?? oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),

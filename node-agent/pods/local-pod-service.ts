@@ -56,7 +56,7 @@ export interface PodServiceOptions {
     readonly logRoot: string;
     readonly nodeMemoryBytes: number;
     /** What pods can have of the node in all: a resize beyond it waits or is refused. */
-    readonly allocatable: Resources;
+    readonly allocatable: () => Resources;
     /** 0: unlimited. */
     readonly defaultPidsLimit: number;
     readonly singleProcessOomKill?: boolean;
@@ -121,7 +121,7 @@ class LocalPodService implements PodService {
     this.#context = {
       bursts: this.#bursts,
       clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), hostIp,
-      admitResize: (worker) => admitResize(worker.assignment, this.#heldByOthers(worker), options.options.allocatable),
+      admitResize: (worker) => admitResize(worker.assignment, this.#heldByOthers(worker), options.options.allocatable()),
       save: (worker) => this.#saveSoon(worker),
       flush: () => this.#flush(),
       report: (status) => {

@@ -13,6 +13,7 @@ import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { CgroupLimits, RuntimeMount } from "../runtime/container-runtime.ts";
 import type { Assignment } from "./assignment.ts";
 import { cpuShares, type SandboxFacts } from "./container-spec.ts";
+import { hugePagesOfPod } from "./huge-pages.ts";
 import { hostsFile, resolvConf } from "./pod-files.ts";
 import { podContainers } from "./pod-record.ts";
 import { chooseIds, IDS_PER_POD } from "./user-ids.ts";
@@ -92,7 +93,8 @@ export class Sandboxes {
       this.#pin(pod);
       const ip = pod.hostNetwork ? this.#options.hostIp() : pod.annotations[NETWORK_ANNOTATION] === "none" ? "" : network.attach(pod.uid, this.#ns(pod.uid, "net")).ip;
       this.#writeFiles(pod, ip);
-      cgroups.create(podCgroupPath(pod.qosClass, pod.uid), podLimits(pod));
+      const limits = podLimits(pod);
+      cgroups.create(podCgroupPath(pod.qosClass, pod.uid), limits && { ...limits, hugePages: hugePagesOfPod(pod) });
       return pod.hostNetwork ? "" : ip;
     } catch (error) {
       this.#undo(pod.uid);

@@ -1,5 +1,6 @@
 import test from "ava";
 import { buildConfig, ociJson, type Host, type OciConfig, type OciDevice } from "./bundle.ts";
+import type { CgroupFeatures } from "../cgroups/cgroup-tree.ts";
 import type { ContainerSpec } from "./container-runtime.ts";
 import { resolveUser } from "./user.ts";
 
@@ -8,8 +9,9 @@ const spec = (changes: Partial<ContainerSpec> = {}): ContainerSpec => ({
   readOnlyRoot: false, privileged: false, noNewPrivileges: true, capabilitiesAdd: [], capabilitiesDrop: [], seccomp: { type: "Unconfined" }, sysctls: {}, cgroupPath: "c", limits: { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 }, oomScoreAdj: 0, logPath: "/log", labels: {}, ...changes,
 });
 const device = (path: string, minor: number): OciDevice => ({ path, type: "c", major: 10, minor, fileMode: 0o660, uid: 0, gid: 7 });
+const FEATURES: CgroupFeatures = { swap: true, oomGroup: false, hugePageSizes: ["1GB", "2MB"] };
 const host: Host = {
-  architecture: "amd64", cgroupV2: false, cgroupFeatures: { swap: true, oomGroup: false }, boundingSet: new Set(), leastOomScoreAdj: -1000, devices: () => [device("/dev/fuse", 229)], devicesAt: (path) => (path === "/dev/fuse" ? [device(path, 229)] : path === "/dev/snd" ? [device("/dev/snd/a", 1), device("/dev/snd/b", 2)] : []),
+  architecture: "amd64", cgroupV2: false, cgroupFeatures: FEATURES, boundingSet: new Set(), leastOomScoreAdj: -1000, devices: () => [device("/dev/fuse", 229)], devicesAt: (path) => (path === "/dev/fuse" ? [device(path, 229)] : path === "/dev/snd" ? [device("/dev/snd/a", 1), device("/dev/snd/b", 2)] : []),
   initProgram: () => "/usr/bin/tini-static", readSeccompProfile: () => { throw new Error("unused"); }, appArmorProfiles: () => undefined,
 };
 const config = (changes: Partial<ContainerSpec>, more: Partial<Host> = {}): OciConfig => buildConfig(spec(changes), { uid: 0, gid: 0, additionalGids: [] }, { ...host, ...more }, { rootPath: "/r", cgroupsPath: "/c" });
@@ -69,19 +71,27 @@ test("cpusets", (t) => {
   t.like(config({ cpusetCpus: "0-1", cpusetMems: "0" })["linux"], { resources: { cpu: { cpus: "0-1", mems: "0" } } });
 });
 
-const V2 = { cgroupV2: true, cgroupFeatures: { swap: true, oomGroup: true } };
+const V2 = { cgroupV2: true, cgroupFeatures: { ...FEATURES, oomGroup: true } };
 for (const [title, limits, host, memory, unified] of [
   ["version 1: swap counts with memory", { memoryBytes: 100, swapBytes: 20 }, {}, { limit: 100, swap: 120 }, undefined],
   ["version 1: none", { memoryBytes: 100, swapBytes: 0 }, {}, { limit: 100, swap: 100 }, undefined],
   ["version 1: any", { memoryBytes: 100, swapBytes: -1 }, {}, { limit: 100, swap: -1 }, undefined],
   ["version 1: without a limit of memory there can't be one of swap", { memoryBytes: 0, swapBytes: 0 }, {}, undefined, undefined],
-  ["version 1 without swap accounting", { memoryBytes: 100, swapBytes: 0 }, { cgroupFeatures: { swap: false, oomGroup: false } }, { limit: 100 }, undefined],
+  ["version 1 without swap accounting", { memoryBytes: 100, swapBytes: 0 }, { cgroupFeatures: { ...FEATURES, swap: false } }, { limit: 100 }, undefined],
   ["version 2: swap is apart", { memoryBytes: 100, swapBytes: 20 }, V2, { limit: 100 }, { "memory.swap.max": "20", "memory.oom.group": "1" }],
   ["version 2: any amount of memory and no swap", { memoryBytes: 0, swapBytes: 0 }, V2, undefined, { "memory.swap.max": "0", "memory.oom.group": "1" }],
   ["version 2: any", { memoryBytes: 0, swapBytes: -1 }, V2, undefined, { "memory.swap.max": "max", "memory.oom.group": "1" }],
-  ["version 2 without a memory controller", { memoryBytes: 0, swapBytes: 0 }, { cgroupV2: true, cgroupFeatures: { swap: false, oomGroup: false } }, undefined, undefined],
+  ["version 2 without a memory controller", { memoryBytes: 0, swapBytes: 0 }, { cgroupV2: true, cgroupFeatures: { ...FEATURES, swap: false } }, undefined, undefined],
 ] as const) test(`memory, ${title}`, (t) => {
   const { resources } = config({ oomGroup: true, limits: { cpuShares: 512, cpuQuotaMilli: 0, pids: 0, ...limits } }, host)["linux"] as { resources: { memory?: object; unified?: object } };
   t.deepEqual(resources.memory, memory);
   t.deepEqual(resources.unified, unified);
+});
+
+test("huge pages: a limit of each size of the node, where its control groups have them", (t) => {
+  const limits = { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 };
+  const of = (hugePages: object, more: Partial<Host> = {}): unknown => (config({ limits: { ...limits, ...hugePages } }, more)["linux"] as { resources: { hugepageLimits?: object } }).resources.hugepageLimits;
+  t.deepEqual(of({ hugePages: { "2MB": 4 << 20 } }), [{ pageSize: "1GB", limit: 0 }, { pageSize: "2MB", limit: 4 << 20 }]);
+  t.is(of({}), undefined, "as a build's");
+  t.is(of({ hugePages: {} }, { cgroupFeatures: { ...FEATURES, hugePageSizes: [] } }), undefined);
 });

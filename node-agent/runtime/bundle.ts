@@ -223,7 +223,8 @@ const unifiedOf = ({ limits: { swapBytes }, oomGroup }: ContainerSpec, { cgroupV
 };
 
 const resources = (spec: ContainerSpec, host: Host, devices: ReturnType<typeof ownDevices>): Record<string, unknown> => {
-  const { cpuShares, cpuQuotaMilli, pids } = spec.limits;
+  const { cpuShares, cpuQuotaMilli, pids, hugePages } = spec.limits;
+  const { hugePageSizes } = host.cgroupFeatures;
   const own = devices.map(({ device: { type, major, minor }, access }) => ({ allow: true, type, major, minor, access }));
   return {
     devices: spec.privileged ? [{ allow: true, access: "rwm" }] : [...DEVICE_RULES, ...own],
@@ -234,6 +235,7 @@ const resources = (spec: ContainerSpec, host: Host, devices: ReturnType<typeof o
     },
     ...memoryOf(spec, host), ...unifiedOf(spec, host),
     ...(pids > 0 ? { pids: { limit: pids } } : {}),
+    ...(hugePages && hugePageSizes.length > 0 ? { hugepageLimits: hugePageSizes.map((pageSize) => ({ pageSize, limit: hugePages[pageSize] ?? 0 })) } : {}),
   };
 };
 

@@ -20,6 +20,8 @@ export interface CgroupLimits {
   /** Swap beside that memory; 0: none, -1: any. Absent: left as it is. Version 1 limits it only together with memory. */
   readonly swapBytes?: number;
   readonly pids: number;
+  /** Bytes of huge pages by their size, { "2MB": 4194304 }; none of sizes that are not in it. Absent: left as it is. */
+  readonly hugePages?: Readonly<Record<string, number>>;
 }
 
 /** A pinned one, and which ids of the machine its ids 0 to `count` - 1 are. It owns the other namespaces. */

@@ -5,12 +5,14 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
 import { TMPFS_ANNOTATION_PREFIX, parseTmpfsOptions, type TmpfsOptions } from "../../base/kube/container-extras.ts";
+import { kernelPageSize } from "../../base/kube/huge-pages.ts";
 import type { Assignment } from "../pods/assignment.ts";
-import type { HostPath, Volume } from "../../proto/gen/gantry/v1/agent.ts";
+import { hugePagesOfPod } from "../pods/huge-pages.ts";
+import type { EmptyDir, HostPath, Volume } from "../../proto/gen/gantry/v1/agent.ts";
 import { O_PATH, Resolve, openConfined } from "../linux/files.ts";
 import { bindIdmapped, makeMountPoint, type IdMap } from "../linux/idmap.ts";
 import { close, isErrno } from "../linux/libc.ts";
-import { MountFlags, bindMount, ensureTmpfs, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../linux/mount.ts";
+import { MountFlags, bindMount, ensureTmpfs, mountHugePages, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../linux/mount.ts";
 import { writeAtomically } from "./atomic-files.ts";
 
 export interface VolumeServiceOptions {
@@ -50,12 +52,14 @@ export class VolumeService {
     const source = volume.source;
     switch (source?.$case) {
       case "emptyDir": {
+        const { memory, sizeLimitBytes, hugePageBytes } = source.value;
         const fresh = !existsSync(dir);
         const tmpfs = pod.annotations[`${TMPFS_ANNOTATION_PREFIX}${volume.name}`];
         mkdirSync(dir, { recursive: true });
         // A mount that is there is left as it is: its contents must survive a restart of the agent.
-        if (source.value.memory && !readMounts().some((m) => m.target === dir)) {
-          mountTmpfs(dir, { mode: 0o1777, ...(source.value.sizeLimitBytes > 0 ? { sizeBytes: source.value.sizeLimitBytes } : {}), ...(tmpfs ? toMountOptions(parseTmpfsOptions(`annotation ${TMPFS_ANNOTATION_PREFIX}${volume.name}`, tmpfs)) : {}) });
+        if (memory && !readMounts().some((m) => m.target === dir)) {
+          if (hugePageBytes > 0) mountHugePages(dir, { pageBytes: hugePageBytes, sizeBytes: hugePagesSize(pod, source.value), mode: 0o777 });
+          else mountTmpfs(dir, { mode: 0o1777, ...(sizeLimitBytes > 0 ? { sizeBytes: sizeLimitBytes } : {}), ...(tmpfs ? toMountOptions(parseTmpfsOptions(`annotation ${TMPFS_ANNOTATION_PREFIX}${volume.name}`, tmpfs)) : {}) });
         }
         if (fresh && tmpfs === undefined) chmodSync(dir, 0o777);
         if (fresh && group !== undefined) own(dir, group);
@@ -183,6 +187,12 @@ const giveToGroup = async (root: number, group: number): Promise<void> => {
     if (++given % GIVEN_PER_TURN === 0) await new Promise<void>((resolve) => { setImmediate(resolve); });
   };
   await give(root);
+};
+
+/** What the pod may have of such pages, or less where the volume has a limit of its own: so it holds on nodes without a hugetlb controller, too. */
+const hugePagesSize = (pod: Assignment, { sizeLimitBytes, hugePageBytes }: EmptyDir): number => {
+  const allowed = hugePagesOfPod(pod)[kernelPageSize(hugePageBytes)] ?? 0;
+  return sizeLimitBytes > 0 ? Math.min(allowed, sizeLimitBytes) : allowed;
 };
 
 const toMountOptions = ({ data, noExec, noSuid, noDev }: TmpfsOptions): Parameters<typeof mountTmpfs>[1] =>

@@ -1,6 +1,6 @@
 // What pods use, what they may use, and what happens when that is too much: usage as `kubectl top` shows it, limits of storage, eviction,
 // resizing in place, and the ways to confine a process. On one cluster.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import test from "ava";
 import { NODES, PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
@@ -102,6 +102,35 @@ test("resources change in place: kubectl patch --subresource resize", async (t) 
   await podNamed(ns, "elastic", (x) => x.status?.conditions?.every((k) => k.type !== "PodResizePending") === true);
   t.regex(await c.fails(["patch", "pod", "-n", ns, "elastic", "--subresource", "resize", "-p", '{"spec":{"containers":[{"name":"main","resources":{"requests":{"cpu":"500m","memory":"96Mi"}}}]}}'], { version: "1.33" }), /Pod QOS Class may not change as a result of resizing/);
   t.regex(await c.fails(["patch", "pod", "-n", ns, "elastic", "-p", '{"spec":{"containers":[{"name":"main","resources":{"requests":{"cpu":"300m"}}}]}}']), /pod updates may not change fields/);
+});
+
+test("huge pages: counted on the node, mounted, and no more than a pod asks for", async (t) => {
+  const c = cluster();
+  const pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+  if (!existsSync(pages)) {
+    t.log("this kernel has no huge pages of 2 MiB");
+    t.pass();
+    return;
+  }
+  const before = readFileSync(pages, "utf8");
+  t.teardown(() => writeFileSync(pages, before)); // those in use go with their pods
+  writeFileSync(pages, "8");
+  const ns = await c.namespace(t, "pages");
+  const volume = { container: { volumeMounts: [{ name: "hp", mountPath: "/hp" }] }, spec: { volumes: [{ name: "hp", emptyDir: { medium: "HugePages" } }] } };
+  const limits = { memory: "64Mi", "hugepages-2Mi": "4Mi" };
+  // The volume ends at the pod's limit; the control group counts the pages of other mounts, too.
+  const run = "fallocate -l 4M /hp/fits && ! fallocate -l 6M /hp/more && exec sleep 1000000";
+  await c.create(PODS, ns, pod("mapper", { run, ...volume, container: { ...volume.container, resources: { limits } } }));
+  const node = (await c.until(NODES, undefined, (nodes) => nodes.every((n) => n.status?.capacity?.["hugepages-2Mi"] === "16Mi")))[0]!;
+  t.is(node.status!.allocatable!["hugepages-2Mi"], "16Mi");
+  const mapper = await podNamed(ns, "mapper", isReady);
+  const limit = (p: Pod): string => cgroupFile(p, "hugetlb", "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max");
+  t.is(limit(mapper), String(4 << 20));
+  t.is(limit(await started(ns, pod("plain"))), "0");
+  t.regex(await c.ok(["describe", "node", mapper.spec!.nodeName!]), /hugepages-2Mi +4Mi \(25%\) +4Mi \(25%\)/);
+  await c.create(PODS, ns, pod("greedy", { run, ...volume, container: { ...volume.container, resources: { limits: { ...limits, "hugepages-2Mi": "18Mi" } } } }));
+  const greedy = await podNamed(ns, "greedy", (p) => p.status?.conditions?.some((k) => k.reason === "Unschedulable") === true);
+  t.regex(greedy.status!.conditions!.find((k) => k.reason === "Unschedulable")!.message!, /Insufficient hugepages-2Mi/);
 });
 
 test("usage: kubectl top, a stream for gantry stats, and cAdvisor's metrics", async (t) => {

@@ -62,7 +62,7 @@ const makeNode = async (t: ExecutionContext): Promise<Node> => {
     await network.configure({ clusterCidr: "10.99.0.0/16", podCidr: "10.99.7.0/24", routes: [], dnsServers: [], clusterDomain: "cluster.local" });
     const pods = createPodService({
       ...common, userNamespaces: openUserNamespaces({ directory: join(root, "user-namespaces"), runRoot, range: parseIdRange("65536:655360"), arch: process.arch }), state, runtime, images, network, cgroups, volumes: new VolumeService({ root: join(root, "pods"), localRoot: join(root, "volumes") }),
-      options: { runRoot, logRoot: join(root, "logs"), allocatable: { milliCpu: 4000, memoryBytes: 8e9, ephemeralStorageBytes: 0, pods: 100, extended: {} }, nodeMemoryBytes: 8e9, defaultPidsLimit: 0, hostIp: () => host.address },
+      options: { runRoot, logRoot: join(root, "logs"), allocatable: () => ({ milliCpu: 4000, memoryBytes: 8e9, ephemeralStorageBytes: 0, pods: 100, extended: {} }), nodeMemoryBytes: 8e9, defaultPidsLimit: 0, hostIp: () => host.address },
     });
     await pods.recover();
     return {
@@ -130,7 +130,7 @@ test("a pod has an address, a name, hosts, resolv.conf, environment and volumes;
     hostname: "web-0", hostAliases: [{ ip: "192.0.2.9", hostnames: ["alias.example"] }],
     volumes: [
       { name: "config", source: { $case: "files", value: { memory: true, files: [{ path: "a/greeting", data: Buffer.from("hello\n"), mode: 0o440, fieldPath: "" }, { path: "one", data: Buffer.from("single\n"), mode: 0o444, fieldPath: "" }] } } },
-      { name: "scratch", source: { $case: "emptyDir", value: { memory: false, sizeLimitBytes: 0 } } },
+      { name: "scratch", source: { $case: "emptyDir", value: { memory: false, sizeLimitBytes: 0, hugePageBytes: 0 } } },
     ],
   }, {
     env: [{ name: "POD_IP", source: { $case: "fieldPath", value: "status.podIP" } }, { name: "URL", source: { $case: "value", value: "http://$(POD_IP)/$$(X)" } }],
@@ -211,7 +211,7 @@ test("a killed agent finds its pods: same processes, no restart, no line lost, e
 test("restarts keep the previous log; a follower sees the end", async (t) => {
   const node = await makeNode(t);
   const p = pod("if [ -e /scratch/once ]; then echo second; sleep 0.3; echo last; exit 0; fi; touch /scratch/once; echo first; exit 1", {
-    restartPolicy: "OnFailure", volumes: [{ name: "scratch", source: { $case: "emptyDir", value: { memory: true, sizeLimitBytes: 1 << 20 } } }],
+    restartPolicy: "OnFailure", volumes: [{ name: "scratch", source: { $case: "emptyDir", value: { memory: true, sizeLimitBytes: 1 << 20, hugePageBytes: 0 } } }],
   }, { mounts: [{ volume: "scratch", path: "/scratch", readOnly: false, subPath: "", subPathExpr: "", propagation: "" }] });
   node.pods.upsert(p);
   await node.until(p.uid, (s) => s.containers[0]!.restartCount === 1 && s.containers[0]!.ready);
@@ -267,7 +267,7 @@ test("fsGroup owns what a local volume holds, each time or only when the volume'
 test("a pod with hostUsers: false has users of its own: root inside is nobody outside, and files on disk keep the ids of inside", async (t) => {
   const node = await makeNode(t);
   const p = pod(`cat /proc/self/uid_map; ip addr add 192.0.2.1/32 dev lo && echo net-admin; touch /new /scratch/new; chown 7:8 /new; echo said > /dev/termination-log; ${UNTIL_TERM}`, {
-    security: { ...PodAssignment.fromPartial({ security: {} }).security!, userNamespace: true }, volumes: [{ name: "scratch", source: { $case: "emptyDir", value: { memory: false, sizeLimitBytes: 0 } } }],
+    security: { ...PodAssignment.fromPartial({ security: {} }).security!, userNamespace: true }, volumes: [{ name: "scratch", source: { $case: "emptyDir", value: { memory: false, sizeLimitBytes: 0, hugePageBytes: 0 } } }],
   }, {
     security: { ...PodAssignment.fromPartial({ containers: [{ security: { capabilitiesAdd: ["NET_ADMIN"] } }] }).containers[0]!.security! },
     mounts: [{ volume: "scratch", path: "/scratch", readOnly: false, subPath: "", subPathExpr: "", propagation: "" }],

@@ -205,7 +205,7 @@ test("a container whose conmon was killed with it is found as ended after a rest
 });
 
 test("what is missing on the machine is said in words", async (t) => {
-  const options = { root: "/nowhere", runRoot: mkdtempSync(join(tmpdir(), "gantry-rt-")), cgroups: { describe: () => ({ version: "v1" }), features: () => ({ swap: false, oomGroup: false }) } as unknown as CgroupTree, clock, logger: silentLogger, metrics: new Metrics() };
+  const options = { root: "/nowhere", runRoot: mkdtempSync(join(tmpdir(), "gantry-rt-")), cgroups: { describe: () => ({ version: "v1" }), features: () => ({ swap: false, oomGroup: false, hugePageSizes: [] }) } as unknown as CgroupTree, clock, logger: silentLogger, metrics: new Metrics() };
   t.teardown(() => {
     unmountAllBelow(options.runRoot);
     rmSync(options.runRoot, { recursive: true, force: true });

@@ -13,7 +13,7 @@ import { isDnsLabel, isDnsSubdomain } from "./names.ts";
 import { validateAmounts } from "./quantities.ts";
 import { validateScheduling } from "./scheduling-validation.ts";
 import { validateId, validateProfiles } from "./security-validation.ts";
-import { validateVolumes } from "./volume-validation.ts";
+import { validateHugePageVolumes, validateVolumes } from "./volume-validation.ts";
 
 export const RESTART_POLICIES = ["Always", "OnFailure", "Never"];
 const DNS_POLICIES = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
@@ -100,7 +100,7 @@ export const validatePodSpec = (path: string, spec: PodSpec, restartPolicies: re
   const volumes = spec.volumes ?? [];
   const deadline = spec.activeDeadlineSeconds;
   return [
-    ...validateVolumes(`${path}.volumes`, volumes),
+    ...validateVolumes(`${path}.volumes`, volumes), ...validateHugePageVolumes(`${path}.volumes`, spec),
     ...validateContainers(path, spec, new Set(volumes.map((v) => v.name))),
     ...(spec.restartPolicy ? oneOf(`${path}.restartPolicy`, spec.restartPolicy, restartPolicies) : [required(`${path}.restartPolicy`)]),
     ...validateDns(path, spec),

@@ -1,8 +1,9 @@
 // Rules for amounts of resources: pkg/apis/core/validation ValidateResourceRequirements and its kin.
 import type { FieldCause } from "../../../base/errors.ts";
+import { isHugePages, pageBytesOf } from "../../../base/kube/huge-pages.ts";
 import { tryParseQuantity } from "../../../base/kube/quantity.ts";
 import type { ResourceRequirements } from "../../../base/kube/types.gen.ts";
-import { invalid, NON_NEGATIVE, required } from "./faults.ts";
+import { forbidden, invalid, NON_NEGATIVE, required } from "./faults.ts";
 import { isQualifiedName } from "./names.ts";
 
 type Amounts = Readonly<Record<string, string>>;
@@ -14,7 +15,7 @@ const INTEGER_ONLY = "must be an integer";
 const validateResourceName = (path: string, name: string, standard: ReadonlySet<string>): FieldCause[] => {
   const faults = isQualifiedName(name).map((m) => invalid(path, name, m));
   if (faults.length > 0) return faults;
-  return name.includes("/") || standard.has(name) || name.startsWith("hugepages-") ? []
+  return name.includes("/") || standard.has(name) || isHugePages(name) ? []
     : [invalid(path, name, "must be a standard resource type or fully qualified")];
 };
 
@@ -39,9 +40,20 @@ const validateRequest = (path: string, name: string, request: string, limits: Am
   return asked > allowed ? [invalid(`${path}.requests`, request, `must be less than or equal to ${name} limit of ${limit}`)] : [];
 };
 
+/** Whole pages, and something to run on besides: upstream's validateResourceQuantityHugePageValue. */
+const validateHugePages = (path: string, resources: ResourceRequirements): FieldCause[] => {
+  const given = (["limits", "requests"] as const).flatMap((kind) => Object.entries(resources[kind] ?? {}).map(([name, quantity]) => ({ at: `${path}.${kind}[${name}]`, name, quantity })));
+  const pages = given.filter(({ name }) => isHugePages(name));
+  return [
+    ...pages.filter(({ name, quantity }) => (tryParseQuantity(quantity) ?? 0) % (pageBytesOf(name) ?? Number.NaN) !== 0).map(({ at, name, quantity }) => invalid(at, quantity, `is not positive integer multiple of ${name}`)),
+    ...(pages.length === 0 || given.some(({ name }) => name === "cpu" || name === "memory") ? [] : [forbidden(path, "HugePages require cpu or memory")]),
+  ];
+};
+
 export const validateResources = (path: string, resources: ResourceRequirements | undefined): FieldCause[] => [
   ...validateAmounts(`${path}.limits`, resources?.limits, CONTAINER),
   ...validateAmounts(`${path}.requests`, resources?.requests, CONTAINER),
   ...Object.entries(resources?.requests ?? {}).flatMap(([name, request]) => validateRequest(path, name, request, resources?.limits ?? {})),
+  ...(resources ? validateHugePages(path, resources) : []),
   ...(resources?.claims?.length ? [invalid(`${path}.claims`, resources.claims, "dynamic resource allocation is not supported by Gantry")] : []),
 ];

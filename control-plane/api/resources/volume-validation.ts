@@ -1,6 +1,7 @@
 // Rules for a pod's volumes: pkg/apis/core/validation.ValidateVolumes. Kinds of volume that Gantry can't mount are refused.
 import type { FieldCause } from "../../../base/errors.ts";
-import type { DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection } from "../../../base/kube/types.gen.ts";
+import { isHugePagesMedium, volumePageBytes } from "../../../base/kube/huge-pages.ts";
+import type { DownwardAPIVolumeFile, KeyToPath, PodSpec, Volume, VolumeProjection } from "../../../base/kube/types.gen.ts";
 import { validateFieldRef } from "./field-refs.ts";
 import { forbidden, invalid, oneOf, required } from "./faults.ts";
 import { duplicates } from "./metadata.ts";
@@ -10,7 +11,7 @@ import { isConfigMapKey, isDnsLabel } from "./names.ts";
 const SUPPORTED = ["emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected", "persistentVolumeClaim", "ephemeral"] as const;
 const SUPPORTED_PROJECTIONS = ["configMap", "secret", "downwardAPI"] as const;
 const HOST_PATH_TYPES = ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
-const MEDIA = ["", "Memory"];
+const MEDIA = ["", "Memory", "HugePages", "HugePages-<size>"];
 
 export const climbs = (path: string): boolean => path.split("/").includes("..");
 
@@ -71,7 +72,7 @@ const validateVolume = (path: string, volume: Volume): FieldCause[] => {
       ...oneOf(`${path}.hostPath.type`, hostPath.type, HOST_PATH_TYPES),
     ] : []),
     ...(emptyDir ? [
-      ...oneOf(`${path}.emptyDir.medium`, emptyDir.medium, MEDIA),
+      ...(isHugePagesMedium(emptyDir.medium ?? "") ? [] : oneOf(`${path}.emptyDir.medium`, emptyDir.medium, MEDIA)),
       ...(emptyDir.sizeLimit?.startsWith("-") ? [forbidden(`${path}.emptyDir.sizeLimit`, "SizeLimit field must be a valid resource quantity")] : []),
     ] : []),
     ...(configMap ? [...(configMap.name ? [] : [required(`${path}.configMap.name`)]), ...validateMode(`${path}.configMap.defaultMode`, configMap.defaultMode), ...validateItems(`${path}.configMap.items`, configMap.items)] : []),
@@ -88,3 +89,10 @@ export const validateVolumes = (path: string, volumes: readonly Volume[]): Field
   ...volumes.flatMap((v, i) => validateVolume(`${path}[${i}]`, v)),
   ...duplicates(volumes, (v) => v.name, (i) => `${path}[${i}].name`),
 ];
+
+/** Of which pages a volume is depends on what the containers ask for. Upstream finds that out on the node, when the pod is stuck there. */
+export const validateHugePageVolumes = (path: string, spec: PodSpec): FieldCause[] => (spec.volumes ?? []).flatMap(({ emptyDir }, i) => {
+  const medium = emptyDir?.medium ?? "";
+  const page = isHugePagesMedium(medium) ? volumePageBytes(spec, medium) : 0;
+  return typeof page === "number" ? [] : [invalid(`${path}[${i}].emptyDir.medium`, medium, page.fault)];
+});

@@ -388,6 +388,8 @@ export interface EmptyDir {
   memory: boolean;
   /** 0: none */
   sizeLimitBytes: number;
+  /** Of huge pages of this size (hugetlbfs): then `memory` is true too. 0: of none. */
+  hugePageBytes: number;
 }
 
 export interface HostPath {
@@ -4625,7 +4627,7 @@ export const Volume: MessageFns<Volume> = {
 };
 
 function createBaseEmptyDir(): EmptyDir {
-  return { memory: false, sizeLimitBytes: 0 };
+  return { memory: false, sizeLimitBytes: 0, hugePageBytes: 0 };
 }
 
 export const EmptyDir: MessageFns<EmptyDir> = {
@@ -4635,6 +4637,9 @@ export const EmptyDir: MessageFns<EmptyDir> = {
     }
     if (message.sizeLimitBytes !== 0) {
       writer.uint32(16).int64(message.sizeLimitBytes);
+    }
+    if (message.hugePageBytes !== 0) {
+      writer.uint32(24).int64(message.hugePageBytes);
     }
     return writer;
   },
@@ -4668,6 +4673,14 @@ export const EmptyDir: MessageFns<EmptyDir> = {
             message.sizeLimitBytes = longToNumber(reader.int64());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.hugePageBytes = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4687,6 +4700,7 @@ export const EmptyDir: MessageFns<EmptyDir> = {
     const message = createBaseEmptyDir();
     message.memory = object.memory ?? false;
     message.sizeLimitBytes = object.sizeLimitBytes ?? 0;
+    message.hugePageBytes = object.hugePageBytes ?? 0;
     return message;
   },
 };
