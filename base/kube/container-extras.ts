@@ -23,6 +23,13 @@ export const ExtrasAnnotation = {
   oomScoreAdj: "gantry.io/oom-score-adj",
   /** "audio,video": more groups of its user, by names that only the image's /etc/group knows. */
   groups: "gantry.io/groups",
+  /** Weight of its block I/O, 10 to 1000. */
+  blkioWeight: "gantry.io/blkio-weight",
+  /** "/dev/vda:1048576,/dev/vdb:65536": bytes a second, and below operations a second, of block devices of the node. */
+  deviceReadBps: "gantry.io/device-read-bps",
+  deviceWriteBps: "gantry.io/device-write-bps",
+  deviceReadIops: "gantry.io/device-read-iops",
+  deviceWriteIops: "gantry.io/device-write-iops",
   /** "30x90": rows and columns that its terminal begins with. */
   consoleSize: "gantry.io/console-size",
 } as const;
@@ -46,7 +53,22 @@ export interface DeviceMapping {
   readonly access: string;
 }
 
-export interface ContainerExtras {
+/** Of one block device. */
+export interface DeviceRate {
+  readonly device: string;
+  /** Bytes or operations a second. */
+  readonly rate: number;
+}
+
+export interface BlockIo {
+  readonly blkioWeight?: number;
+  readonly deviceReadBps?: readonly DeviceRate[];
+  readonly deviceWriteBps?: readonly DeviceRate[];
+  readonly deviceReadIops?: readonly DeviceRate[];
+  readonly deviceWriteIops?: readonly DeviceRate[];
+}
+
+export interface ContainerExtras extends BlockIo {
   readonly ulimits: readonly Ulimit[];
   readonly devices: readonly DeviceMapping[];
   readonly init: boolean;
@@ -114,6 +136,20 @@ const limitOf = (where: string, text: string): number => {
 
 export const parsePidsLimit = limitOf;
 export const parseCpuShares = (where: string, text: string): number => wholeOf(where, text, 2, 262_144);
+export const parseBlkioWeight = (where: string, text: string): number => wholeOf(where, text, 10, 1000);
+
+const wholeRate = (where: string, text: string): number => wholeOf(where, text, 1, Number.MAX_SAFE_INTEGER);
+
+/** "/dev/vda:1048576"; `parseRate` reads what stands behind the device. */
+export const parseDeviceRate = (where: string, text: string, parseRate: (where: string, text: string) => number = wholeRate): DeviceRate => {
+  const match = /^(\/[^:,]+):([^:]+)$/.exec(text);
+  const rate = match ? parseRate(where, match[2]!) : 0;
+  if (!match || rate < 1) throw fault(where, text, "/dev/NAME:RATE with a rate above 0, such as /dev/sda:1048576");
+  return { device: match[1]!, rate };
+};
+
+const rates = (where: string, text: string): readonly DeviceRate[] => text.split(",").map((one) => parseDeviceRate(where, one));
+
 export const parseOomScoreAdj = (where: string, text: string): number => wholeOf(where, text, -1000, 1000);
 
 const parsers: { readonly [K in keyof typeof ExtrasAnnotation]: (where: string, text: string) => Partial<ContainerExtras> } = {
@@ -130,6 +166,11 @@ const parsers: { readonly [K in keyof typeof ExtrasAnnotation]: (where: string, 
   memorySwap: (where, text) => ({ memorySwapBytes: limitOf(where, text) }),
   oomScoreAdj: (where, text) => ({ oomScoreAdj: parseOomScoreAdj(where, text) }),
   groups: (where, text) => ({ groups: text.split(",").map((one) => parseGroup(where, one)) }),
+  blkioWeight: (where, text) => ({ blkioWeight: parseBlkioWeight(where, text) }),
+  deviceReadBps: (where, text) => ({ deviceReadBps: rates(where, text) }),
+  deviceWriteBps: (where, text) => ({ deviceWriteBps: rates(where, text) }),
+  deviceReadIops: (where, text) => ({ deviceReadIops: rates(where, text) }),
+  deviceWriteIops: (where, text) => ({ deviceWriteIops: rates(where, text) }),
   consoleSize: (where, text) => {
     const match = /^(\d{1,5})x(\d{1,5})$/.exec(text);
     if (!match) throw fault(where, text, "ROWSxCOLUMNS, such as 24x80");
@@ -150,6 +191,8 @@ export const parseExtras = (annotations: Readonly<Record<string, string>> | unde
 
 const whenGiven = (name: string, value: string | number | undefined): Readonly<Record<string, string>> => (value === undefined || value === "" ? {} : { [name]: String(value) });
 
+const RATES = ["deviceReadBps", "deviceWriteBps", "deviceReadIops", "deviceWriteIops"] as const;
+
 /** What parseExtras reads. */
 export const extrasAnnotations = ({ ulimits, devices, init, groups, ...rest }: ContainerExtras): Readonly<Record<string, string>> => ({
   ...whenGiven(ExtrasAnnotation.ulimits, ulimits.map((u) => `${u.name}=${u.soft}:${u.hard}`).join(",")),
@@ -158,6 +201,8 @@ export const extrasAnnotations = ({ ulimits, devices, init, groups, ...rest }: C
   ...(init ? { [ExtrasAnnotation.init]: "true" } : {}),
   ...whenGiven(ExtrasAnnotation.pidsLimit, rest.pidsLimit), ...whenGiven(ExtrasAnnotation.cpuShares, rest.cpuShares), ...whenGiven(ExtrasAnnotation.cpusetCpus, rest.cpusetCpus),
   ...whenGiven(ExtrasAnnotation.cpusetMems, rest.cpusetMems), ...whenGiven(ExtrasAnnotation.memorySwap, rest.memorySwapBytes), ...whenGiven(ExtrasAnnotation.oomScoreAdj, rest.oomScoreAdj),
+  ...whenGiven(ExtrasAnnotation.blkioWeight, rest.blkioWeight),
+  ...Object.assign({}, ...RATES.map((key) => whenGiven(ExtrasAnnotation[key], rest[key]?.map(({ device, rate }) => `${device}:${rate}`).join(",")))),
   ...(rest.consoleSize ? { [ExtrasAnnotation.consoleSize]: `${rest.consoleSize.height}x${rest.consoleSize.width}` } : {}),
 });
 

@@ -15,6 +15,8 @@ export const USER_ANNOTATION = "gantry.io/user";
 export const NETWORK_ANNOTATION = "gantry.io/network";
 /** With restartPolicy OnFailure: a container that failed is restarted so many times and no more. */
 export const MAX_RESTARTS_ANNOTATION = "gantry.io/max-restarts";
+/** Condition of a pod: the node left out limits that its kernel doesn't know; which, the message says. */
+export const LIMITS_DISCARDED = "gantry.io/LimitsDiscarded";
 
 const HOST_NAME = /^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$/i;
 

@@ -204,6 +204,14 @@ test("names before lines of the log stand in one column", (t) => {
   t.deepEqual(prefixes(["web-1", "database-1"], false), ["web-1       | ", "database-1  | "]);
 });
 
+test("a service's block I/O", (t) => {
+  const { template, warnings } = service("blkio_config: {weight: 300, weight_device: [{path: /dev/sda, weight: 400}], device_read_bps: [{path: /dev/sdb, rate: '12mb'}, {path: /dev/sdc, rate: 5}], device_write_iops: [{path: /dev/sda, rate: 30}]}");
+  t.like(template.metadata!.annotations, { "gantry.io/blkio-weight": "300", "gantry.io/device-read-bps": "/dev/sdb:12582912,/dev/sdc:5", "gantry.io/device-write-iops": "/dev/sda:30" });
+  t.deepEqual(warnings, ["services.web.blkio_config.weight_device has no effect here"]);
+  t.throws(() => service("blkio_config: {wight: 3}"), { message: /services\.web\.blkio_config\.wight: there is no such key; there are weight/ });
+  t.throws(() => service("blkio_config: {device_read_iops: [{path: /dev/sda}]}"), { message: /services\.web\.blkio_config\.device_read_iops\[0\]: "\/dev\/sda:" is not \/dev\/NAME:RATE/ });
+});
+
 test("a service's limits, devices and init; the image's health check holds unless it is turned off", (t) => {
   const { template, service: made } = service("init: true\npids_limit: 50\nulimits: {nproc: 64, nofile: {soft: 10, hard: 20}}\ndevices: ['/dev/fuse:/dev/f', {source: /dev/kvm, permissions: r}]\ncpu_shares: 512\ncpuset: '0,1'\nmem_limit: 64m\nmemswap_limit: -1\noom_score_adj: 5\ncpu_quota: 50000\ntmpfs: /t:mode=0700");
   t.like(template.metadata!.annotations, {

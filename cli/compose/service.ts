@@ -3,7 +3,7 @@
 import { resolve } from "node:path";
 import { nearest } from "../../base/config.ts";
 import { GantryError } from "../../base/errors.ts";
-import { parseCpuShares, parseCpuset, parseDevice, parseGroup, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras, type Ulimit } from "../../base/kube/container-extras.ts";
+import { parseBlkioWeight, parseCpuShares, parseCpuset, parseDevice, parseDeviceRate, parseGroup, parseOomScoreAdj, parsePidsLimit, parseUlimit, type BlockIo, type ContainerExtras, type Ulimit } from "../../base/kube/container-extras.ts";
 import { HEALTH_DEFAULTS, NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "../docker/container-request.ts";
 import { parseDotEnv } from "../docker/env-file.ts";
 import { TMPFS_DEFAULT, parseTmpfsFlag, parseVolumeFlag, type MountRequest } from "../docker/mount-flag.ts";
@@ -60,10 +60,10 @@ export interface ServicePlan {
 const READ = [
   "image", "build", "command", "entrypoint", "environment", "env_file", "ports", "expose", "volumes", "tmpfs", "depends_on", "healthcheck", "restart", "deploy", "networks", "network_mode", "user", "working_dir",
   "labels", "hostname", "container_name", "stop_grace_period", "stop_signal", "cap_add", "cap_drop", "privileged", "read_only", "secrets", "configs", "extra_hosts", "tty", "stdin_open", "scale", "pull_policy",
-  "init", "pids_limit", "ulimits", "devices", "cpu_shares", "cpuset", "memswap_limit", "oom_score_adj", "cpu_quota", "cpu_period", "runtime", "profiles", "dns", "dns_search", "dns_opt", "sysctls", "security_opt", "group_add", "pid", "ipc", "shm_size", "mem_limit", "mem_reservation", "cpus", "platform", "annotations",
+  "init", "pids_limit", "ulimits", "devices", "cpu_shares", "cpuset", "memswap_limit", "blkio_config", "oom_score_adj", "cpu_quota", "cpu_period", "runtime", "profiles", "dns", "dns_search", "dns_opt", "sysctls", "security_opt", "group_add", "pid", "ipc", "shm_size", "mem_limit", "mem_reservation", "cpus", "platform", "annotations",
 ];
 const HARMLESS = [
-  "logging", "links", "oom_kill_disable", "mem_swappiness", "blkio_config", "cgroup_parent", "storage_opt",
+  "logging", "links", "oom_kill_disable", "mem_swappiness", "cgroup_parent", "storage_opt",
   "isolation", "mac_address", "domainname", "cgroup",
 ];
 const SILENT = ["develop", "attach"];
@@ -73,7 +73,11 @@ const REFUSED: Readonly<Record<string, string>> = {
   post_start: "hooks are not supported here", pre_stop: "hooks are not supported here", external_links: "put both containers into one project", device_cgroup_rules: "name the devices themselves in devices", use_api_socket: "there is no docker socket",
 };
 
+/** Of blkio_config; each device is { path, rate }. */
+const DEVICE_RATES = { device_read_bps: ["deviceReadBps", parseSizeBytes], device_write_bps: ["deviceWriteBps", parseSizeBytes], device_read_iops: ["deviceReadIops", undefined], device_write_iops: ["deviceWriteIops", undefined] } as const;
+
 const checkKeys = (path: string, service: Mapping, warn: (text: string) => void): void => {
+  if (isMapping(service["blkio_config"]) && "weight_device" in service["blkio_config"]) warn(`${path}.blkio_config.weight_device has no effect here`);
   for (const key of Object.keys(service)) {
     if (READ.includes(key) || SILENT.includes(key) || key.startsWith("x-")) continue;
     if (HARMLESS.includes(key)) {
@@ -178,6 +182,21 @@ const ulimitsOf = (path: string, value: unknown): readonly Ulimit[] =>
     return parseUlimit(where, `${name}=${text(`${where}.soft`, soft)}:${text(`${where}.hard`, hard)}`);
   });
 
+const blockIoOf = (path: string, value: unknown): BlockIo => {
+  const config = mapping(path, value);
+  const known = ["weight", "weight_device", ...Object.keys(DEVICE_RATES)];
+  for (const key of Object.keys(config)) if (!known.includes(key)) throw fault(`${path}.${key}`, `there is no such key; there are ${known.join(", ")}`);
+  const weight = text(`${path}.weight`, config["weight"]);
+  return {
+    ...(weight === "" ? {} : { blkioWeight: parseBlkioWeight(`${path}.weight`, weight) }),
+    ...Object.fromEntries(Object.entries(DEVICE_RATES).filter(([key]) => config[key] !== undefined).map(([key, [field, parse]]) => [field, list(`${path}.${key}`, config[key]).map((entry, i) => {
+      const where = `${path}.${key}[${i}]`;
+      const { path: device, rate } = mapping(where, entry);
+      return parseDeviceRate(where, `${text(`${where}.path`, device)}:${text(`${where}.rate`, rate)}`, parse);
+    })])),
+  };
+};
+
 const extrasOf = (path: string, service: Mapping): ContainerExtras => {
   const given = <T>(key: string, parse: (where: string, value: string) => T): T | undefined => {
     const value = text(`${path}.${key}`, service[key]);
@@ -192,7 +211,7 @@ const extrasOf = (path: string, service: Mapping): ContainerExtras => {
       return parseDevice(where, isMapping(entry) ? [entry["source"], entry["target"] ?? entry["source"], entry["permissions"] ?? "rwm"].map((part) => text(where, part)).join(":") : text(where, entry));
     }),
     ...(pidsLimit === undefined ? {} : { pidsLimit }), ...(cpuShares === undefined ? {} : { cpuShares }), ...(cpusetCpus === undefined ? {} : { cpusetCpus }),
-    ...(memorySwapBytes === undefined ? {} : { memorySwapBytes }), ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
+    ...(memorySwapBytes === undefined ? {} : { memorySwapBytes }), ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }), ...blockIoOf(`${path}.blkio_config`, service["blkio_config"]),
   };
 };
 

@@ -1,5 +1,5 @@
 // `inspect`: containers, volumes, nodes and networks in docker's shape, with the Kubernetes object beside. Pure.
-import { NO_EXTRAS, parseExtras, type ContainerExtras } from "../../base/kube/container-extras.ts";
+import { NO_EXTRAS, parseExtras, type ContainerExtras, type DeviceRate } from "../../base/kube/container-extras.ts";
 import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION, USER_ANNOTATION, AUTO_REMOVE_ANNOTATION, MAX_RESTARTS_ANNOTATION, hostsNames } from "../../base/kube/pod-extras.ts";
 import { toMilli, toUnits } from "../../base/kube/quantity.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
@@ -15,6 +15,8 @@ const restartPolicy = (pod: Pod): { readonly Name: string; readonly MaximumRetry
   ({ Name: ({ Always: "always", OnFailure: "on-failure" } as Record<string, string>)[pod.spec?.restartPolicy ?? ""] ?? "no", MaximumRetryCount: Number(pod.metadata.annotations?.[MAX_RESTARTS_ANNOTATION] ?? 0) });
 
 /** What can't be read (an object from before it was checked) says nothing. */
+const deviceRates = (rates: readonly DeviceRate[] | undefined): readonly { readonly Path: string; readonly Rate: number }[] | null => rates?.map(({ device, rate }) => ({ Path: device, Rate: rate })) ?? null;
+
 const extrasOf = (annotations: Readonly<Record<string, string>>): ContainerExtras => {
   try {
     return parseExtras(annotations);
@@ -62,6 +64,7 @@ export const inspectContainer = (found: FoundContainer, node: Node | undefined, 
       CpuShares: extras.cpuShares ?? 0, CpusetCpus: extras.cpusetCpus ?? "", CpusetMems: extras.cpusetMems ?? "", MemorySwap: extras.memorySwapBytes ?? 0, PidsLimit: extras.pidsLimit ?? null, OomScoreAdj: extras.oomScoreAdj ?? 0, Init: extras.init,
       GroupAdd: [...(spec?.securityContext?.supplementalGroups ?? []).map(String), ...extras.groups],
       Ulimits: extras.ulimits.map((u) => ({ Name: u.name, Soft: u.soft, Hard: u.hard })), Devices: extras.devices.map((d) => ({ PathOnHost: d.source, PathInContainer: d.target, CgroupPermissions: d.access })), Runtime: spec?.runtimeClassName ?? "",
+      BlkioWeight: extras.blkioWeight ?? 0, BlkioDeviceReadBps: deviceRates(extras.deviceReadBps), BlkioDeviceWriteBps: deviceRates(extras.deviceWriteBps), BlkioDeviceReadIOps: deviceRates(extras.deviceReadIops), BlkioDeviceWriteIOps: deviceRates(extras.deviceWriteIops),
       Sysctls: Object.fromEntries((spec?.securityContext?.sysctls ?? []).map((s) => [s.name, s.value])),
     },
     Mounts: mounts,

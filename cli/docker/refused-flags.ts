@@ -2,12 +2,9 @@
 // what runs. https://docs.docker.com/reference/cli/docker/container/run/ and https://docs.docker.com/reference/cli/docker/buildx/build/
 import { refusedOption, type OptionTable } from "../../base/config.ts";
 
-const IO_WEIGHTS = "the share of block devices is not divided here yet";
-const DEVICE_RATES = "the speed of block devices is not limited here";
-
 export const REFUSED_FLAGS = {
   attach: refusedOption("run joins all of a container's outputs, or none with -d; send one of them away with 2>/dev/null or >/dev/null", { short: "a" }),
-  blkioWeight: refusedOption(IO_WEIGHTS), blkioWeightDevice: refusedOption(IO_WEIGHTS),
+  blkioWeightDevice: refusedOption("--blkio-weight is one weight for all devices; --device-read-bps and the like limit one of them"),
   cgroupParent: refusedOption("a container's control group lies in its pod's, below kubepods, so that the node can divide its resources; --memory, --cpus and --cpu-shares limit it"),
   cgroupns: refusedOption("containers have a control group namespace of their own where the node has cgroup v2; --privileged ones see the node's"),
   cpuRtPeriod: refusedOption("there is no real-time scheduling; --cpus and --cpu-shares divide CPU time"),
@@ -15,7 +12,6 @@ export const REFUSED_FLAGS = {
   cpuCount: refusedOption("it is for Windows; --cpus limits CPU time"),
   cpuPercent: refusedOption("it is for Windows; --cpus limits CPU time"),
   deviceCgroupRule: refusedOption("name the devices themselves: --device /dev/NAME[:/dev/NAME][:rwm]"),
-  deviceReadBps: refusedOption(DEVICE_RATES), deviceReadIops: refusedOption(DEVICE_RATES), deviceWriteBps: refusedOption(DEVICE_RATES), deviceWriteIops: refusedOption(DEVICE_RATES),
   domainname: refusedOption("the kernel's NIS domain name can't be set; for the name of the machine use --hostname, for names in /etc/hosts --add-host"),
   gpus: refusedOption("there are no device plugins; give the container the GPU's devices, such as --device /dev/nvidia0 --device /dev/nvidiactl --device /dev/nvidia-uvm, and its libraries with -v"),
   healthStartInterval: refusedOption("checks always come at --health-interval"),

@@ -124,6 +124,12 @@ test("what the process and the control group get: annotations that the agent obe
     "gantry.io/keep-writable-layer": "true", "gantry.io/ulimits": "nofile=1024:2048,core=-1:-1", "gantry.io/devices": "/dev/fuse:/dev/fuse:rwm", "gantry.io/init": "true", "gantry.io/pids-limit": "64",
     "gantry.io/cpu-shares": "512", "gantry.io/cpuset-cpus": "0-1", "gantry.io/cpuset-mems": "0", "gantry.io/memory-swap": "134217728", "gantry.io/oom-score-adj": "-5",
   });
+  const rates = template("--blkio-weight 500 --device-read-bps /dev/vda:1mb --device-read-bps /dev/vdb:64k --device-write-bps /dev/vda:5 --device-read-iops /dev/vda:7 --device-write-iops /dev/vda:8 x").metadata!.annotations;
+  t.like(rates, {
+    "gantry.io/blkio-weight": "500", "gantry.io/device-read-bps": "/dev/vda:1048576,/dev/vdb:65536", "gantry.io/device-write-bps": "/dev/vda:5", "gantry.io/device-read-iops": "/dev/vda:7", "gantry.io/device-write-iops": "/dev/vda:8",
+  });
+  t.regex(fault(t, "--blkio-weight 5 x"), /--blkio-weight: "5" is not a whole number from 10 to 1000/);
+  t.regex(fault(t, "--device-read-iops /dev/vda:1mb x"), /--device-read-iops: "1mb" is not a whole number/);
   t.regex(fault(t, "--ulimit nofile x"), /--ulimit: "nofile" is not NAME=SOFT\[:HARD\]/);
   t.regex(fault(t, "--device fuse x"), /--device: "fuse" is not \/dev\/NAME/);
   t.regex(fault(t, "--memory-swap 1g x"), /--memory-swap needs --memory/);

@@ -1,7 +1,7 @@
 // docker run's flags as a container request. Pure: files, environment and folder are arguments.
 import { booleanOption, eachOption, numberOption, stringOption, type OptionTable, type OptionValues } from "../../base/config.ts";
 import { GantryError } from "../../base/errors.ts";
-import { parseCpuShares, parseCpuset, parseDevice, parseGroup, parseOomScoreAdj, parsePidsLimit, parseUlimit, type ContainerExtras } from "../../base/kube/container-extras.ts";
+import { parseBlkioWeight, parseCpuShares, parseCpuset, parseDevice, parseDeviceRate, parseGroup, parseOomScoreAdj, parsePidsLimit, parseUlimit, type BlockIo, type ContainerExtras } from "../../base/kube/container-extras.ts";
 import { HEALTH_DEFAULTS, NEW_CONTAINER, parseRestart, type ContainerRequest, type HealthCheck } from "./container-request.ts";
 import { parseEnvFile, parseEnvFlag } from "./env-file.ts";
 import { parseMountFlag, parseTmpfsFlag, parseVolumeFlag } from "./mount-flag.ts";
@@ -37,6 +37,9 @@ export const CONTAINER_OPTIONS = {
   cpuShares: stringOption("Weight of its CPU time when the node is busy; 1024 is usual", "", { short: "c", placeholder: "N" }), cpusetCpus: stringOption("CPUs that it may use", "", { placeholder: "0-2,7" }), cpusetMems: stringOption("NUMA nodes that it may use", "", { placeholder: "0,1" }),
   pidsLimit: stringOption("Most processes and threads; -1: any", "", { placeholder: "N" }), ulimit: eachOption("Limit of its processes; -1: none", { placeholder: "NAME=SOFT[:HARD]" }),
   device: eachOption("Device of the node, or a folder of them", { placeholder: "PATH[:PATH][:rwm]" }), init: booleanOption("A small init as process 1, that passes signals on and buries orphans (of the node: tini or catatonit)"), shmSize: stringOption("Size of /dev/shm", "", { placeholder: "SIZE" }),
+  blkioWeight: stringOption("Weight of its block I/O: 10 to 1000", "", { placeholder: "N" }),
+  deviceReadBps: eachOption("Most bytes a second that it reads of a device of the node", { placeholder: "PATH:SIZE" }), deviceWriteBps: eachOption("Most bytes a second that it writes to a device of the node", { placeholder: "PATH:SIZE" }),
+  deviceReadIops: eachOption("Most reads a second of a device of the node", { placeholder: "PATH:N" }), deviceWriteIops: eachOption("Most writes a second to a device of the node", { placeholder: "PATH:N" }),
   user: stringOption("User, or user:group, as names or numbers", "", { short: "u", placeholder: "USER" }), groupAdd: eachOption("Another group, as a number or a name of the image's /etc/group", { placeholder: "GROUP" }),
   workdir: stringOption("Working directory", "", { short: "w", placeholder: "DIR" }), entrypoint: eachOption("Instead of the image's entrypoint; \"\": none", { placeholder: "COMMAND" }),
   hostname: stringOption("Host name in the container", "", { short: "h", placeholder: "NAME" }), addHost: eachOption("A line for /etc/hosts", { placeholder: "NAME:IP" }),
@@ -105,6 +108,16 @@ export const warningsOf = ({ logOpt }: ContainerOptionValues): readonly string[]
 
 const given = <T>(flag: string, text: string, parse: (flag: string, text: string) => T): T | undefined => (text === "" ? undefined : parse(flag, text));
 
+const blockIoOf = ({ blkioWeight, deviceReadBps, deviceWriteBps, deviceReadIops, deviceWriteIops }: ContainerOptionValues): BlockIo => {
+  const rates = (key: keyof BlockIo, flag: string, texts: readonly string[], parse?: (where: string, text: string) => number): BlockIo =>
+    (texts.length === 0 ? {} : { [key]: texts.map((text) => parseDeviceRate(flag, text, parse)) });
+  return {
+    ...(blkioWeight === "" ? {} : { blkioWeight: parseBlkioWeight("--blkio-weight", blkioWeight) }),
+    ...rates("deviceReadBps", "--device-read-bps", deviceReadBps, parseSizeBytes), ...rates("deviceWriteBps", "--device-write-bps", deviceWriteBps, parseSizeBytes),
+    ...rates("deviceReadIops", "--device-read-iops", deviceReadIops), ...rates("deviceWriteIops", "--device-write-iops", deviceWriteIops),
+  };
+};
+
 const extrasOf = (values: ContainerOptionValues): ContainerExtras => {
   const swap = values.memorySwap === "-1" ? -1 : given("--memory-swap", values.memorySwap, parseSizeBytes);
   if (swap !== undefined && values.memory === "") throw new GantryError("BadRequest", "--memory-swap needs --memory");
@@ -115,6 +128,7 @@ const extrasOf = (values: ContainerOptionValues): ContainerExtras => {
     ulimits: values.ulimit.map((u) => parseUlimit("--ulimit", u)), devices: values.device.map((d) => parseDevice("--device", d)), init: values.init, groups: [],
     ...(pidsLimit === undefined ? {} : { pidsLimit }), ...(cpuShares === undefined ? {} : { cpuShares }), ...(cpusetCpus === undefined ? {} : { cpusetCpus }), ...(cpusetMems === undefined ? {} : { cpusetMems }),
     ...(swap === undefined ? {} : { memorySwapBytes: swap }), ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
+    ...blockIoOf(values),
   };
 };
 

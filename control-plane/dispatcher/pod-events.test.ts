@@ -27,3 +27,9 @@ test("normal steps are no trouble", (t) => {
   t.deepEqual(podTroubles(undefined, status(waiting("ContainerCreating"), waiting("PodInitializing", undefined, 0, "b"))), []);
   t.deepEqual(podTroubles(status(waiting("ErrImagePull", "x")), { containerStatuses: [{ name: "main", restartCount: 0, ready: true, image: "i", imageID: "", state: { running: {} } }] }), []);
 });
+
+test("limits that the node left out are told of once", (t) => {
+  const discarded = { conditions: [{ type: "gantry.io/LimitsDiscarded", status: "True", message: "Weight discarded." }] };
+  t.deepEqual(podTroubles(undefined, discarded), [{ reason: "LimitsDiscarded", message: "Weight discarded." }]);
+  t.deepEqual(podTroubles(discarded, discarded), []);
+});

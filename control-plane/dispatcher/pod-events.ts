@@ -1,5 +1,6 @@
 // What a change of a pod's status is worth an event, so that `kubectl describe pod` and `kubectl get events` say why a container does
 // not run. Only what goes wrong: an event for every normal step would cost as many writes as the pod itself. Pure.
+import { LIMITS_DISCARDED } from "../../base/kube/pod-extras.ts";
 import type { PodStatus } from "../../base/kube/types.gen.ts";
 
 export interface PodTrouble {
@@ -33,6 +34,7 @@ export const podTroubles = (before: PodStatus | undefined, after: PodStatus): re
     const was = before?.conditions?.find((c) => c.type === type);
     if (type === "PodResizePending" && (was?.reason !== reason || was.message !== message)) troubles.set(type, { reason: `Resize${reason}`, message: `Pod resize ${reason}: ${message}` });
     else if (type === "PodResizeInProgress" && reason === "Error" && was?.message !== message) troubles.set(type, { reason: "ResizeError", message: `Pod resize error: ${message}` });
+    else if (type === LIMITS_DISCARDED && was?.message !== message) troubles.set(type, { reason: "LimitsDiscarded", message });
   }
   return [...troubles.values()];
 };

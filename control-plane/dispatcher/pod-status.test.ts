@@ -1,4 +1,5 @@
 import test from "ava";
+import { LIMITS_DISCARDED } from "../../base/kube/pod-extras.ts";
 import { STARTED_AT, START_AT, startedAfterMs } from "../../base/kube/staging.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ContainerState, ContainerStatus, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
@@ -22,7 +23,7 @@ const container = (name: string, state: ContainerState, change: Partial<Containe
 });
 const report = (change: Partial<PodStatus> = {}): PodStatus => ({
   uid: "u1", namespace: "shop", name: "web", generation: 1, phase: "Running", reason: "", message: "", podIps: ["10.64.0.2"], hostIp: "10.0.0.1", startTimeMs: NOW_MS - 2000,
-  initContainers: [], containers: [container("main", running)], ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: {}, resize: undefined, ...change,
+  initContainers: [], containers: [container("main", running)], ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: {}, resize: undefined, discarded: [], ...change,
 });
 const conditions = (status: ReturnType<typeof toPodStatus>): Record<string, string> => Object.fromEntries((status.conditions ?? []).map((c) => [c.type, [c.status, c.reason].filter(Boolean).join(" ")]));
 
@@ -45,6 +46,10 @@ test("a pod that had a start time says how far from it it started", (t) => {
   t.is(startedAfterMs({ ...due, status: punctual }), 31);
   t.is(conditions(toPodStatus(report({ stagesMs: { started: NOW_MS + 500 } }), due, NOW_MS))[STARTED_AT], "False Late");
   t.is(conditions(toPodStatus(report({ staged: true }), due, NOW_MS))[STARTED_AT], undefined);
+});
+
+test("limits that the node left out are a condition", (t) => {
+  t.like(toPodStatus(report({ discarded: ["No weight.", "No rate."] }), pod(), NOW_MS).conditions!.find((c) => c.type === LIMITS_DISCARDED), { status: "True", reason: "NotSupported", message: "No weight. No rate." });
 });
 
 test("the same report again changes nothing, whenever it comes", (t) => {

@@ -2,6 +2,7 @@
 // https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions
 import { isDeepStrictEqual } from "node:util";
 import { DISRUPTION_TARGET } from "../../base/kube/disruption.ts";
+import { LIMITS_DISCARDED } from "../../base/kube/pod-extras.ts";
 import { LATE_MS, STARTED_AT, startAtMs, startedAfterText } from "../../base/kube/staging.ts";
 import type { ContainerState as KubeState, ContainerStatus as KubeContainerStatus, Pod, PodCondition, PodStatus as KubePodStatus } from "../../base/kube/types.gen.ts";
 import { formatBytes, formatMilliCpu } from "../../base/kube/quantity.ts";
@@ -64,6 +65,9 @@ const resizeCondition = ({ resize }: PodStatus): readonly NewCondition[] => {
   return [{ type: "PodResizeInProgress", status: "True", reason: message === "" ? undefined : "Error", message: text(message) }];
 };
 
+const discardedCondition = ({ discarded }: PodStatus): readonly NewCondition[] =>
+  (discarded.length === 0 ? [] : [{ type: LIMITS_DISCARDED, status: "True", reason: "NotSupported", message: discarded.join(" ") }]);
+
 const reportedConditions = (report: PodStatus, pod: Pod): readonly NewCondition[] => {
   const ended = report.phase === "Succeeded" || report.phase === "Failed";
   const unready = report.containers.filter((c) => !c.ready).map((c) => c.name);
@@ -86,7 +90,7 @@ const reportedConditions = (report: PodStatus, pod: Pod): readonly NewCondition[
     condition("ContainersReady", notReady),
     condition("PodScheduled", undefined),
     ...onTime(report, pod),
-    ...resizeCondition(report),
+    ...resizeCondition(report), ...discardedCondition(report),
     // What jobs count as a disruption and not as a failure of theirs.
     ...(report.reason === "Evicted" ? [{ type: DISRUPTION_TARGET, status: "True", reason: "TerminationByKubelet", message: report.message }] : []),
   ];

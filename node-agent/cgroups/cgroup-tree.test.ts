@@ -41,16 +41,18 @@ test("a limit whose controller is missing is left out, not failed", (t) => {
   t.throws(() => readFileSync(join(root, "gantry/n1/kubepods/memory.max")), { code: "ENOENT" });
 });
 
-test("swap is limited where the kernel accounts for it", (t) => {
+test("what can be limited is told by the files; swap is limited where the kernel accounts for it", (t) => {
   const { root, tree } = fixture(t);
   tree.prepare();
-  t.deepEqual(tree.features(), { swap: false, oomGroup: false, hugePageSizes: [] });
+  t.deepEqual(tree.features(), { swap: false, oomGroup: false, hugePageSizes: [], ioWeight: false, ioRates: false });
   const limits = { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 4096, swapBytes: 0, pids: 0 };
   tree.create("kubepods/podx", limits);
   put(join(root, "gantry/n1/memory.swap.max"), "max\n");
   put(join(root, "gantry/n1/memory.oom.group"), "0\n");
   put(join(root, "gantry/n1/hugetlb.2MB.max"), "max\n");
-  t.deepEqual(tree.features(), { swap: true, oomGroup: true, hugePageSizes: [] }, "without the controller a file says nothing");
+  put(join(root, "gantry/n1/io.bfq.weight"), "default 100\n");
+  put(join(root, "gantry/n1/io.max"), "");
+  t.deepEqual(tree.features(), { swap: true, oomGroup: true, hugePageSizes: [], ioWeight: true, ioRates: true }, "without the controller a file says nothing");
   const file = join(root, "gantry/n1/kubepods/podx/memory.swap.max");
   t.false(existsSync(file));
   put(file, "max\n");

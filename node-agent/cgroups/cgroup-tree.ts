@@ -36,6 +36,10 @@ export interface CgroupFeatures {
   readonly oomGroup: boolean;
   /** Sizes of huge pages: "2MB", "1GB". */
   readonly hugePageSizes: readonly string[];
+  /** Shares of block devices; version 1 only by the file that every OCI runtime knows (blkio.weight, which BFQ doesn't have). */
+  readonly ioWeight: boolean;
+  /** Bytes and operations a second of block devices. */
+  readonly ioRates: boolean;
 }
 
 export interface CgroupTreeOptions {
@@ -83,10 +87,15 @@ export class CgroupTree {
     return { version, controllers: version === "v2" ? unifiedControllers : [...hierarchies.keys()].filter((name) => !name.startsWith("name=")), notes };
   }
 
-  /** By the files of the root's own group: so after prepare(), or once something was made. */
+  /** By the files of the root's own group: so after prepare(), or once something was made. The agent makes none for block I/O on version 1, but the hierarchy's root shows the same. */
   features(): CgroupFeatures {
     const has = (controller: string, file: string): boolean => this.#read(controller, "", file) !== undefined;
-    return { swap: has("memory", SWAP_FILES[this.#version]), oomGroup: has("memory", "memory.oom.group"), hugePageSizes: hugePageSizes(this.#filesOf("hugetlb", "")) };
+    const blkio = this.#version === "v2" ? undefined : this.#layout.hierarchies.get("blkio");
+    return {
+      swap: has("memory", SWAP_FILES[this.#version]), oomGroup: has("memory", "memory.oom.group"), hugePageSizes: hugePageSizes(this.#filesOf("hugetlb", "")),
+      ioWeight: blkio === undefined ? has("io", "io.weight") || has("io", "io.bfq.weight") : existsSync(join(blkio, "blkio.weight")),
+      ioRates: blkio === undefined ? has("io", "io.max") : existsSync(join(blkio, "blkio.throttle.read_bps_device")),
+    };
   }
 
   /** linux.cgroupsPath of an OCI bundle: absolute below the mount of each hierarchy. */

@@ -126,7 +126,7 @@ export const buildContainerSpec = (input: ContainerSpecInput): ContainerSpec => 
     capabilitiesAdd: security?.capabilitiesAdd ?? [], capabilitiesDrop: security?.capabilitiesDrop ?? [],
     seccomp: security?.privileged ? { type: "Unconfined" } : profileOf("seccomp", container, pod.security), appArmor: profileOf("appArmor", container, pod.security), sysctls: pod.security?.sysctls ?? {},
     cgroupPath: `${sandbox.cgroupPath}/${input.id}`, limits: { ...limitsOf(container, input.defaultPidsLimit, extras), hugePages: hugePagesOf(container.limits) },
-    rlimits: extras.ulimits, devices: extras.devices, init: extras.init, cpusetCpus: extras.cpusetCpus, cpusetMems: extras.cpusetMems, consoleSize: extras.consoleSize,
+    rlimits: extras.ulimits, devices: extras.devices, init: extras.init, cpusetCpus: extras.cpusetCpus, cpusetMems: extras.cpusetMems, blockIo: extras, consoleSize: extras.consoleSize,
     oomGroup: !singleProcessOomKill,
     oomScoreAdj: extras.oomScoreAdj ?? oomScoreAdj(pod.qosClass, container.requests?.memoryBytes || container.limits?.memoryBytes || 0, input.nodeMemoryBytes),
     logPath: input.logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),

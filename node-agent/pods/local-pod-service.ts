@@ -41,7 +41,7 @@ export interface PodServiceOptions {
   readonly makeImage?: <T>(work: (maker: ImageMaker) => Promise<T>) => Promise<T>;
   readonly network: Pick<PodNetwork, "attach" | "detach" | "reconcile" | "publish" | "withdraw" | "restorePublished">;
   readonly volumes: VolumeService;
-  readonly cgroups: Pick<ContainerCgroups, "create" | "remove" | "apply" | "readStats">;
+  readonly cgroups: Pick<ContainerCgroups, "features" | "create" | "remove" | "apply" | "readStats">;
   /** Default: the machine's own. */
   readonly namespaces?: SandboxOptions["namespaces"];
   readonly mounts?: SandboxOptions["mounts"];
@@ -120,7 +120,7 @@ class LocalPodService implements PodService {
     this.#bursts = new Bursts({ clock, logger, metrics });
     this.#context = {
       bursts: this.#bursts,
-      clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), hostIp,
+      clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), hostIp, cgroupFeatures: cgroups.features(),
       admitResize: (worker) => admitResize(worker.assignment, this.#heldByOthers(worker), options.options.allocatable()),
       save: (worker) => this.#saveSoon(worker),
       flush: () => this.#flush(),

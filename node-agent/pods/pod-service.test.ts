@@ -94,7 +94,7 @@ class Bench {
       },
       mounts: { mountTmpfs: () => undefined, unmount: () => undefined },
       userNamespaces: this.userNamespaces,
-      cgroups: { create: (path) => void this.cgroups.add(path), remove: async (path) => void this.cgroups.delete(path), apply: () => undefined, readStats: () => undefined },
+      cgroups: { features: () => ({ swap: true, oomGroup: false, hugePageSizes: [], ioWeight: false, ioRates: true }), create: (path) => void this.cgroups.add(path), remove: async (path) => void this.cgroups.delete(path), apply: () => undefined, readStats: () => undefined },
       volumes: new VolumeService({ root: join(this.directory, "volumes"), localRoot: join(this.directory, "local") }),
       options: { runRoot: join(this.directory, "run"), logRoot: join(this.directory, "logs"), allocatable: () => ({ milliCpu: 4000, memoryBytes: 8e9, ephemeralStorageBytes: 0, pods: 100, extended: {} }), nodeMemoryBytes: 8e9, defaultPidsLimit: 0, maxLogBytes: 100, maxLogFiles: 3, hostIp: () => "192.0.2.1" },
     });

@@ -1,6 +1,8 @@
 // From a worker's record to the status that is reported. Pure. Reasons and messages are upstream's, so that what users have learnt to
 // read (`kubectl get pods`, CrashLoopBackOff, ImagePullBackOff) means the same here.
 import type { Container, ContainerState, ContainerStatus, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
+import type { CgroupFeatures } from "../cgroups/cgroup-tree.ts";
+import { discardedLimits } from "../runtime/block-io.ts";
 import type { Assignment } from "./assignment.ts";
 import { SHOW_BACKOFF_AFTER_MS, crashesAfter, isInitialized, outcome, restartAtMs } from "./next-step.ts";
 import { allContainers, instanceIdOf, type ContainerEnd, type ContainerRecord, type PodRecord } from "./pod-record.ts";
@@ -11,6 +13,7 @@ export interface StatusContext {
   readonly hostIp: string;
   /** "crun://": in front of container ids. */
   readonly runtimeScheme: string;
+  readonly cgroupFeatures: CgroupFeatures;
 }
 
 const waiting = (reason: string, message = ""): ContainerState => ({ state: { $case: "waiting", value: { reason, message } } });
@@ -98,6 +101,7 @@ export const buildStatus = (assignment: Assignment, record: PodRecord, context: 
     gone: record.gone, initialized: initialized || begun,
     staged: isStaged(assignment, record, context.nowMs),
     stagesMs: { ...record.stagesMs }, resize: record.resize && !record.stop ? { state: record.resize.state, message: record.resize.message, generation: record.resize.generation } : undefined,
+    discarded: [...discardedLimits(assignment.annotations, context.cgroupFeatures)],
   };
 };
 

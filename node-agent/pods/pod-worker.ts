@@ -4,6 +4,7 @@ import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Container, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
+import type { CgroupFeatures } from "../cgroups/cgroup-tree.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime } from "../runtime/container-runtime.ts";
 import type { Permits } from "../runtime/permits.ts";
 import type { Assignment } from "./assignment.ts";
@@ -27,6 +28,7 @@ export interface WorkerContext {
   readonly lane: Permits;
   readonly bursts: Bursts;
   readonly hostIp: () => string;
+  readonly cgroupFeatures: CgroupFeatures;
   /** Has the node room for what the pod's containers ask for now? */
   admitResize(worker: PodWorker): Verdict;
   /** Soon, together with what others save. */
@@ -216,8 +218,8 @@ export class PodWorker implements Staged {
   }
 
   #statusContext(): StatusContext {
-    const { clock, hostIp, runtime } = this.#context;
-    return { nowMs: clock.nowMs(), hostIp: hostIp(), runtimeScheme: `${runtime.version.split("://")[0]!}://` };
+    const { clock, hostIp, runtime, cgroupFeatures } = this.#context;
+    return { nowMs: clock.nowMs(), hostIp: hostIp(), runtimeScheme: `${runtime.version.split("://")[0]!}://`, cgroupFeatures };
   }
 
   /** advance() until there is nothing to do. */

@@ -9,7 +9,7 @@ const spec = (changes: Partial<ContainerSpec> = {}): ContainerSpec => ({
   readOnlyRoot: false, privileged: false, noNewPrivileges: true, capabilitiesAdd: [], capabilitiesDrop: [], seccomp: { type: "Unconfined" }, sysctls: {}, cgroupPath: "c", limits: { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 }, oomScoreAdj: 0, logPath: "/log", labels: {}, ...changes,
 });
 const device = (path: string, minor: number): OciDevice => ({ path, type: "c", major: 10, minor, fileMode: 0o660, uid: 0, gid: 7 });
-const FEATURES: CgroupFeatures = { swap: true, oomGroup: false, hugePageSizes: ["1GB", "2MB"] };
+const FEATURES: CgroupFeatures = { swap: true, oomGroup: false, hugePageSizes: ["1GB", "2MB"], ioWeight: true, ioRates: true };
 const host: Host = {
   architecture: "amd64", cgroupV2: false, cgroupFeatures: FEATURES, boundingSet: new Set(), leastOomScoreAdj: -1000, devices: () => [device("/dev/fuse", 229)], devicesAt: (path) => (path === "/dev/fuse" ? [device(path, 229)] : path === "/dev/snd" ? [device("/dev/snd/a", 1), device("/dev/snd/b", 2)] : []),
   initProgram: () => "/usr/bin/tini-static", readSeccompProfile: () => { throw new Error("unused"); }, appArmorProfiles: () => undefined,

@@ -4,6 +4,7 @@ import { GantryError } from "../../base/errors.ts";
 import type { DeviceMapping, Ulimit } from "../../base/kube/container-extras.ts";
 import type { CgroupFeatures } from "../cgroups/cgroup-tree.ts";
 import { SWAP_FILES, memoryAndSwapBytes } from "../cgroups/limits.ts";
+import { ociBlockIo } from "./block-io.ts";
 import { containerCapabilities } from "./capabilities.ts";
 import type { ContainerSpec } from "./container-runtime.ts";
 import { defaultSeccomp, type OciSeccomp } from "./seccomp-default.ts";
@@ -222,6 +223,11 @@ const unifiedOf = ({ limits: { swapBytes }, oomGroup }: ContainerSpec, { cgroupV
   return cgroupV2 && Object.keys(files).length > 0 ? { unified: files } : {};
 };
 
+const blockIoOf = ({ blockIo = {} }: ContainerSpec, { cgroupFeatures, devicesAt }: Host): Record<string, unknown> => {
+  const io = ociBlockIo(blockIo, cgroupFeatures, devicesAt);
+  return io ? { blockIO: io } : {};
+};
+
 const resources = (spec: ContainerSpec, host: Host, devices: ReturnType<typeof ownDevices>): Record<string, unknown> => {
   const { cpuShares, cpuQuotaMilli, pids, hugePages } = spec.limits;
   const { hugePageSizes } = host.cgroupFeatures;
@@ -233,7 +239,7 @@ const resources = (spec: ContainerSpec, host: Host, devices: ReturnType<typeof o
       ...(spec.cpusetCpus ? { cpus: spec.cpusetCpus } : {}), ...(spec.cpusetMems ? { mems: spec.cpusetMems } : {}),
       ...(cpuQuotaMilli > 0 ? { quota: Math.max(LEAST_CPU_QUOTA_US, Math.round((cpuQuotaMilli * CPU_PERIOD_US) / 1000)), period: CPU_PERIOD_US } : {}),
     },
-    ...memoryOf(spec, host), ...unifiedOf(spec, host),
+    ...memoryOf(spec, host), ...unifiedOf(spec, host), ...blockIoOf(spec, host),
     ...(pids > 0 ? { pids: { limit: pids } } : {}),
     ...(hugePages && hugePageSizes.length > 0 ? { hugepageLimits: hugePageSizes.map((pageSize) => ({ pageSize, limit: hugePages[pageSize] ?? 0 })) } : {}),
   };

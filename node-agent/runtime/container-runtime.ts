@@ -1,7 +1,7 @@
 // The contract of the container runtime: OCI bundles, an OCI runtime, conmon. Implementations: conmon-runtime.ts (Linux) and
 // fake-runtime.ts (tests); runtime-contract.ts is run on both. A container is known by its id; nothing here knows pods.
 
-import type { ConsoleSize, DeviceMapping, Ulimit } from "../../base/kube/container-extras.ts";
+import type { BlockIo, ConsoleSize, DeviceMapping, Ulimit } from "../../base/kube/container-extras.ts";
 import type { ContainerInput } from "./attach.ts";
 
 export interface RuntimeMount {
@@ -80,6 +80,7 @@ export interface ContainerSpec {
   /** "0-2,7". */
   readonly cpusetCpus?: string | undefined;
   readonly cpusetMems?: string | undefined;
+  readonly blockIo?: BlockIo;
   /** What its terminal begins with; nothing is known of it otherwise until a client says its size. */
   readonly consoleSize?: ConsoleSize | undefined;
   /** CRI-format log file that conmon writes. */

@@ -83,7 +83,8 @@ test("a container that takes more memory than it may have is OOMKilled", async (
 test("limits are in the container's cgroup", async (t) => {
   const machine = await openMachine(t);
   const limits = { cpuShares: 512, cpuQuotaMilli: 250, memoryBytes: 64 * MB, swapBytes: 0, pids: 33 };
-  const spec = machine.spec(FOR_EVER, { limits });
+  const disk = readdirSync("/sys/class/block").map((name) => `/dev/${name}`).find((path) => existsSync(path));
+  const spec = machine.spec(FOR_EVER, { limits, blockIo: { blkioWeight: 500, ...(disk ? { deviceReadBps: [{ device: disk, rate: MB }] } : {}) } }); // a weight that the kernel can't give is left out
   await start(machine, spec);
   const read = (controller: string, v1: string, v2: string): string => {
     const layout = readCgroupLayout();
@@ -93,7 +94,9 @@ test("limits are in the container's cgroup", async (t) => {
   t.is(read("memory", "memory.limit_in_bytes", "memory.max"), String(64 * MB));
   t.is(read("pids", "pids.max", "pids.max"), "33");
   t.regex(read("cpu", "cpu.cfs_quota_us", "cpu.max"), /^25000/);
-  if (!machine.cgroups.features().swap) return;
+  const { ioRates, swap: countsSwap } = machine.cgroups.features();
+  if (disk && ioRates) t.regex(read(readCgroupLayout().version === "v2" ? "io" : "blkio", "blkio.throttle.read_bps_device", "io.max"), /^\d+:\d+ (rbps=)?1048576/);
+  if (!countsSwap) return;
   const swap = (): string => read("memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
   const expected = (memoryMb: number, swapMb: number): string => String((readCgroupLayout().version === "v2" ? swapMb : memoryMb + swapMb) * MB);
   t.is(swap(), expected(64, 0));
@@ -205,7 +208,7 @@ test("a container whose conmon was killed with it is found as ended after a rest
 });
 
 test("what is missing on the machine is said in words", async (t) => {
-  const options = { root: "/nowhere", runRoot: mkdtempSync(join(tmpdir(), "gantry-rt-")), cgroups: { describe: () => ({ version: "v1" }), features: () => ({ swap: false, oomGroup: false, hugePageSizes: [] }) } as unknown as CgroupTree, clock, logger: silentLogger, metrics: new Metrics() };
+  const options = { root: "/nowhere", runRoot: mkdtempSync(join(tmpdir(), "gantry-rt-")), cgroups: { describe: () => ({ version: "v1" }), features: () => ({ swap: false, oomGroup: false, hugePageSizes: [], ioWeight: false, ioRates: false }) } as unknown as CgroupTree, clock, logger: silentLogger, metrics: new Metrics() };
   t.teardown(() => {
     unmountAllBelow(options.runRoot);
     rmSync(options.runRoot, { recursive: true, force: true });

@@ -567,7 +567,11 @@ export interface PodStatus {
   stagesMs: { [key: string]: number };
   ephemeralContainers: ContainerStatus[];
   /** How far the node is with changed resources: "" when there is nothing to change. */
-  resize: Resize | undefined;
+  resize:
+    | Resize
+    | undefined;
+  /** What was asked for and the node can't do, and left out, in words for users: a limit that its kernel doesn't know. */
+  discarded: string[];
 }
 
 export interface PodStatus_StagesMsEntry {
@@ -6589,6 +6593,7 @@ function createBasePodStatus(): PodStatus {
     stagesMs: {},
     ephemeralContainers: [],
     resize: undefined,
+    discarded: [],
   };
 }
 
@@ -6647,6 +6652,9 @@ export const PodStatus: MessageFns<PodStatus> = {
     }
     if (message.resize !== undefined) {
       Resize.encode(message.resize, writer.uint32(482).fork()).join();
+    }
+    for (const v of message.discarded) {
+      writer.uint32(490).string(v!);
     }
     return writer;
   },
@@ -6811,6 +6819,14 @@ export const PodStatus: MessageFns<PodStatus> = {
             message.resize = Resize.decode(reader, reader.uint32());
             continue;
           }
+          case 61: {
+            if (tag !== 490) {
+              break;
+            }
+
+            message.discarded.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6856,6 +6872,7 @@ export const PodStatus: MessageFns<PodStatus> = {
     message.resize = (object.resize !== undefined && object.resize !== null)
       ? Resize.fromPartial(object.resize)
       : undefined;
+    message.discarded = object.discarded?.map((e) => e) || [];
     return message;
   },
 };
