@@ -231,13 +231,16 @@ export const recount = ({ quota, objects, isGone, nowMs }: CountInput): Count =>
   return { used, pending, againMs: nextMs === Infinity ? undefined : Math.max(1, nextMs - nowMs) };
 };
 
+/** What of `delta` has to be granted. */
+export const growthOf = (quota: ResourceQuota, delta: Amounts): Amounts =>
+  Object.fromEntries(Object.entries(masked(delta, quota.spec?.hard ?? {})).filter(([, amount]) => amount > 0));
+
 /** Takes `delta` for the object from what the count leaves of the quota, or says what the quota has against it. Changes the count in place. */
 export const take = (quota: ResourceQuota, count: { used: Amounts; pending: Record<string, PendingCharge> }, key: string, usage: Amounts, delta: Amounts, nowMs: number): string | undefined => {
   const fault = exceeded(quota, count.used, delta);
   if (fault !== undefined) return fault;
-  const hard = quota.spec?.hard ?? {};
-  const growth = Object.entries(masked(delta, hard)).filter(([, amount]) => amount > 0);
+  const growth = Object.entries(growthOf(quota, delta));
   for (const [name, amount] of growth) count.used[name] = (count.used[name] ?? 0) + amount;
-  if (growth.length > 0) count.pending[key] = { atMs: nowMs, usage: masked(usage, hard) };
+  if (growth.length > 0) count.pending[key] = { atMs: nowMs, usage: masked(usage, quota.spec?.hard ?? {}) };
   return undefined;
 };

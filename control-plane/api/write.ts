@@ -4,6 +4,7 @@
 import { GantryError, isCode } from "../../base/errors.ts";
 import { nameSuffix, newUid } from "../../base/ids.ts";
 import { timestamp } from "../../base/kube/meta.ts";
+import { usageOf } from "../../base/kube/quota.ts";
 import { NAMESPACES, PODS, PRIORITY_CLASSES } from "../../base/kube/resources.ts";
 import type { KubeObject } from "../../base/kube/resources.ts";
 import type { ObjectMeta, Pod } from "../../base/kube/types.gen.ts";
@@ -14,6 +15,7 @@ import type { Preconditions } from "../state/store.ts";
 import { checkObject, dryRunOf, fieldValidationOf, parseJson, parseYamlText, readBody, receiveObject } from "./body.ts";
 import type { ExpectedKind } from "./body.ts";
 import { WRITER, commitChange, updateOrRemove } from "./commit.ts";
+import type { Outcome } from "./commit.ts";
 import { keyOf, readNewest, strategyContext } from "./context.ts";
 import type { ResourceRequest } from "./context.ts";
 import { parseMediaType } from "./negotiate.ts";
@@ -29,6 +31,8 @@ import { alreadyExists, conflict, forbidden, invalid, notFound, withDetails } fr
 
 /** Attempts to find a free name under generateName (5 random characters: a second one is next to never needed). */
 const NAME_ATTEMPTS = 8;
+/** Each that fails, another resize of the same pod got through. */
+const CHARGE_ATTEMPTS = 10;
 /** Longest name that generateName makes: a label value's length, which a pod's name often becomes. */
 const MAX_GENERATED_NAME = 63;
 
@@ -181,15 +185,40 @@ export const create = async (request: ResourceRequest): Promise<void> => {
 
 /** Stores what `edit` makes of what the view shows. */
 const change = async (request: ResourceRequest, view: View, edit: (shown: KubeObject) => KubeObject, preconditions: Preconditions): Promise<void> => {
-  const { context, definition: { type }, exchange: { info } } = request;
+  const { context, definition, exchange: { info } } = request;
   const dryRun = isDryRun(request);
-  if (type.name === PRIORITY_CLASSES.name) await context.freshness.ownWrites();
-  const commit = () => commitChange(context, keyOf(request), (current) => updateOrRemove(view.merge(edit(view.show(current)), current, request)), { preconditions, dryRun });
+  if (definition.type.name === PRIORITY_CLASSES.name) await context.freshness.ownWrites();
+  const next = (current: KubeObject): KubeObject => view.merge(edit(view.show(current)), current, request);
+  const commit: Commit = (check) => commitChange(context, keyOf(request), (current) => {
+    const changed = next(current);
+    check?.(current, changed);
+    return updateOrRemove(changed);
+  }, { preconditions, dryRun });
   // All else that an update may change is nothing that a quota counts.
-  const before = info.subresource === "resize" && hasQuota(context.cache, info.namespace) ? (await readNewest(context, keyOf(request)))?.object : undefined;
-  const refund = before && await quotasOf(context).charge(type, view.merge(edit(view.show(before)), before, request), { before, dryRun });
-  const { object } = await (refund ? whileCharged(refund, commit) : commit());
+  const isCharged = info.subresource === "resize" && hasQuota(context.cache, info.namespace);
+  const { object } = await (isCharged ? commitCharged(request, next, commit) : commit());
   answer(request, 200, object, view);
+};
+
+type Commit = (check?: (current: KubeObject, changed: KubeObject) => void) => Promise<Outcome>;
+
+/** A change is charged by what it makes of the object as it was read. Should that be another one when it is written, it would make another difference: it is charged anew. */
+const commitCharged = async (request: ResourceRequest, next: (current: KubeObject) => KubeObject, commit: Commit): Promise<Outcome> => {
+  const { context, definition: { type }, exchange: { info } } = request;
+  for (let attempt = 1; ; attempt++) {
+    const before = (await readNewest(context, keyOf(request)))?.object;
+    if (!before) return commit();
+    const charged = next(before);
+    let isOther = false;
+    try {
+      return await whileCharged(await quotasOf(context).charge(type, charged, { before, dryRun: isDryRun(request) }), () => commit((current, changed) => {
+        isOther = !sameJson(usageOf(type, current), usageOf(type, before)) || !sameJson(usageOf(type, changed), usageOf(type, charged));
+        if (isOther) throw conflict(type, info.name);
+      }));
+    } catch (error) {
+      if (!isOther || attempt === CHARGE_ATTEMPTS) throw error;
+    }
+  }
 };
 
 const nonEmpty = (value: string | undefined): string | undefined => (value === "" ? undefined : value);

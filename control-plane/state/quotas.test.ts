@@ -93,3 +93,25 @@ test("a quota that is gone limits nothing", async (t) => {
   await store.delete(keyOf(RESOURCE_QUOTAS, await stored()), { writer: "api" });
   await t.notThrowsAsync(create("b"));
 });
+
+test("of two changes of one object the second waits for the first to be seen, or not to be made", async (t) => {
+  const { store, cache, clock } = await setUp({ "requests.cpu": "8" });
+  const quotas = quotasOf({ store, cache, clock });
+  const sized = (cpu: string): Pod => ({ ...pod("a"), spec: { containers: [{ name: "c", image: "x", resources: { requests: { cpu } } }] } });
+  await store.create(keyOf(PODS, sized("1")), sized("1"), { writer: "api" });
+  await settle();
+  const change = (cpu: string, before: string) => quotas.charge(PODS, sized(cpu), { before: sized(before) });
+  const isAnswered = async (charge: Promise<unknown>): Promise<boolean> => {
+    await clock.advance(100);
+    return Promise.race([charge.then(() => true), settle().then(() => false)]);
+  };
+  const refund = await change("2", "1");
+  const second = change("3", "1");
+  t.false(await isAnswered(second));
+  await refund();
+  t.true(await isAnswered(second));
+  const third = change("4", "1");
+  t.false(await isAnswered(third));
+  await store.update(keyOf(PODS, sized("1")), (current) => ({ ...current, spec: sized("3").spec! }), { writer: "api" });
+  t.true(await isAnswered(third));
+});

@@ -3,7 +3,7 @@
 // what is there each time, so a refusal is never due to a count that is old. The resource-quota controller writes down what is no longer used.
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, isCode } from "../../base/errors.ts";
-import { MAX_PENDING, PENDING_MS, countedBy, isCountedBy, pendingKey, pendingOf, plus, quotaAmounts, recount, take, unspecified, usageOf, withCount } from "../../base/kube/quota.ts";
+import { MAX_PENDING, PENDING_MS, countedBy, growthOf, isCountedBy, pendingKey, pendingOf, plus, quotaAmounts, recount, take, unspecified, usageOf, withCount } from "../../base/kube/quota.ts";
 import type { Count } from "../../base/kube/quota.ts";
 import type { Amounts } from "../../base/kube/pod-requests.ts";
 import { ALL_RESOURCES, PODS, RESOURCE_QUOTAS } from "../../base/kube/resources.ts";
@@ -16,7 +16,7 @@ import type { ObjectKey, Store } from "./store.ts";
 const NAMESPACED = ALL_RESOURCES.filter((type) => type.namespaced);
 /** Each round that fails, another process got through. */
 const MAX_ROUNDS = 50;
-/** Until some of what fills the list of pending charges is seen to be there. */
+/** Until some of what stands in the list of pending charges is seen to be there. */
 const FULL_MS = 20;
 
 /** Undoes a charge whose object was not made after all. Never throws: what can't be given back now is counted out later. */
@@ -33,6 +33,8 @@ interface Request {
   readonly usage: Amounts;
   /** What is new of it: all, of a new object. */
   readonly delta: Amounts;
+  /** Of an object that is there already. */
+  readonly isChange: boolean;
 }
 
 interface Waiting extends Request {
@@ -80,14 +82,14 @@ export class Quotas {
     const quotas = this.#in(object.metadata.namespace ?? "").filter((quota) => countedBy(quota)(type, object)).sort((a, b) => (a.metadata.name! < b.metadata.name! ? -1 : 1));
     if (quotas.length === 0) return refund;
     const usage = usageOf(type, object);
-    const request: Request = { key: pendingKey(type, object), usage, delta: before ? plus(usage, usageOf(type, before), -1) : usage };
+    const request: Request = { key: pendingKey(type, object), usage, delta: before ? plus(usage, usageOf(type, before), -1) : usage, isChange: before !== undefined };
     try {
       for (const quota of quotas) {
         const missing = type.name === PODS.name && !before ? unspecified(quota, object) : undefined;
         if (missing !== undefined) throw refused(`failed quota: ${quota.metadata.name!}: must specify ${missing}`);
         const fault = dryRun ? take(quota, this.count(quota), request.key, usage, request.delta, 0) : await this.#ask(quota, request);
         if (fault !== undefined) throw refused(fault);
-        if (!dryRun) refunds.push(() => this.#refund(quota, request));
+        if (!dryRun && Object.keys(growthOf(quota, request.delta)).length > 0) refunds.push(() => this.#refund(quota, request));
       }
     } catch (error) {
       await refund();
@@ -138,7 +140,10 @@ export class Quotas {
     this.#queues.delete(name);
   }
 
-  /** Decides on all in the order in which they came; returns those for which the list of pending charges has no place now. */
+  /**
+   * Decides on all in the order in which they came; returns those that have to wait: the list of pending charges has no place now, or another change of the
+   * same object is on its way, for which its one place in the list stands.
+   */
   async #grant(key: ObjectKey<ResourceQuota>, batch: readonly Waiting[]): Promise<readonly Waiting[]> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const quota = this.#cache.resource(RESOURCE_QUOTAS).get(key.namespace, key.name)?.object;
@@ -152,12 +157,13 @@ export class Quotas {
       const faults = new Map<Waiting, string | undefined>();
       for (const waiting of batch) {
         if (Object.keys(count.pending).length >= MAX_PENDING) break;
+        if (waiting.isChange && count.pending[waiting.key]) continue;
         faults.set(waiting, take(quota, count, waiting.key, waiting.usage, waiting.delta, this.#clock.nowMs()));
       }
       const isNewest = [...faults.values()].includes(undefined) ? await this.#write(quota, count) : (await this.#catchUp(key))?.metadata.resourceVersion === quota.metadata.resourceVersion;
       if (!isNewest) continue;
       for (const [{ answer }, fault] of faults) answer(fault);
-      return batch.slice(faults.size);
+      return batch.filter((waiting) => !faults.has(waiting));
     }
     throw new GantryError("Conflict", `the quota ${JSON.stringify(key.name)} is written to by too many at once; please try again`);
   }

@@ -1,12 +1,12 @@
 // What hands know from docker, on a cluster of two nodes: run, ps, inspect, rm, Compose files whose services find each other by name.
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { EXAMPLE_IMAGE as IMAGE } from "../../cli/example-image.ts";
 import { PODS } from "../../base/kube/resources.ts";
-import { Following, GANTRY, useCluster } from "../helpers/cluster.ts";
+import { Following, GANTRY, until, useCluster } from "../helpers/cluster.ts";
 import { findKubectl } from "../helpers/kubectl.ts";
 import { Terminal } from "../helpers/terminal.ts";
 
@@ -179,7 +179,7 @@ test.serial("limits, devices, an init, options of a tmpfs, an id in a file, anot
   const folder = mkdtempSync(join(tmpdir(), "gantry-flags-"));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const cid = join(folder, "cid");
-  await ok("run", "-d", "--name", "first", "-v", "shared:/data", "--node", "node-1", "--pids-limit", "100", "--cpu-shares", "512", "-m", "64m", "--cidfile", cid, IMAGE, "sh", "-c", "echo kept > /data/f; httpd -f -p 8080 -h /data");
+  await ok("run", "-d", "--name", "first", "-v", "shared:/data", "--node", "node-1", "--pids-limit", "100", "--cpu-shares", "512", "--blkio-weight", "500", "-m", "64m", "--cidfile", cid, IMAGE, "sh", "-c", "echo kept > /data/f; httpd -f -p 8080 -h /data");
   t.is(await ok("inspect", "-f", "{{.Id}}", "first"), `${readFileSync(cid, "utf8")}\n`);
   t.regex((await gantry("run", "--cidfile", cid, IMAGE)).err, /--cidfile: .* exists already/);
   const all = ["--ulimit", "nofile=512:1024", "--ulimit", "core=-1", "--device", "/dev/full:/dev/mine:rw", "--tmpfs", "/t:mode=0710,uid=5,size=1m", "--oom-score-adj", "700", "--link", "first:other", "--volumes-from", "first:ro"];
@@ -196,6 +196,10 @@ test.serial("limits, devices, an init, options of a tmpfs, an id in a file, anot
   };
   t.is(setting("pids", "pids.max", "pids.max"), "100");
   t.is(setting("memory", "memory.limit_in_bytes", "memory.max"), String(80 << 20));
+  t.is(await ok("inspect", "-f", "{{.HostConfig.BlkioWeight}}", "first"), "500\n");
+  if (existsSync("/sys/fs/cgroup/blkio") && !existsSync("/sys/fs/cgroup/blkio/blkio.weight")) {
+    await until(async () => /Warning +LimitsDiscarded +.*Block I\/O weight .*Weight discarded\./.test(await cluster().ok(["get", "events"])), "an event tells that the weight is left out");
+  }
   await ok("rm", "-f", "first");
   await ok("volume", "rm", "shared");
   const withInit = await gantry("run", "--rm", "--init", IMAGE, "sh", "-c", "cat /proc/1/comm; exit 5");

@@ -235,6 +235,27 @@ test("the three kinds of patch, and server-side apply refused with words", async
   t.regex(apply.json.message, /server-side apply/);
 });
 
+test("a resize is charged by what it changes when it is written, whatever was resized meanwhile", async (t) => {
+  let meanwhile: (() => Promise<void>) | undefined;
+  const api = await start(t, { openStore: () => new MemoryStore({ intercept: async (operation, key) => {
+    const run = operation === "update" && key?.name === "x" ? meanwhile : undefined;
+    if (run) meanwhile = undefined;
+    await run?.();
+  } }) });
+  const sized = (cpu: string) => ({ spec: { containers: [{ name: "c", image: "example:1", resources: { requests: { cpu } } }] } });
+  const resize = (cpu: string) => api.call("PATCH", `${PODS_PATH}/x/resize`, { body: sized(cpu), contentType: "application/strategic-merge-patch+json" });
+  await api.call("POST", "/api/v1/namespaces/default/resourcequotas", { body: { apiVersion: "v1", kind: "ResourceQuota", metadata: { name: "q" }, spec: { hard: { "requests.cpu": "5" } } } });
+  t.is((await api.call("POST", PODS_PATH, { body: pod("x", sized("4")) })).status, 201);
+  meanwhile = async () => {
+    t.is((await resize("1")).status, 200);
+    t.is((await api.call("POST", PODS_PATH, { body: pod("y", sized("3")) })).status, 201);
+  };
+  const refused = await resize("4"); // no more than it had when this began, and 3 more than it has when it is written
+  t.is(refused.status, 403);
+  t.is(refused.json.message, 'pods "x" is forbidden: exceeded quota: q, requested: requests.cpu=3, used: requests.cpu=4, limited: requests.cpu=5');
+  t.is((await resize("2")).status, 200);
+});
+
 test("status and scale are written apart", async (t) => {
   const api = await start(t);
   const created = (await api.call("POST", DEPLOYMENTS_PATH, { body: deployment("web", 2) })).json;
