@@ -115,6 +115,13 @@ export const allContainers = (assignment: Assignment): readonly Container[] => [
 /** An init container that goes on beside the others (restartPolicy: Always). */
 export const isSidecar = (container: Container): boolean => container.restartPolicy === "Always";
 
+/** Of what containers have each, as much as run at one time: the main ones with the sidecars, or an init container with them. */
+export const mostAtOnce = ({ containers, initContainers }: Pick<Assignment, "containers" | "initContainers">, of: (container: Container) => number): number => {
+  const sum = (some: readonly Container[]): number => some.reduce((total, c) => total + of(c), 0);
+  const sidecars = sum(initContainers.filter(isSidecar));
+  return Math.max(sum(containers), ...initContainers.filter((c) => !isSidecar(c)).map(of)) + sidecars;
+};
+
 /** Of an instance. A container that keeps its files is one and the same over all its restarts, for users too: as docker's. */
 export const instanceIdOf = (assignment: Pick<Assignment, "uid" | "keepWritableLayer">, name: string, attempt: number): string =>
   containerId(assignment.uid, name, assignment.keepWritableLayer ? 0 : attempt);

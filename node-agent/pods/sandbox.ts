@@ -11,11 +11,12 @@ import type * as Namespaces from "../linux/namespaces.ts";
 import type { HostPort, PodNetwork, PublishedPod } from "../network/pod-network.ts";
 import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { CgroupLimits, RuntimeMount } from "../runtime/container-runtime.ts";
+import type { Container } from "../../proto/gen/gantry/v1/agent.ts";
 import type { Assignment } from "./assignment.ts";
 import { cpuShares, type SandboxFacts } from "./container-spec.ts";
 import { hugePagesOfPod } from "./huge-pages.ts";
 import { hostsFile, resolvConf } from "./pod-files.ts";
-import { podContainers } from "./pod-record.ts";
+import { mostAtOnce, podContainers } from "./pod-record.ts";
 import { chooseIds, IDS_PER_POD } from "./user-ids.ts";
 import type { UserNamespaces } from "./user-namespaces.ts";
 
@@ -34,14 +35,13 @@ export interface SandboxOptions {
 const SHM_BYTES = 64 * 1024 * 1024;
 const NODE_RESOLV_CONF = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
 
-const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
-
-/** Of the whole pod: what its containers may have together; unlimited as soon as one of them is. */
-const podLimits = (pod: Assignment): CgroupLimits | undefined => {
+/** Of the whole pod: what its containers may have at one time; unlimited as soon as one of them is. */
+export const podLimits = (pod: Assignment): CgroupLimits | undefined => {
   if (pod.qosClass === "BestEffort") return undefined; // the class's group has the least weight already
-  const all = pod.containers;
-  const total = (pick: (c: Assignment["containers"][number]) => number): number => (all.every((c) => pick(c) > 0) ? sum(all.map(pick)) : 0);
-  return { cpuShares: cpuShares(sum(all.map((c) => c.requests?.milliCpu ?? c.limits?.milliCpu ?? 0))), cpuQuotaMilli: total((c) => c.limits?.milliCpu ?? 0), memoryBytes: total((c) => c.limits?.memoryBytes ?? 0), pids: 0 };
+  const limit = (of: (c: Container) => number): number => (podContainers(pod).every((c) => of(c) > 0) ? mostAtOnce(pod, of) : 0);
+  return {
+    cpuShares: cpuShares(mostAtOnce(pod, (c) => c.requests?.milliCpu ?? c.limits?.milliCpu ?? 0)), cpuQuotaMilli: limit((c) => c.limits?.milliCpu ?? 0), memoryBytes: limit((c) => c.limits?.memoryBytes ?? 0), pids: 0,
+  };
 };
 
 const MAX_HOSTNAME = 64;
