@@ -51,7 +51,7 @@ gen: node_modules ## generate code from proto/ and from the Kubernetes types
 
 .PHONY: unit
 unit: node_modules ## fast tests beside the code
-	$(AVA) '{base,cli,control-plane,node-agent,bench}/**/*.test.ts'
+	$(AVA) '{base,cli,control-plane,node-agent,bench}/**/*.test.ts' --worker-threads
 
 .PHONY: integration
 integration: test-dependencies build ## real etcd, gRPC, registry and clients on loopback
