@@ -3,7 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { ensureInitLayer, initProgram } from "./init-container.ts";
+import type { Assignment } from "./assignment.ts";
+import { buildInitSpec, ensureInitLayer, initProgram } from "./init-container.ts";
 
 test("the program runs, sleeps, and ignores its children", async (t) => {
   const directory = mkdtempSync(join(tmpdir(), "gantry-init-"));
@@ -39,4 +40,10 @@ test("a half-written program is replaced", (t) => {
   t.deepEqual(readFileSync(join(directory, "init")), initProgram("x64"));
   t.is(statSync(join(directory, "init")).mode & 0o777, 0o555);
   t.false(existsSync(join(directory, "init.new")));
+});
+
+test("it is in the pod's own namespaces, also that of its users, which owns the process namespace that it makes", (t) => {
+  const namespaces = { network: "/ns/net", ipc: "/ns/ipc", uts: "/ns/uts", user: { path: "/ns/user", firstId: 65_536, count: 65_536 } };
+  const sandbox = { namespaces, hostname: "h", podIp: "", hostIp: "", files: new Map<string, string>(), cgroupPath: "kubepods/podu" };
+  t.deepEqual(buildInitSpec({ id: "i", pod: { uid: "u", namespace: "n", name: "p", runtimeClass: "" } as Assignment, sandbox, layerDir: "/l", logPath: "/log" }).namespaces, namespaces);
 });

@@ -37,7 +37,8 @@ export const buildInitSpec = ({ id, pod, sandbox, layerDir, logPath }: {
   readonly id: string; readonly pod: Assignment; readonly sandbox: SandboxFacts; readonly layerDir: string; readonly logPath: string;
 }): ContainerSpec => ({
   id, name: INIT_NAME, layerDirs: [layerDir], args: ["/init"], env: [], cwd: "/", user: "65535:65535", supplementalGroups: [],
-  hostname: sandbox.hostname, namespaces: { network: sandbox.namespaces.network, ipc: sandbox.namespaces.ipc, uts: sandbox.namespaces.uts }, mounts: [],
+  // Of the pod's own users, where it has such: the namespace must be theirs, or the others can't join it (runc) or mount its /proc.
+  hostname: sandbox.hostname, namespaces: sandbox.namespaces, mounts: [],
   tty: false, stdin: false, readOnlyRoot: true, privileged: false, noNewPrivileges: true, capabilitiesAdd: [], capabilitiesDrop: ["ALL"], seccomp: { type: "RuntimeDefault" }, sysctls: {},
   cgroupPath: `${sandbox.cgroupPath}/${id}`, limits: { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 }, oomScoreAdj: -998, logPath, ...(pod.runtimeClass === "" ? {} : { handler: pod.runtimeClass }),
   labels: {

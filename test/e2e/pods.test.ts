@@ -231,7 +231,23 @@ test.serial("hostUsers: false: root inside is nobody on the node and has rights 
     spec: { hostUsers: false, nodeName: "node-1", volumes: [{ name: "settings", configMap: { name: "settings" } }, { name: "scratch", emptyDir: { medium: "Memory" } }, { name: "disk", emptyDir: {} }], ...more },
     container: { securityContext: { procMount: "Unmasked", capabilities: { add: ["NET_ADMIN"] } }, volumeMounts: [{ name: "settings", mountPath: "/settings" }, { name: "scratch", mountPath: "/scratch" }, { name: "disk", mountPath: "/disk" }] },
   });
-  const pods = await Promise.all([started(ns, own("crun", {})), started(ns, own("runc", { runtimeClassName: "by-runc" }))]);
+  const sharing = (name: string, more: object): object => {
+    const { spec, ...rest } = pod(name, { spec: { hostUsers: false, shareProcessNamespace: true, nodeName: "node-1", ...more } }) as { readonly spec: { readonly containers: readonly object[] } };
+    return { ...rest, spec: { ...spec, containers: [spec.containers[0]!, { ...spec.containers[0]!, name: "second" }] } };
+  };
+  const [pods] = await Promise.all([
+    Promise.all([started(ns, own("crun", {})), started(ns, own("runc", { runtimeClassName: "by-runc" }))]),
+    started(ns, sharing("sharing-crun", {})), started(ns, sharing("sharing-runc", { runtimeClassName: "by-runc" })),
+    c.gantry(["run", "--name", "kept-users", "--userns", "auto", EXAMPLE_IMAGE, "/bin/sh", "-c", "mkdir /d; echo x > /d/f; chown 33:44 /d/f"]),
+  ]);
+  for (const name of ["sharing-crun", "sharing-runc"]) t.regex(await sh(ns, name, "ps | grep -c '[s]leep'; cat /proc/1/comm; id -u"), /^[2-9]\ninit\n0\n$/, `${name}: each container's processes are seen, and no others`);
+  // Files of a container that has ended: owners as inside, also in an image of it.
+  t.regex((await c.gantry("diff kept-users")).out, /^A \/d\nA \/d\/f$/m);
+  await c.gantry("cp /etc/debian_version kept-users:/d/copied");
+  t.is((await c.gantry("commit kept-users kept-users:1")).code, 0);
+  t.is((await c.gantry("run --rm kept-users:1 stat -c %u:%g /d /d/f /d/copied")).out, "0:0\n33:44\n0:0\n");
+  await c.gantry("rm kept-users");
+  await c.gantry("rmi kept-users:1");
   c.kill("node-1", "SIGKILL");
   await c.gone("node-1");
   await c.up();
