@@ -128,6 +128,7 @@ test("huge pages: counted on the node, mounted, and no more than a pod asks for"
   const mapper = await podNamed(ns, "mapper", isReady);
   const limit = (p: Pod): string => cgroupFile(p, "hugetlb", "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max");
   t.is(limit(mapper), String(4 << 20));
+  t.is(cgroupFile(mapper, "hugetlb", "../hugetlb.2MB.rsvd.limit_in_bytes", "../hugetlb.2MB.rsvd.max"), String(4 << 20), "of the pod, also for what mmap sets aside");
   t.is(limit(await started(ns, pod("plain"))), "0");
   t.regex(await c.ok(["describe", "node", mapper.spec!.nodeName!]), /hugepages-2Mi +4Mi \(25%\) +4Mi \(25%\)/);
   await c.create(PODS, ns, pod("greedy", { run, ...volume, container: { ...volume.container, resources: { limits: { ...limits, "hugepages-2Mi": "18Mi" } } } }));
