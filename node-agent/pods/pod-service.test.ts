@@ -47,6 +47,8 @@ class Bench {
   };
   pulls: string[] = [];
   pullError: Error | undefined;
+  /** How long a pull takes. */
+  pullMs = 0;
   attachError: Error | undefined;
   reports: PodStatus[] = [];
   runtime!: FakeRuntime;
@@ -70,9 +72,11 @@ class Bench {
       state: this.state, runtime: this.runtime, clock, random: () => 0.5, logger: silentLogger, metrics: new Metrics(),
       images: {
         resolve: (reference) => this.images.get(reference),
-        pull: (reference) => {
+        pull: async (reference) => {
           this.pulls.push(reference);
-          return this.pullError ? Promise.reject(this.pullError) : Promise.resolve(IMAGE);
+          if (this.pullMs > 0) await this.clock.sleep(this.pullMs);
+          if (this.pullError) throw this.pullError;
+          return IMAGE;
         },
       },
       network: {
@@ -230,6 +234,19 @@ test("image faults have their names, and pulls back off", async (t) => {
   await b.run(pod({ uid: "v", containers: [{ image: "other:1", imagePullPolicy: "Never" }] }), pod({ uid: "w", containers: [{ image: "NOT valid" }] }));
   t.is(show(b.last("v").containers[0]!.state), "waiting ErrImageNeverPull");
   t.is(show(b.last("w").containers[0]!.state), "waiting InvalidImageName");
+});
+
+test("a pull that takes its time is told, once", async (t) => {
+  const b = await open(t);
+  b.pullMs = 5000;
+  await b.run(pod({ containers: [{ image: "other:1" }] }));
+  await b.clock.advance(900);
+  t.is(b.reports.length, 0);
+  await b.clock.advance(3000);
+  t.deepEqual(b.reports.map((r) => show(r.containers[0]!.state)), ["waiting ContainerCreating"]);
+  await b.clock.advance(2000);
+  await b.rest();
+  t.is(b.last().phase, "Running");
 });
 
 test("what can't be run: StartError is an end, config errors and runtime errors wait", async (t) => {
