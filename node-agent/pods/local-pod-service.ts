@@ -7,6 +7,7 @@ import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
+import { Turns } from "../../base/turns.ts";
 import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type Resources, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 import type { ImageMaker } from "../images/image-maker.ts";
 import type { ImageService } from "../images/image-service.ts";
@@ -120,7 +121,7 @@ class LocalPodService implements PodService {
     this.#bursts = new Bursts({ clock, logger, metrics });
     this.#context = {
       bursts: this.#bursts,
-      clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), hostIp, cgroupFeatures: cgroups.features(),
+      clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), turns: new Turns(), hostIp, cgroupFeatures: cgroups.features(),
       admitResize: (worker) => admitResize(worker.assignment, this.#heldByOthers(worker), options.options.allocatable()),
       save: (worker) => this.#saveSoon(worker),
       flush: () => this.#flush(),

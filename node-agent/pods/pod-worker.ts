@@ -3,6 +3,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
+import type { Turns } from "../../base/turns.ts";
 import type { Container, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import type { CgroupFeatures } from "../cgroups/cgroup-tree.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime } from "../runtime/container-runtime.ts";
@@ -26,6 +27,8 @@ export interface WorkerContext {
   readonly steps: ContainerSteps;
   /** Pods between sandbox and start: finishing one beats beginning all. */
   readonly lane: Permits;
+  /** Their steps block for some milliseconds each: mounts, namespaces, the start of a process. */
+  readonly turns: Turns;
   readonly bursts: Bursts;
   readonly hostIp: () => string;
   readonly cgroupFeatures: CgroupFeatures;
@@ -238,6 +241,7 @@ export class PodWorker implements Staged {
         if (IN_LANE.has(step.kind)) {
           if (!leaveLane) {
             leaveLane = await this.#context.lane.take();
+            await this.#context.turns.next();
             continue; // things may have changed while it waited
           }
         } else {
@@ -246,6 +250,7 @@ export class PodWorker implements Staged {
         }
         await this.#advance(step);
         this.#context.save(this);
+        if (leaveLane) await this.#context.turns.next();
         if (step.kind === "finish" && this.record.stop?.reason === "unassigned") {
           this.#closed = true;
           this.#context.bursts.forget(this);
