@@ -1,5 +1,7 @@
 // /dev/null of the machine. crun 1.8 gives its standard streams to the container's user, also when one of them is this device: whoever owns it could
-// take everybody's rights from it.
+// take everybody's rights from it. crun does so twice (strace of 1.8.1): outside, with the streams that conmon gives it, which opens /dev/null by itself
+// wherever one is not piped (without stdin; all three of a container with a terminal); and inside, with the container's /dev/null, which in a user
+// namespace is this very device, bound there. conmon can't be told otherwise.
 import { chmodSync, chownSync, statSync } from "node:fs";
 
 const MODE = 0o666;
