@@ -81,7 +81,7 @@ exec ${findCommand(name)} "$@"
     const shown: RuntimeMount = { type: "bind", source: machine.directory, destination: machine.directory, options: ["rbind", "ro"] };
     t.deepEqual(await run(machine, machine.spec(look, { mounts: [shown] })), ["secret", "secret", "looked"], "where the host's file is in reach, it is read");
 
-    const refusal = /chdir `\S+`: (?:No such file|Not a) directory|chdir `\S+`: No such file or directory|mkdir \S+: (?:not a directory|no such file or directory|file exists)|outside of (?:the )?container/;
+    const refusal = /chdir `\S+`: (?:No such file or|Not a) directory|mkdir \S+: (?:not a directory|no such file or directory|file exists)|outside of (?:the )?container/;
     const ways = descriptors.flatMap((fd) => [`/proc/self/fd/${fd}`, `/innocent-${fd}`]);
     for (const cwd of ways) t.deepEqual(await attempt(t, machine, machine.spec(look, { layerDirs: [own], cwd }), refusal) ?? ["looked"], ["looked"], cwd);
     const id = await start(machine, machine.spec(FOR_EVER, { layerDirs: [own] }));
