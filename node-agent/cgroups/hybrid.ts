@@ -41,7 +41,7 @@ export const prepareHybridHost = (layout: CgroupLayout, recordPath: string): rea
 const isMounted = (target: string, controller: string): boolean =>
   readFileSync("/proc/thread-self/mountinfo", "latin1").split("\n").some((line) => line.includes(` ${target} `) && line.endsWith(`,${controller}`));
 
-/** Unmounts what prepareHybridHost mounted, once no container is left. Idempotent. */
+/** Unmounts what prepareHybridHost mounted, once no container is left; what another program has open stays. Idempotent. */
 export const undoHybridHost = (recordPath: string): void => {
   let targets: readonly string[];
   try {
@@ -51,8 +51,8 @@ export const undoHybridHost = (recordPath: string): void => {
     throw error;
   }
   for (const target of targets) {
-    unmount(target);
     try {
+      unmount(target);
       rmdirSync(target);
     } catch (error) {
       if (!isErrno(error, "ENOENT", "EBUSY", "ENOTEMPTY")) throw error;

@@ -11,7 +11,6 @@ import type { BuildEvent, BuiltImageInfo } from "../../node-agent/build/build-ev
 import { Builder } from "../../node-agent/build/builder.ts";
 import { CgroupTree } from "../../node-agent/cgroups/cgroup-tree.ts";
 import { readCgroupLayout } from "../../node-agent/cgroups/detect.ts";
-import { prepareHybridHost } from "../../node-agent/cgroups/hybrid.ts";
 import { buildImage, ociArchive } from "../../node-agent/images/image-builder.ts";
 import type { Image } from "../../node-agent/images/image-service.ts";
 import { LinuxImageService } from "../../node-agent/images/linux-image-service.ts";
@@ -21,6 +20,7 @@ import { mountOverlay, readMounts, unmount, unmountAllBelow } from "../../node-a
 import { readHost } from "../../node-agent/runtime/host.ts";
 import { openOciRuntime } from "../../node-agent/runtime/oci-runtime.ts";
 import { allProcesses } from "./leftovers.ts";
+import { holdHybridHost } from "./hybrid-host.ts";
 
 const FLAGS: BuildFlags = { tag: ["built:1"], file: "", buildArg: [], target: "", noCache: false, platform: "", secret: [], pull: false, label: [], network: "default", push: false };
 
@@ -65,7 +65,7 @@ export class TestBuilder implements AsyncDisposable {
   builder!: Builder;
 
   private constructor() {
-    prepareHybridHost(readCgroupLayout(), "/run/gantry-test-hybrid-mounts");
+    holdHybridHost();
     this.cgroups = new CgroupTree({ layout: readCgroupLayout(), root: this.cgroupRoot, clock: this.#clock, logger: silentLogger });
     this.cgroups.prepare();
   }

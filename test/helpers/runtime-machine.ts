@@ -9,13 +9,13 @@ import { silentLogger } from "../../base/logger.ts";
 import { Metrics } from "../../base/metrics.ts";
 import { CgroupTree } from "../../node-agent/cgroups/cgroup-tree.ts";
 import { readCgroupLayout } from "../../node-agent/cgroups/detect.ts";
-import { prepareHybridHost } from "../../node-agent/cgroups/hybrid.ts";
 import { readMounts, unmountAllBelow } from "../../node-agent/linux/mount.ts";
 import { pinNamespaces } from "../../node-agent/linux/namespaces.ts";
 import { ConmonRuntime } from "../../node-agent/runtime/conmon-runtime.ts";
 import type { ContainerSpec } from "../../node-agent/runtime/container-runtime.ts";
 import { exitOf, type RuntimeUnderTest } from "../../node-agent/runtime/runtime-contract.ts";
 import { allProcesses, type RunningProcess } from "./leftovers.ts";
+import { holdHybridHost } from "./hybrid-host.ts";
 
 const clock = new SystemClock();
 const CLEAR_MS = 10_000;
@@ -72,7 +72,7 @@ const ownProcesses = (directory: string): readonly RunningProcess[] => allProces
 export const openMachine = async (t: Pick<ExecutionContext, "teardown">, ociRuntime = "crun"): Promise<Machine> => {
   const directory = mkdtempSync(join(tmpdir(), "gantry-rt-"));
   const [root, runRoot] = [join(directory, "root"), join(directory, "run")];
-  prepareHybridHost(readCgroupLayout(), "/run/gantry-test-hybrid-mounts");
+  holdHybridHost();
   const cgroupRoot = `gantry-test-${newUid().slice(0, 8)}`;
   const cgroups = new CgroupTree({ layout: readCgroupLayout(), root: cgroupRoot, clock, logger: silentLogger });
   const creating = new Set<Promise<unknown>>();

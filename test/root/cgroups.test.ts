@@ -3,7 +3,7 @@ import test from "ava";
 import type { ExecutionContext } from "ava";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { customAlphabet } from "nanoid";
 import { SystemClock } from "../../base/clock.ts";
@@ -116,15 +116,17 @@ test("a hybrid host is made ready for crun, more than once", (t) => {
 test("what was mounted for crun, and only that, is taken away again", (t) => {
   const directory = temporaryDirectory(t);
   const record = join(directory, "hybrid");
-  const [ours, others] = ["ours", "others"].map((name) => join(directory, name)) as [string, string];
-  for (const target of [ours, others]) {
+  const [ours, others, used] = ["ours", "others", "used"].map((name) => join(directory, name)) as [string, string, string];
+  for (const target of [ours, others, used]) {
     mkdirSync(target);
     mountTmpfs(target);
   }
-  writeFileSync(record, `${ours}\n${ours}\n${join(directory, "never-mounted")}\n`);
+  const user = openSync(used, "r");
+  t.teardown(() => closeSync(user));
+  writeFileSync(record, `${ours}\n${ours}\n${used}\n${join(directory, "never-mounted")}\n`);
   undoHybridHost(record);
   undoHybridHost(record);
-  t.deepEqual(readMounts().map((mount) => mount.target).filter((target) => target.startsWith(directory)), [others]);
+  t.deepEqual(readMounts().map((mount) => mount.target).filter((target) => target.startsWith(directory)), [others, used]);
   t.false(existsSync(ours));
 });
 

@@ -11,7 +11,6 @@ import { silentLogger } from "../../base/logger.ts";
 import { Metrics } from "../../base/metrics.ts";
 import { CgroupTree } from "../../node-agent/cgroups/cgroup-tree.ts";
 import { readCgroupLayout } from "../../node-agent/cgroups/detect.ts";
-import { prepareHybridHost } from "../../node-agent/cgroups/hybrid.ts";
 import { LinuxImageService } from "../../node-agent/images/linux-image-service.ts";
 import { readMounts } from "../../node-agent/linux/mount.ts";
 import { LocalState } from "../../node-agent/local-state.ts";
@@ -27,6 +26,7 @@ import { UNTIL_TERM } from "../../node-agent/runtime/runtime-contract.ts";
 import { VolumeService } from "../../node-agent/volumes/volume-service.ts";
 import { PodAssignment, type Container, type PodStatus, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 import { createTestHosts } from "../helpers/hosts.ts";
+import { holdHybridHost } from "../helpers/hybrid-host.ts";
 
 const clock = new SystemClock();
 
@@ -43,7 +43,7 @@ const makeNode = async (t: ExecutionContext): Promise<Node> => {
   const { hosts, directory } = await createTestHosts(t, 1);
   // On the way to its root a container in a user namespace is nobody.
   chmodSync(directory, 0o711);
-  prepareHybridHost(readCgroupLayout(), "/run/gantry-test-hybrid-mounts");
+  holdHybridHost();
   const cgroups = new CgroupTree({ layout: readCgroupLayout(), root: `gantry-test-${newUid().slice(0, 8)}`, clock, logger: silentLogger });
   cgroups.prepare();
   const archive = join(directory, "example.tar");
