@@ -18,7 +18,9 @@ const NODE_FLAGS = ["--disable-warning=ExperimentalWarning", MAIN];
 
 const dir = mkdtempSync(join(tmpdir(), "gantry-cli-"));
 const kubeconfig = join(dir, "admin.kubeconfig");
-const environment: NodeJS.ProcessEnv = { PATH: process.env["PATH"], HOME: dir, KUBECONFIG: kubeconfig };
+// Compiled anew for each of some hundred commands, it would be half of their time.
+const compiled = process.env["NODE_COMPILE_CACHE"];
+const environment: NodeJS.ProcessEnv = { PATH: process.env["PATH"], HOME: dir, KUBECONFIG: kubeconfig, ...(compiled === undefined ? {} : { NODE_COMPILE_CACHE: compiled }) };
 let controlPlane: ChildProcess;
 let agentPort = 0;
 let agent: FakeAgent;
