@@ -8,7 +8,7 @@ REPLICAS ?= 100
 PURGE ?=
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 # Compiled code is kept between the processes of the tests: each file runs in its own, and would strip and compile the same modules again.
-AVA := NODE_COMPILE_CACHE=$(CURDIR)/node_modules/.cache/compiled ava
+AVA := NODE_COMPILE_CACHE=$(CURDIR)/node_modules/.cache/compiled ava --concurrency=2
 GENERATED := proto/gen base/kube/types.gen.ts control-plane/api/schema/schema.gen.json control-plane/api/schema/docs.gen.json
 
 .PHONY: help
@@ -51,15 +51,15 @@ gen: node_modules ## generate code from proto/ and from the Kubernetes types
 
 .PHONY: unit
 unit: node_modules ## fast tests beside the code
-	$(AVA) --concurrency=2 '{base,cli,control-plane,node-agent,bench}/**/*.test.ts' --worker-threads
+	$(AVA) '{base,cli,control-plane,node-agent,bench}/**/*.test.ts' --worker-threads
 
 .PHONY: integration
 integration: test-dependencies build ## real etcd, gRPC, registry and clients on loopback
-	$(AVA) --concurrency=3 'test/integration/**/*.test.ts'
+	$(AVA) 'test/integration/**/*.test.ts'
 
 .PHONY: root
 root: test-dependencies build ## namespaces, mounts, cgroups, whole clusters; needs root
-	$(AVA) --concurrency=3 'test/{root,e2e,chaos}/**/*.test.ts'
+	$(AVA) 'test/{root,e2e,chaos}/**/*.test.ts'
 
 .PHONY: bench
 bench: dependencies build ## measure; see bench/README.md

@@ -26,6 +26,7 @@ import { ImageCollector } from "./images/image-collector.ts";
 import { LinuxImageService } from "./images/linux-image-service.ts";
 import { parseRegistryConfig, type RegistryConfig, type RegistrySettings } from "./images/registry-config.ts";
 import { detectPlatform } from "./images/platform.ts";
+import { goFirst } from "./linux/scheduling.ts";
 import { readHostFacts, readHugePages, type HostFacts } from "./linux/host-facts.ts";
 import { LocalState } from "./local-state.ts";
 import { LinuxPodNetwork } from "./network/linux-pod-network.ts";
@@ -65,6 +66,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   await joinCluster(parts, nodeName, credentials, logger, signal);
   const nodeAddress = options.nodeAddress || (await addressTowards(options.controlPlanes[0]!));
 
+  if (!goFirst()) logger.info("without the right to a higher priority (CAP_SYS_NICE) this agent waits for processors like any other process");
   const cgroups = openCgroups(options, clock, logger);
   const thresholds = parseThresholds({ hard: options.evictionHard, soft: options.evictionSoft, softGrace: options.evictionSoftGracePeriod });
   const facts = readHostFacts(options.dataDir);

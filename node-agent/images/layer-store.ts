@@ -2,6 +2,7 @@
 // A layer stands under its name only when it is complete and its bytes were verified. Only this file writes below layers/.
 import { existsSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
@@ -12,7 +13,7 @@ import { MAKE_ROOM, type ContentStore } from "./content-store.ts";
 import { hexOf, type Digest } from "./digest.ts";
 import type { ExtractCalls, ExtractLimits } from "./extract.ts";
 import { SharedTasks, Slots, throwIfAborted } from "./shared-task.ts";
-import { UnpackThreads } from "./unpack-threads.ts";
+import { UnpackThreads, threadsFor } from "./unpack-threads.ts";
 
 export interface LayerStoreOptions {
   readonly root: string;
@@ -35,14 +36,14 @@ interface LayerRecord {
 /** By then the kernel has written everything back (vm.dirty_expire_centisecs is 30 s, vm.dirty_writeback_centisecs 5 s). */
 const SETTLED_AFTER_MS = 120_000;
 /** Unpacking is bound by the processor and the disk: more at once would only take memory. */
-const UNPACK_AT_ONCE = 2;
+const LEAST_AT_ONCE = 2;
 
 export class LayerStore {
   readonly #options: LayerStoreOptions;
   readonly #root: string;
   readonly #bootId: string;
   readonly #tasks = new SharedTasks<void>();
-  readonly #slots = new Slots(UNPACK_AT_ONCE);
+  readonly #slots: Slots;
   readonly #threads: UnpackThreads;
   readonly #seconds;
 
@@ -56,7 +57,9 @@ export class LayerStore {
   private constructor(options: LayerStoreOptions) {
     this.#options = options;
     this.#root = join(options.root, "layers");
-    this.#threads = new UnpackThreads(options.clock, options.calls);
+    const threads = threadsFor(availableParallelism());
+    this.#slots = new Slots(Math.max(LEAST_AT_ONCE, threads));
+    this.#threads = new UnpackThreads({ clock: options.clock, enabled: threads > 0, calls: options.calls });
     this.#bootId = options.bootId ?? readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
     this.#seconds = options.metrics.histogram("gantry_image_unpack_seconds", "Time to unpack one image layer.");
   }

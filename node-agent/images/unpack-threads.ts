@@ -1,4 +1,4 @@
-// Large layers are unpacked in threads of their own: as many processors work on an image as there are layers, and the agent's event loop has
+// Large layers are unpacked in threads of their own, where there are processors for them: several work on one image, and the agent's event loop has
 // its turns meanwhile. A thread takes some tens of milliseconds to start and some megabytes to keep, so small layers do without, and idle ones end.
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../../base/clock.ts";
@@ -21,21 +21,30 @@ interface Idle {
   readonly end: Disposable;
 }
 
+export interface UnpackThreadsOptions {
+  readonly clock: Clock;
+  /** Otherwise all is done in the caller's thread. How many run at once is the caller's business. */
+  readonly enabled: boolean;
+  /** Can't go to another thread: with them all is done here. */
+  readonly calls: ExtractCalls | undefined;
+}
+
+/** With two processors a pull took no less time, since it is the threads' start and warming up that fill the second one (bench/engine/pull.ts). */
+export const threadsFor = (processors: number): number => (processors > 2 ? Math.min(4, processors - 1) : 0);
+
 export class UnpackThreads {
-  readonly #clock: Clock;
-  readonly #calls: ExtractCalls | undefined;
+  readonly #options: UnpackThreadsOptions;
   readonly #idle: Idle[] = [];
   readonly #all = new Set<Worker>();
 
-  /** `calls` can't go to another thread: with them all is done here. */
-  constructor(clock: Clock, calls: ExtractCalls | undefined) {
-    this.#clock = clock;
-    this.#calls = calls;
+  constructor(options: UnpackThreadsOptions) {
+    this.#options = options;
   }
 
-  /** As unpackBlob. How many run at once is the caller's business. */
+  /** As unpackBlob. */
   async run(order: UnpackOrder, signal: AbortSignal): Promise<Extracted> {
-    if (this.#calls !== undefined || order.blobBytes < SMALL_BYTES) return unpackBlob(order, signal, this.#calls);
+    const { enabled, calls } = this.#options;
+    if (!enabled || calls !== undefined || order.blobBytes < SMALL_BYTES) return unpackBlob(order, signal, calls);
     const worker = this.#take();
     const cancel = (): void => worker.postMessage("cancel" satisfies ThreadOrder);
     try {
@@ -78,7 +87,7 @@ export class UnpackThreads {
   #keep(worker: Worker): void {
     if (!this.#all.has(worker)) return;
     worker.unref();
-    this.#idle.push({ worker, end: this.#clock.setTimer(IDLE_MS, () => void worker.terminate()) });
+    this.#idle.push({ worker, end: this.#options.clock.setTimer(IDLE_MS, () => void worker.terminate()) });
   }
 }
 

@@ -113,6 +113,9 @@ export const spawnAttributes = {
 export const schedSetscheduler: (pid: number, policy: number, parameters: Uint8Array) => number =
   bind("sched_setscheduler", "int sched_setscheduler(int pid, int policy, const void *parameters)");
 
+/** `which` 0 and `who` 0: the calling thread (Linux; POSIX would have the process). */
+export const setpriority: (which: number, who: number, nice: number) => number = bind("setpriority", "int setpriority(int which, unsigned int who, int nice)");
+
 /** Of this thread alone, whatever the C library. */
 export const prctl: (option: number, argument: number, unused3: number, unused4: number, unused5: number) => number =
   bind("prctl", "int prctl(int option, unsigned long argument, unsigned long unused3, unsigned long unused4, unsigned long unused5)");

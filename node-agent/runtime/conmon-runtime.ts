@@ -317,8 +317,8 @@ export class ConmonRuntime implements ContainerRuntime {
     if (container && container.state.phase !== "exited") {
       const fd = openRunningRoot(container);
       if (fd !== undefined) return { fd, upper, firstId: container.firstId ?? 0, [Symbol.dispose]: () => closeSync(fd) };
-      // It has just ended: conmon says so in a moment.
-      await this.#exited(id, EXIT_FILE_DEADLINE_MS);
+      // It has just ended: conmon says so in a moment, on a machine that is busy in some seconds.
+      await this.#exited(id, KILL_DEADLINE_MS);
       await this.#creating.get(id);
       if (this.#containers.get(id)?.state.phase !== "exited") throw new GantryError("FailedPrecondition", `container ${id} has just ended: try again`);
     }

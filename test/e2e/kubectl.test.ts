@@ -10,7 +10,7 @@ import { container, deployment, isReady, isRolledOut, pod } from "../helpers/wor
 
 const cluster = useCluster(test);
 const EXAMPLES = resolve(import.meta.dirname, "../../deploy/examples");
-const VERSIONS = ["1.33", "1.32", "1.30"].filter((v) => findKubectl(v) !== undefined);
+const VERSIONS = ["1.33", "1.30"].filter((v) => findKubectl(v) !== undefined);
 
 /** On a machine without any kubectl the others judge (test/e2e/gantry.test.ts, the API's own tests). */
 const judged = VERSIONS.length === 0 ? test.skip : test;

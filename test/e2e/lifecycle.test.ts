@@ -126,7 +126,7 @@ test("attach: input and output of the first process, its exit code, several at o
   await cluster().create(PODS, NS, podOf("once", script, { container: { stdin: true, stdinOnce: true } }));
   await running("once");
   const end = await cluster().gantry(["attach", "once"], { input: "two\n" });
-  t.like(end, { code: 4, out: "got two\nno more\n" }, "the end of input reaches the container");
+  t.like(end, { code: 4, out: "ready\ngot two\nno more\n" }, "the first to attach gets what was written before, and the end of input reaches the container");
   await cluster().ok(["delete", "pod", "talker", "once"]);
 });
 

@@ -203,7 +203,7 @@ const forwards = async (t: ExecutionContext, kubectl: Kubectl): Promise<void> =>
 
 const minorOf = (version: string): number => Number(version.split(".")[1]);
 
-for (const version of ["1.33", "1.32", "1.30", "1.27"]) {
+for (const version of ["1.33", "1.30", "1.27"]) {
   const path = findKubectl(version);
   if (path === undefined) {
     test(`kubectl ${version} is not on this machine: other clients judge`, (t) => t.pass());

@@ -1,5 +1,6 @@
 // Loading and unpacking with real owners, devices and attributes, which takes root; and what is left after a crash.
 import { spawn } from "node:child_process";
+import { createCipheriv } from "node:crypto";
 import { once } from "node:events";
 import { createReadStream, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, statSync, writeFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -17,6 +18,7 @@ import { Metrics } from "../../base/metrics.ts";
 import { digestOf, hexOf } from "../../node-agent/images/digest.ts";
 import { buildImage, ociArchive, ociLayout } from "../../node-agent/images/image-builder.ts";
 import { LinuxImageService, type ImageServiceOptions } from "../../node-agent/images/linux-image-service.ts";
+import { UnpackThreads } from "../../node-agent/images/unpack-threads.ts";
 import { header, writeTar, type TarInput } from "../../node-agent/images/tar-writer.ts";
 import { getXattr } from "../../node-agent/linux/files.ts";
 import { mountOverlay, unmount } from "../../node-agent/linux/mount.ts";
@@ -91,6 +93,35 @@ test("owners, modes, times, links, devices, pipes and capabilities are as the la
   t.false(existsSync(at("sda")));
   t.false(existsSync(at("mem")));
   t.is(lstatSync(at("implied/parent")).mode & 0o777, 0o755);
+});
+
+test("a large layer is unpacked in another thread, with the same files and the same errors", async (t) => {
+  const dir = await directory(t);
+  const threads = new UnpackThreads({ clock: new SystemClock(), enabled: true, calls: undefined });
+  t.teardown(() => threads.close());
+  // Always the same, and nothing that could be compressed.
+  const noise = createCipheriv("aes-128-ctr", Buffer.alloc(16), Buffer.alloc(16)).update(Buffer.alloc(3 << 20));
+  const tar = writeTar([{ path: "data/noise", content: noise, mode: 0o640, uid: 7, gid: 8 }]);
+  const unpack = async (name: string, blob: Buffer, signal = new AbortController().signal): Promise<string> => {
+    const [path, root] = [join(dir, `${name}.blob`), join(dir, name)];
+    await writeFile(path, blob);
+    mkdirSync(root);
+    await threads.run({ blob: path, blobBytes: blob.length, diffId: digestOf(tar), root, what: name, limits: { maxEntries: 10, maxBytes: 1 << 30, maxRatio: 0 } }, signal);
+    return root;
+  };
+  // Two at once, and one after another in the same thread.
+  for (const root of [...await Promise.all([unpack("a", gzipSync(tar)), unpack("b", zstdCompressSync(tar))]), await unpack("c", tar)]) {
+    t.true(readFileSync(join(root, "data/noise")).equals(noise));
+    const { mode, uid, gid } = statSync(join(root, "data/noise"));
+    t.deepEqual([mode & 0o777, uid, gid], [0o640, 7, 8]);
+  }
+  await fails(t, unpack("cut", gzipSync(tar).subarray(0, 2 << 20)), "Invalid", /^cut: the compressed data is damaged or cut off/);
+  await fails(t, unpack("other", writeTar([{ path: "x", content: noise }])), "Invalid", /^other unpacks to sha256:\w+, but the image's config says/);
+  await fails(t, unpack("given-up", tar, AbortSignal.abort()), "Cancelled", /cancelled/);
+  const late = unpack("late", tar);
+  await new Promise((wake) => setImmediate(wake));
+  threads.close();
+  await late.catch((error: unknown) => t.true(isCode(error, "Cancelled"), String(error)));
 });
 
 test("whiteouts and opaque directories hide exactly what they should, seen through overlayfs", async (t) => {

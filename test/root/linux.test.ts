@@ -1,12 +1,14 @@
 // System calls that need root: namespaces without a process, overlays, binds, nodes and attributes.
 import test from "ava";
+import { execFileSync } from "node:child_process";
 import { existsSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, symlinkSync, writeFileSync, constants } from "node:fs";
-import { hostname } from "node:os";
+import { getPriority, hostname, setPriority } from "node:os";
 import { join } from "node:path";
 import { O_PATH, Resolve, getXattr, listXattrs, makeNode, openConfined, removeXattr, setXattr } from "../../node-agent/linux/files.ts";
 import * as libc from "../../node-agent/linux/libc.ts";
 import { bindMount, ensureTmpfs, isBelow, mountOverlay, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../../node-agent/linux/mount.ts";
 import { inNetworkNamespace, isPinned, pinNamespaces, unpin } from "../../node-agent/linux/namespaces.ts";
+import { goFirst, urgently } from "../../node-agent/linux/scheduling.ts";
 import { runIn, temporaryDirectory } from "../helpers/hosts.ts";
 
 const here = (): readonly string[] => ["net", "ipc", "uts"].map((type) => readlinkSync(`/proc/thread-self/ns/${type}`));
@@ -163,4 +165,12 @@ test("a confined path does not leave its directory by .., by a link or absolutel
   writeFileSync(`/proc/self/fd/${parent}/new`, "through the descriptor");
   libc.close(parent);
   t.is(readFileSync(join(root, "etc/new"), "utf8"), "through the descriptor");
+});
+
+test("a thread that goes first starts ordinary processes, also after work that could not wait", (t) => {
+  t.teardown(() => setPriority(0));
+  t.true(goFirst());
+  urgently(() => undefined);
+  t.is(getPriority(), -10);
+  t.is(execFileSync("nice", { encoding: "utf8" }), "0\n");
 });
