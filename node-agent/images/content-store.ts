@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { GantryError } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
+import { isErrno } from "../linux/libc.ts";
 import { algorithmOf, digestOf, hashFor, hexOf, isDigest, matches, parseDigest, type Digest } from "./digest.ts";
 
 const PARTIAL = ".partial";
@@ -172,11 +173,11 @@ export class ContentStore {
     }
   }
 
-  /** Returns the bytes freed. Gone at once, before the first turn of the event loop: nobody can find it and then lose it. */
+  /** Returns the bytes freed, 0 when somebody else deletes it at the same time. Gone at once, before the first turn of the event loop: nobody can find it and then lose it. */
   async delete(digest: Digest): Promise<number> {
     const size = this.sizeBytes(digest);
     const trash = join(this.#ingest, newId());
-    renameSync(this.path(digest), trash);
+    if (!renamedIfThere(this.path(digest), trash)) return 0;
     await rm(trash, { force: true });
     return size;
   }
@@ -325,4 +326,15 @@ export class Ingest {
 
 const writeAll = async (file: FileHandle, chunk: Uint8Array): Promise<void> => {
   for (let done = 0; done < chunk.length;) done += (await file.write(chunk, done, chunk.length - done)).bytesWritten;
+};
+
+/** False when there is nothing (any more) at `from`. */
+export const renamedIfThere = (from: string, to: string): boolean => {
+  try {
+    renameSync(from, to);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
+  }
 };

@@ -1,6 +1,6 @@
 // Unpacked layers, each once per node, by diff ID: layers/<hex>/fs is an overlayfs lower directory shared by every container whose image has it.
 // A layer stands under its name only when it is complete and its bytes were verified. Only this file writes below layers/.
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { newId } from "../../base/ids.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { MAKE_ROOM, type ContentStore } from "./content-store.ts";
+import { MAKE_ROOM, renamedIfThere, type ContentStore } from "./content-store.ts";
 import { hexOf, type Digest } from "./digest.ts";
 import type { ExtractCalls, ExtractLimits } from "./extract.ts";
 import { SharedTasks, Slots, throwIfAborted } from "./shared-task.ts";
@@ -139,13 +139,13 @@ export class LayerStore {
   }
 
   /**
-   * Returns the bytes freed. The name goes first, and at once: a half-deleted layer never looks like a whole one, and nobody can find it
+   * Returns the bytes freed, 0 when somebody else deletes it at the same time. The name goes first, and at once: a half-deleted layer never looks like a whole one, and nobody can find it
    * and then lose it.
    */
   async delete(hex: string): Promise<number> {
     const bytes = this.#read(hex)?.bytes ?? 0;
     const trash = join(this.#root, `.${newId()}`);
-    renameSync(join(this.#root, hex), trash);
+    if (!renamedIfThere(join(this.#root, hex), trash)) return 0;
     await rm(trash, { recursive: true, force: true });
     return bytes;
   }
