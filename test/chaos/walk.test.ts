@@ -14,7 +14,7 @@ import { pickFrom, randomFrom } from "../helpers/random.ts";
 import { isRightRefusal } from "../helpers/walk-refusals.ts";
 
 const SEED = Number(process.env["GANTRY_WALK_SEED"] ?? 20_261_125);
-const OPERATIONS = Number(process.env["GANTRY_WALK_OPERATIONS"] ?? 400);
+const OPERATIONS = Number(process.env["GANTRY_WALK_OPERATIONS"] ?? 250);
 const WALKERS = 6;
 const KILL_EVERY = 50;
 /** So many commands may begin after a killed agent is back, and still meet what its death broke. */
