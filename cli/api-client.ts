@@ -6,6 +6,8 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { parse as parseYaml } from "yaml";
+import { SystemClock } from "../base/clock.ts";
+import { endUnlessConnected } from "../base/connect-deadline.ts";
 import { GantryError, type ErrorCode } from "../base/errors.ts";
 import type { KubeObject, ResourceType } from "../base/kube/resources.ts";
 import type { Status, StatusDetails } from "../base/kube/types.gen.ts";
@@ -164,7 +166,7 @@ export class ApiClient implements Disposable {
         return;
       }
       request.on("error", failed);
-      endUnlessConnected(request);
+      endUnlessConnected(request, new SystemClock(), CONNECT_MS, () => new Error(`no answer within ${CONNECT_MS / 1000} s: is the control plane running, and the server's address in the kubeconfig right?`));
       if (stream) {
         stream.on("error", (error) => {
           reject(error); // a file of this machine, not the connection
@@ -216,14 +218,8 @@ export class ApiClient implements Disposable {
   }
 }
 
-/** As kubectl's: a machine that is off answers nothing, and a control plane that hangs leaves the TLS handshake to its kernel's queue. */
+/** As kubectl's. */
 const CONNECT_MS = 30_000;
-
-const endUnlessConnected = (request: ClientRequest): void => void request.once("socket", (socket) => {
-  if (request.reusedSocket) return;
-  const timer = setTimeout(() => request.destroy(new Error(`no answer within ${CONNECT_MS / 1000} s: is the control plane running, and the server's address in the kubeconfig right?`)), CONNECT_MS);
-  for (const event of ["secureConnect", "close"]) socket.once(event, () => clearTimeout(timer));
-});
 
 /** Texts of `Warning: 299 - "text", 299 - "text"` headers (RFC 7234, 5.5). */
 export const warningsOf = (header: string | undefined): string[] =>

@@ -5,6 +5,7 @@ import https from "node:https";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Clock } from "../../base/clock.ts";
+import { endUnlessConnected } from "../../base/connect-deadline.ts";
 import { GantryError } from "../../base/errors.ts";
 import type { RegistrySettings } from "./registry-config.ts";
 
@@ -83,15 +84,6 @@ export class HttpClient {
     }
   }
 
-  #endUnlessConnected(request: http.ClientRequest, url: URL): void {
-    const limitMs = Math.min(CONNECT_TIMEOUT_MS, this.#idleTimeoutMs);
-    request.once("socket", (socket) => {
-      if (request.reusedSocket) return;
-      const timer = this.#clock.setTimer(limitMs, () => request.destroy(new GantryError("Timeout", `cannot reach registry ${url.origin}: no connection within ${limitMs / 1000} s; check its name and port, and the network between`)));
-      for (const event of [url.protocol === "http:" ? "connect" : "secureConnect", "close"]) socket.once(event, () => timer[Symbol.dispose]());
-    });
-  }
-
   #once(url: URL, headers: Readonly<Record<string, string>>, { method = "GET", body, settings, signal }: HttpRequest): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const protocol = url.protocol === "http:" ? "http:" : "https:";
@@ -107,7 +99,8 @@ export class HttpClient {
         silence = "ServiceUnavailable"; // in the middle of its answer
         resolve(response);
       });
-      this.#endUnlessConnected(request, url);
+      const limitMs = Math.min(CONNECT_TIMEOUT_MS, this.#idleTimeoutMs);
+      endUnlessConnected(request, this.#clock, limitMs, () => new GantryError("Timeout", `cannot reach registry ${url.origin}: no connection within ${limitMs / 1000} s; check its name and port, and the network between`));
       // Also after the response began: without a listener a late error would end the process.
       request.on("error", (error) => reject(networkError(error, url.origin, signal)));
       if (typeof body !== "function") {
