@@ -23,7 +23,6 @@ export interface UnpackOrder {
 
 /** Smaller ones may unpack as they like: they can do no harm. */
 const RATIO_FROM_BYTES = 1024 ** 3;
-const READ_BYTES = 256 * 1024;
 
 /** Errors: "Invalid" (damaged, unsafe, not what the diff ID says), "RequestEntityTooLarge", "Cancelled", or the file system's own. What was made stays. */
 export const unpackBlob = async (order: UnpackOrder, signal: AbortSignal, calls?: ExtractCalls): Promise<Extracted> => {
@@ -32,7 +31,7 @@ export const unpackBlob = async (order: UnpackOrder, signal: AbortSignal, calls?
   const hash = hashFor(diffId);
   let unpackedBytes = 0;
   const hashed = async function* (): AsyncGenerator<Uint8Array, void> {
-    for await (const chunk of decompressed(createReadStream(order.blob, { highWaterMark: READ_BYTES }) as AsyncIterable<Uint8Array>, what)) {
+    for await (const chunk of decompressed(createReadStream(order.blob) as AsyncIterable<Uint8Array>, what)) {
       throwIfAborted(signal);
       // Of all that comes out, not of the files alone: headers and what follows the archive cost time, too.
       unpackedBytes += chunk.length;

@@ -3,12 +3,12 @@ import * as libc from "./libc.ts";
 
 const SCHED_OTHER = 0;
 const SCHED_FIFO = 1;
-/** What the thread starts is ordinary again: sched(7). */
 const SCHED_RESET_ON_FORK = 0x40000000;
+/** As every process, at whatever nice value; and what the thread starts is at 0 again: sched(7). */
+const ORDINARY = SCHED_OTHER | SCHED_RESET_ON_FORK;
 const PRIO_PROCESS = 0;
 /** Nine times the weight of an ordinary process. */
 const NICE = -10;
-let usual = SCHED_OTHER;
 const parameters = (priority: number): Uint8Array => new Uint8Array(new Int32Array([priority]).buffer);
 
 /**
@@ -24,7 +24,7 @@ export const urgently = <T>(work: () => T): T => {
   try {
     return work();
   } finally {
-    libc.schedSetscheduler(0, usual, parameters(0));
+    libc.schedSetscheduler(0, ORDINARY, parameters(0));
   }
 };
 
@@ -34,8 +34,7 @@ export const urgently = <T>(work: () => T): T => {
  */
 export const goFirst = (): boolean => {
   try {
-    libc.schedSetscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, parameters(0));
-    usual = SCHED_OTHER | SCHED_RESET_ON_FORK;
+    libc.schedSetscheduler(0, ORDINARY, parameters(0));
     libc.setpriority(PRIO_PROCESS, 0, NICE);
     return true;
   } catch {

@@ -45,8 +45,8 @@ for (const [name, exitCode] of Object.entries(expected)) {
 
 test("a runtime that doesn't look where it has come to is told a command's working directory by a descriptor", (t) => {
   const fixed = Buffer.from("\0current working directory is outside of container mount namespace root -- possible container breakout\0");
-  t.is(directoryHandover("runc", fixed), "name");
-  t.is(directoryHandover("runc", Buffer.from("#!/bin/sh")), "preserved");
-  t.is(directoryHandover("crun", Buffer.alloc(0)), "inherited");
-  t.is(directoryHandover("kata-runtime", fixed), "unseen");
+  t.is(directoryHandover("runc", () => fixed), "name");
+  t.is(directoryHandover("runc", () => Buffer.from("#!/bin/sh")), "preserved");
+  t.is(directoryHandover("crun", () => Buffer.alloc(0)), "inherited");
+  t.is(directoryHandover("kata-runtime", () => fixed), "unseen");
 });

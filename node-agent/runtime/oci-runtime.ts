@@ -35,10 +35,10 @@ export type DirectoryHandover = "name" | "inherited" | "preserved" | "unseen";
 /** What runc says when it finds itself outside (1.1.12 and later). Looked for in the program itself, because distributions mend older versions. */
 const RUNC_LOOKS = "current working directory is outside of container mount namespace root";
 
-export const directoryHandover = (name: string, program: Buffer): DirectoryHandover => {
+export const directoryHandover = (name: string, read: () => Buffer): DirectoryHandover => {
   if (name === "crun") return "inherited";
   if (name !== "runc") return "unseen";
-  return program.includes(RUNC_LOOKS) ? "name" : "preserved";
+  return read().includes(RUNC_LOOKS) ? "name" : "preserved";
 };
 
 const PREFERRED = ["crun", "runc"];
@@ -74,7 +74,7 @@ export const openOciRuntime = async (wanted: string, stateRoot: string): Promise
   if (!match) throw new GantryError("FailedPrecondition", `${path} --version says ${JSON.stringify(text.slice(0, 100))}: "NAME version X.Y.Z" was expected, is it an OCI runtime?`);
   const [, name, version] = match as unknown as [string, string, string];
   const isCrun = name === "crun" && Number(version.split(".")[0]) >= 1;
-  return { name, path, version, stateRoot, globalArgs: [`--root=${stateRoot}`], isCrun, directoryHandover: directoryHandover(name, readFileSync(path)) };
+  return { name, path, version, stateRoot, globalArgs: [`--root=${stateRoot}`], isCrun, directoryHandover: directoryHandover(name, () => readFileSync(path)) };
 };
 
 /** Runs a command of the runtime to its end. Errors carry what it said. */

@@ -1,7 +1,7 @@
 // Tests that run crun without a cluster, on hybrid hosts (node-agent/cgroups/hybrid.ts).
 import { openSync } from "node:fs";
 import { readCgroupLayout } from "../../node-agent/cgroups/detect.ts";
-import { prepareHybridHost } from "../../node-agent/cgroups/hybrid.ts";
+import { hybridMounts, prepareHybridHost } from "../../node-agent/cgroups/hybrid.ts";
 
 const RECORD = "/run/gantry-test-hybrid-mounts";
 let held = false;
@@ -12,7 +12,6 @@ export const holdHybridHost = (): void => {
     prepareHybridHost(readCgroupLayout(), RECORD);
     // What is open can't be unmounted. What went in between is mounted anew.
     for (const path of readCgroupLayout().hierarchies.values()) openSync(path, "r");
-    const { unifiedControllers, unmounted } = readCgroupLayout();
-    held = unifiedControllers.length + unmounted.length === 0 || readCgroupLayout().version !== "hybrid";
+    held = hybridMounts(readCgroupLayout()).length === 0;
   }
 };
