@@ -85,6 +85,9 @@ export const recv: (fd: number, into: Uint8Array, lengthBytes: number, flags: nu
 export const pipe2: (fds: Uint8Array, flags: number) => number = bind("pipe2", "int pipe2(_Out_ void *fds, int flags)");
 export const waitpid: (pid: number, status: Uint8Array, options: number) => number = bind("waitpid", "int waitpid(int pid, _Out_ void *status, int options)");
 
+/** Requests that read from the other process's memory are not for this: they answer with what they read. */
+export const ptrace: (request: number, pid: number, address: number, data: number) => number = bind("ptrace", "long ptrace(long request, int pid, uintptr_t address, uintptr_t data)");
+
 /** These answer with the errno itself. */
 const bindDirect = (name: string, prototype: string): ((...args: readonly unknown[]) => void) => {
   const native = library.func(prototype);

@@ -19,6 +19,12 @@ export const isAlive = (pid: number, startTicks: number): boolean => {
   return stat !== undefined && stat.startTicks === startTicks && stat.state !== "Z" && stat.state !== "X";
 };
 
+/** Stopped by a signal (SIGSTOP), and not by a tracer. */
+export const isStopped = (pid: number, startTicks: number): boolean => {
+  const stat = readStat(pid);
+  return stat !== undefined && stat.startTicks === startTicks && stat.state === "T";
+};
+
 const readStat = (pid: number): ReturnType<typeof parseStat> | undefined => {
   try {
     return parseStat(readFileSync(`/proc/${pid}/stat`, "latin1"));

@@ -146,7 +146,8 @@ test("failures wait for their time, or for another assignment", (t) => {
 test("a staged start: created ahead, started at its instant", (t) => {
   const p = pod({ startAtMs: NOW + 60_000 });
   t.is(step(p, record(p, { main: { imageId: "i" } })), "create main");
-  t.is(step(p, record(p, { main: { imageId: "i", phase: "created" } })), "wait 60000");
+  t.is(step(p, record(p, { main: { imageId: "i", phase: "created" } })), "load main");
+  t.is(step(p, record(p, { main: { imageId: "i", phase: "created", loaded: true } })), "wait 60000");
   t.is(step(p, record(p, { main: { imageId: "i", phase: "created" } }), { nowMs: NOW + 60_000 }), "start main");
 });
 

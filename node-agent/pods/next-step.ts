@@ -9,7 +9,7 @@ import { resizeAtMs } from "./resize.ts";
 import { FORGIVEN_AFTER_MS, restartDelayMs } from "./restart-delay.ts";
 
 export type Step =
-  | { readonly kind: "pull" | "create" | "start" | "collect" | "restart" | "pause"; readonly container: Container }
+  | { readonly kind: "pull" | "create" | "load" | "start" | "collect" | "restart" | "pause"; readonly container: Container }
   | { readonly kind: "sandbox" | "volumes" | "resize" | "release" | "finish" }
   /** Ask to end (preStop hook, stop signal), and be done by then. All of these at once. */
   | { readonly kind: "signal"; readonly containers: readonly Container[]; readonly deadlineMs: number }
@@ -173,7 +173,10 @@ const containerStep = (assignment: Assignment, container: Container, record: Pod
       if (isToPause === (own.paused ?? false)) return "fine";
       return isToPause ? { kind: "pause", container } : { kind: "unpause", containers: [container] };
     }
-    case "created": return assignment.desiredState === "created" ? { kind: "wait" } : assignment.startAtMs > nowMs ? waitUntil(assignment.startAtMs) : { kind: "start", container };
+    case "created":
+      if (assignment.desiredState === "created") return { kind: "wait" };
+      if (assignment.startAtMs <= nowMs) return { kind: "start", container };
+      return own.loaded ? waitUntil(assignment.startAtMs) : { kind: "load", container };
     case "ended": {
       if (!own.collected) return { kind: "collect", container };
       const atMs = restartAtMs(assignment, container, own);

@@ -36,6 +36,8 @@ export interface ContainerRecord {
   /** none: nothing of this attempt exists. ended: `end` says how. */
   phase: "none" | "created" | "running" | "ended";
   startedAtMs: number;
+  /** Created ahead of its instant, and as far on its way as the runtime can bring it (ContainerRuntime.load). */
+  loaded?: boolean;
   imageId: string;
   stopSignal: string;
   /** The runtime has removed the instance that ended. */

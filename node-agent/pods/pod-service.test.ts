@@ -610,6 +610,36 @@ test("staged pods survive their agent: what is due when it comes back starts at 
   t.false(b.runtime.calls.includes(`start ${b.id("main", 0, "v")}`));
 });
 
+test("what ends before its instant has not run: it is made anew, also when its agent was away, and counts as no end", async (t) => {
+  const b = await open(t);
+  const atMs = b.clock.nowMs() + 60_000;
+  await b.run(pod({ startAtMs: atMs, restartPolicy: "Never" }));
+  t.deepEqual(b.runtime.calls.filter((c) => c.startsWith("load")), [`load ${b.id()}`]);
+  b.runtime.end(b.id(), 137, 9, true);
+  await b.rest();
+  t.is(show(b.last().containers[0]!.state), "waiting CreateContainerError");
+  await b.clock.advance(10_000);
+  await b.rest();
+  t.true(b.last().staged);
+  b.machine.listener = undefined;
+  b.runtime.end(b.id(), 137, 9);
+  b.clock.stepWall(60_000);
+  await b.restart();
+  await b.clock.advance(200);
+  await b.rest();
+  t.like(b.last(), { phase: "Running", containers: [{ restartCount: 0 }] });
+});
+
+test("a program that can't be loaded ahead: said, and tried once more at the instant", async (t) => {
+  const b = await open(t);
+  b.runtime.failNext.set("load", new GantryError("InternalError", "execve: Exec format error"));
+  await b.run(pod({ startAtMs: b.clock.nowMs() + 5000, restartPolicy: "Never" }));
+  t.is(show(b.last().containers[0]!.state), "waiting CreateContainerError");
+  await b.clock.advance(5000);
+  await b.rest();
+  t.is(b.last().phase, "Running");
+});
+
 test("a staged command that can't run is said ahead, and ends the pod only at its instant", async (t) => {
   const b = await open(t);
   await b.run(pod({ restartPolicy: "Never", startAtMs: b.clock.nowMs() + 60_000, containers: [{ command: ["nonsense"] }] }));

@@ -53,6 +53,8 @@ const IN_LANE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "creat
 
 const CLEARS_FAILURE: ReadonlySet<Step["kind"]> = new Set(["sandbox", "volumes", "release", "pause", "unpause"] as const);
 
+const endedAhead = ({ exitCode, oomKilled }: ContainerExit): string => `the container ended before it was started: ${oomKilled ? "out of memory" : `exit code ${exitCode}`}`;
+
 export class PodWorker implements Staged {
   assignment: Assignment;
   readonly record: PodRecord;
@@ -177,6 +179,8 @@ export class PodWorker implements Staged {
       // The kernel knows; the record may have missed the last step.
       own.paused = this.#context.runtime.isPaused(this.instanceId(container.name));
       if (!own.paused) this.#startProbes(container, own);
+    } else if (this.assignment.startAtMs > 0 && state.startedAtMs === 0 && own.phase !== "ended" && own.phase !== "running") {
+      this.#makeAnew(own, endedAhead(state.exit));
     } else if (!(own.phase === "ended" && own.end?.containerId === state.exit.id)) {
       own.startedAtMs = state.startedAtMs;
       this.#noteExit(container, own, state.exit);
@@ -188,8 +192,9 @@ export class PodWorker implements Staged {
   onExit(name: string, attempt: number, exit: ContainerExit): void {
     const container = allContainers(this.assignment).find((c) => c.name === name);
     const own = this.record.containers[name];
-    if (!container || !own || own.attempt !== attempt || own.phase === "ended") return;
-    this.#noteExit(container, own, exit);
+    if (!container || !own || own.attempt !== attempt || own.phase === "ended" || own.phase === "none") return;
+    if (own.phase === "created" && this.assignment.startAtMs > this.#context.clock.nowMs()) this.#makeAnew(own, endedAhead(exit));
+    else this.#noteExit(container, own, exit);
     this.#context.save(this);
     this.#publish();
     this.ring();
@@ -351,6 +356,7 @@ export class PodWorker implements Staged {
         return;
       case "resize": return this.#resize();
       case "create": return this.#create(step.container);
+      case "load": return this.#load(step.container);
       case "start": return this.#start(step.container);
       case "collect": {
         const own = record.containers[step.container.name]!;
@@ -432,6 +438,7 @@ export class PodWorker implements Staged {
         return;
       }
       own.phase = "created";
+      own.loaded = false;
       own.applied = own.allocated;
       delete own.failure;
       this.#reach("created");
@@ -449,6 +456,23 @@ export class PodWorker implements Staged {
         this.#fail(own, steps.createFailureReason(error), error);
       }
     }
+  }
+
+  async #load(container: Container): Promise<void> {
+    const own = this.record.containers[container.name]!;
+    try {
+      await this.#context.runtime.load(this.instanceId(container.name));
+      own.loaded = true;
+    } catch (error) {
+      this.#makeAnew(own, describeError(error));
+    }
+  }
+
+  /** Of a staged container that ended before its instant: nothing of it has run, so nothing has ended either. The last try is at the instant. */
+  #makeAnew(own: ContainerRecord, why: string): void {
+    own.phase = "none";
+    const nowMs = this.#context.clock.nowMs();
+    this.#fail(own, "CreateContainerError", new GantryError("InternalError", why), Math.min(nowMs + retryDelayMs(1), Math.max(nowMs, this.assignment.startAtMs)));
   }
 
   async #start(container: Container): Promise<void> {

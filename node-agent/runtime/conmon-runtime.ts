@@ -1,5 +1,5 @@
 // The container runtime on Linux: overlay root, OCI bundle, conmon and the OCI runtime. It alone writes below its two directories:
-//   RUNROOT/containers/ID/  bundle: config.json, rootfs, container.json (made last: without it the container is half made), started
+//   RUNROOT/containers/ID/  bundle: config.json, rootfs, container.json (made last: without it the container is half made), load, started
 //   RUNROOT/exits/ID        exit code, written by conmon        RUNROOT/oci/ID  the OCI runtime's own state
 //   RUNROOT/roots/ID        root of a container that has ended, while somebody copies
 //   ROOT/containers/ID/     writable layer, on disk; with `keep` in it, it outlives its container
@@ -7,9 +7,9 @@
 // for one id are not to overlap (pods/ has one worker a pod), but exits come at any time.
 import { createHash } from "node:crypto";
 import { execFile } from "node:child_process";
-import { chmodSync, closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
+import { chmodSync, closeSync, constants as fsConstants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
 import { rm } from "node:fs/promises";
-import { availableParallelism } from "node:os";
+import { availableParallelism, constants } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { Clock } from "../../base/clock.ts";
@@ -19,9 +19,10 @@ import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { O_PATH } from "../linux/files.ts";
 import { isErrno } from "../linux/libc.ts";
+import { execHeld } from "../linux/held-exec.ts";
 import { mountIdmappedOverlay } from "../linux/idmap.ts";
 import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow, type OverlayOptions } from "../linux/mount.ts";
-import { isAlive, processStartTime, signalProcess } from "../linux/process.ts";
+import { isAlive, isStopped, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
 import { buildConfig, closedPaths, ociJson, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
 import { spreadDirectories } from "./directories.ts";
@@ -32,7 +33,7 @@ import { checkCage } from "./check-cage.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
 import { mendNullDevice } from "./null-device.ts";
-import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
+import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, readIfThere, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
 import { resizeTerminalOf } from "./terminal-size.ts";
 import { Permits } from "./permits.ts";
 import { resolveUserIn } from "./user.ts";
@@ -78,6 +79,8 @@ interface Saved {
 interface Container extends Saved {
   readonly id: string;
   state: ContainerPhase;
+  /** Its program stands before its first instruction. */
+  isLoaded?: boolean;
 }
 
 interface StoppedRoot {
@@ -87,7 +90,12 @@ interface StoppedRoot {
 }
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9-]{12,127}$/;
-const SIGKILL = 9;
+const { SIGCONT, SIGKILL } = constants.signals;
+/** The file `load` of a bundle: its program is being loaded; it was. */
+const LOADING = "loading";
+const LOADED = "loaded";
+/** How long a program may take to load: it lies on a disk, or on a file system that does not answer. */
+const LOAD_DEADLINE_MS = 5000;
 /** Beside a writable layer: it is not to go with its container. */
 const KEEP = "keep";
 /** How long a killed container may take to be reported as ended. */
@@ -124,6 +132,8 @@ export class ConmonRuntime implements ContainerRuntime {
   #look: { readonly timer: Disposable; readonly dueMs: number } | undefined;
   /** Linux 5.10 and later. */
   #volatileOverlay = true;
+  /** Until the kernel says otherwise. */
+  #mayLoad = true;
 
   /** "FailedPrecondition" with what to install when the OCI runtime or conmon is missing. */
   static async open(options: ConmonRuntimeOptions): Promise<ConmonRuntime> {
@@ -205,6 +215,8 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   async start(id: string): Promise<{ readonly startedAtMs: number }> {
+    const begun = this.startAtOnce(id);
+    if (begun) return begun;
     const container = this.#toStart(id);
     // Noted before, not after: runc's command may return long after a short process has ended, which would then have ended before it started.
     const startedAtMs = this.#options.clock.nowMs();
@@ -215,7 +227,30 @@ export class ConmonRuntime implements ContainerRuntime {
   startAtOnce(id: string): { readonly startedAtMs: number } | undefined {
     const container = this.#toStart(id);
     const startedAtMs = this.#options.clock.nowMs();
+    if (container.isLoaded) {
+      if (!signalProcess(container.pid, container.startTicks, SIGCONT)) throw new GantryError("FailedPrecondition", `container ${id} can't be started: its process has ended`);
+      return this.#noteStart(container, startedAtMs);
+    }
     return startAtOnce(this.#ociOf(container.handler), id) ? this.#noteStart(container, startedAtMs) : undefined;
+  }
+
+  async load(id: string): Promise<void> {
+    const container = this.#toStart(id);
+    const oci = this.#ociOf(container.handler);
+    // Others may be virtual machines, whose process here is not the program.
+    if (container.isLoaded || !this.#mayLoad || (oci.name !== "crun" && oci.name !== "runc")) return;
+    const { clock, logger } = this.#options;
+    const note = join(this.#bundle(id), "load");
+    writeFileSync(note, LOADING);
+    const outcome = await execHeld(container.pid, () => startContainer(oci, id), { clock, timeoutMs: LOAD_DEADLINE_MS });
+    if (outcome === "refused") {
+      this.#mayLoad = false;
+      rmSync(note);
+      logger.warn("programs of staged containers can't be loaded ahead: ptrace is not allowed on this node (kernel.yama.ptrace_scope, or a seccomp filter on the agent); their starts take that much longer");
+    } else if (outcome === "held") {
+      writeFileSync(note, LOADED);
+      container.isLoaded = true;
+    }
   }
 
   #toStart(id: string): Container {
@@ -326,7 +361,7 @@ export class ConmonRuntime implements ContainerRuntime {
     const mounted = this.#roots.get(id) ?? this.#mountStopped(id, layerDirs, upper, join(layer, "work"));
     mounted.users++;
     this.#roots.set(id, mounted);
-    const fd = openSync(mounted.path, O_PATH | constants.O_DIRECTORY);
+    const fd = openSync(mounted.path, O_PATH | fsConstants.O_DIRECTORY);
     let isOpen = true;
     return {
       fd, upper, firstId: 0,
@@ -501,18 +536,23 @@ export class ConmonRuntime implements ContainerRuntime {
     } catch {
       return undefined;
     }
-    const startedAtMs = this.#startedAtMs(id, saved.handler);
+    const load = readIfThere(join(bundle, "load"));
+    const isHeld = load !== "" && isStopped(saved.pid, saved.startTicks);
+    const startedAtMs = this.#startedAtMs(id, saved.handler, load, isHeld);
     const exit = this.#readExit(id, saved.cgroupPath);
     if (exit) return { ...saved, id, state: { phase: "exited", exit, startedAtMs } };
-    return { ...saved, id, state: startedAtMs > 0 ? { phase: "running", pid: saved.pid, startedAtMs } : { phase: "created", pid: saved.pid } };
+    return { ...saved, id, state: startedAtMs > 0 ? { phase: "running", pid: saved.pid, startedAtMs } : { phase: "created", pid: saved.pid }, isLoaded: isHeld && startedAtMs === 0 };
   }
 
   /** 0: not started. */
-  #startedAtMs(id: string, handler: string | undefined): number {
+  #startedAtMs(id: string, handler: string | undefined, load: string, isHeld: boolean): number {
     try {
       return Number(readFileSync(join(this.#bundle(id), "started"), "utf8")) || this.#options.clock.nowMs();
     } catch {
-      // Killed between the start and the note of it: the FIFO is gone, and its directory changed when it went.
+      // Killed between the start and the note of it. What was loaded is held still, or was let go; what was being loaded has run nothing.
+      if (load === LOADED) return isHeld ? 0 : this.#options.clock.nowMs();
+      if (load === LOADING) return 0;
+      // The FIFO is gone, and its directory changed when it went.
       const oci = this.#handlers.get(handler ?? "") ?? this.#oci;
       if (!oci.isCrun || waitsForStart(oci, id)) return 0;
       return Math.round(statSync(join(oci.stateRoot, id), { throwIfNoEntry: false })?.mtimeMs ?? 0);
@@ -703,7 +743,7 @@ const cgroupPathOf = (bundle: string): string | undefined => {
 const openRunningRoot = ({ pid, startTicks }: Container): number | undefined => {
   let fd: number;
   try {
-    fd = openSync(`/proc/${pid}/root`, O_PATH | constants.O_DIRECTORY);
+    fd = openSync(`/proc/${pid}/root`, O_PATH | fsConstants.O_DIRECTORY);
   } catch (error) {
     if (isErrno(error, "ENOENT", "ESRCH")) return undefined;
     throw error;

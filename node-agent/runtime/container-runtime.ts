@@ -143,7 +143,12 @@ export interface ContainerRuntime {
   create(spec: ContainerSpec): Promise<{ readonly pid: number }>;
   /** OCI start. "FailedPrecondition" when it is not in phase created. */
   start(id: string): Promise<{ readonly startedAtMs: number }>;
-  /** The same within this very turn, for starts that must be on time; undefined when this OCI runtime needs its command for it. */
+  /**
+   * Ahead of a start that must be on time: the program is loaded, and stopped before its first instruction, whatever becomes of the agent. Where that can't
+   * be done the container stays as it was created. Should it end by that, it has not run: its exit is told, with startedAtMs 0.
+   */
+  load(id: string): Promise<void>;
+  /** start() within this very turn; undefined when this OCI runtime needs its command for it, and nothing was loaded. */
   startAtOnce(id: string): { readonly startedAtMs: number } | undefined;
   /** "NotFound" when there is no such container; no error when it has ended already. */
   kill(id: string, signal: number): Promise<void>;

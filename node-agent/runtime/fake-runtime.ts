@@ -27,7 +27,7 @@ export class FakeMachine {
   listener: ((id: string) => void) | undefined;
 }
 
-type CallName = "create" | "start" | "kill" | "remove" | "exec" | "pause";
+type CallName = "create" | "load" | "start" | "kill" | "remove" | "exec" | "pause";
 
 export interface FakeRuntimeOptions {
   readonly clock: Clock;
@@ -66,6 +66,11 @@ export class FakeRuntime implements ContainerRuntime {
   async start(id: string): Promise<{ readonly startedAtMs: number }> {
     await this.#call("start", id);
     return this.#start(id);
+  }
+
+  async load(id: string): Promise<void> {
+    await this.#call("load", id);
+    if (this.#get(id).state.phase !== "created") throw new GantryError("FailedPrecondition", `container ${id} is not created`);
   }
 
   startAtOnce(id: string): { readonly startedAtMs: number } {

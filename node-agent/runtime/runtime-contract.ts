@@ -117,6 +117,35 @@ export const runtimeContract = (test: TestFn, name: string, open: (t: ExecutionC
     t.true(isCode(await t.throwsAsync(next.pause(`unknown-${gentle}`.slice(0, 60))), "NotFound"));
   });
 
+  check("loaded ahead it runs nothing before it is started, at once and by whichever agent; exit codes, signals and removal are as ever", async (t, { runtime, spec, restart }) => {
+    const [quick, stubborn, dropped, killed] = [spec("exit 3"), spec(FOR_EVER), spec(FOR_EVER), spec(FOR_EVER)];
+    for (const own of [quick, stubborn, dropped, killed]) {
+      await runtime.create(own);
+      await runtime.load(own.id);
+      await runtime.load(own.id);
+      t.is(runtime.inspect(own.id)?.phase, "created");
+    }
+    const death = exitOf(runtime, killed.id);
+    await runtime.kill(killed.id, 9);
+    t.like(await death, { exitCode: 137, signal: 9 });
+    t.like(runtime.inspect(killed.id), { phase: "exited", startedAtMs: 0 });
+    await runtime.remove(dropped.id);
+    t.is(runtime.inspect(dropped.id), undefined);
+    await sleep(200);
+    t.is(runtime.inspect(quick.id)?.phase, "created", "it ran");
+    const next = await restart();
+    const found = new Map((await next.recover()).map((c) => [c.id, c.state]));
+    t.is(found.get(quick.id)?.phase, "created");
+    t.is(found.get(stubborn.id)?.phase, "created");
+    t.is(found.get(killed.id)?.phase, "exited");
+    const exit = exitOf(next, quick.id);
+    t.true(next.startAtOnce(quick.id)!.startedAtMs > 0);
+    t.like(await exit, { exitCode: 3, signal: 0 });
+    t.true((await next.start(stubborn.id)).startedAtMs > 0);
+    t.is(next.inspect(stubborn.id)?.phase, "running");
+    t.true(isCode(await t.throwsAsync(next.load(stubborn.id)), "FailedPrecondition"));
+  });
+
   check("a writable layer is kept when asked for, over agents too, and goes when it isn't", async (t, { runtime, spec, restart }) => {
     const own = spec("exit 0", { keepLayer: true });
     for (const keepLayer of [true, false]) {
