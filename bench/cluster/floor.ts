@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as libc from "../../node-agent/linux/libc.ts";
 
 export interface Floor {
   readonly runtime: string;
@@ -15,7 +16,7 @@ export interface Floor {
 interface Bench {
   readonly state: string;
   readonly ids: readonly string[];
-  readonly oci: (args: readonly string[], stdout?: number) => void;
+  readonly oci: (args: readonly string[], streams?: { readonly stdin: number; readonly stdout: number }) => void;
   /** The bundle of busybox with these arguments. */
   readonly bundle: (args: readonly string[]) => string;
 }
@@ -25,8 +26,8 @@ const withRuntime = <T>(runtime: string, count: number, fn: (bench: Bench) => T)
   const dir = mkdtempSync(join(tmpdir(), "gantry-floor-"));
   const state = join(dir, "state");
   const ids = Array.from({ length: count }, (_, i) => `gantry-floor-${process.pid}-${i}`);
-  // Nothing of the container's may be a pipe of ours: it would be read until the container ends.
-  const oci = (args: readonly string[], stdout: number | "ignore" = "ignore"): void => void execFileSync(runtime, ["--root", state, ...args], { stdio: ["ignore", stdout, "ignore"] });
+  // No output of the container's may be a pipe of ours: it would be read until the container ends.
+  const oci: Bench["oci"] = (args, streams) => void execFileSync(runtime, ["--root", state, ...args], { stdio: [streams?.stdin ?? "ignore", streams?.stdout ?? "ignore", "ignore"] });
   const bundle = (args: readonly string[]): string => {
     const path = join(dir, "bundle");
     mkdirSync(join(path, "rootfs/bin"), { recursive: true });
@@ -64,20 +65,24 @@ export const measureFloor = (runtime: string, count: number): Floor => withRunti
   return { runtime, runMs: (ran - started) / count, removeMs: (performance.now() - ran) / count };
 });
 
+const O_CLOEXEC = 0o2000000;
 const SETTLE_MS = 1000;
 const GIVE_UP_MS = 60_000;
 const sleepSync = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
-/** `count` containers of crun, created ahead and let go by a loop that does nothing else: ms until the last of them has read its own clock. */
+/** `count` containers of crun, created ahead and let go by a loop that does nothing else: ms until the last of them has read its own clock. Then they wait, as those of the bench do. */
 export const measureBurstFloor = (count: number): number => withRuntime("crun", count, ({ state, ids, oci, bundle }) => {
-  const path = bundle(["sh", "-c", "echo $EPOCHREALTIME; exec busybox sleep 600"]);
+  const path = bundle(["sh", "-c", "echo $EPOCHREALTIME; read -r _"]);
   const outputs = ids.map((id) => `${state}-${id}`);
+  const ends = new Int32Array(2);
+  libc.pipe2(new Uint8Array(ends.buffer), O_CLOEXEC);
+  using _ends = { [Symbol.dispose]: () => ends.forEach((fd) => libc.close(fd)) };
   for (const [i, id] of ids.entries()) {
-    const fd = openSync(outputs[i]!, "w");
+    const stdout = openSync(outputs[i]!, "w");
     try {
-      oci(["create", "-b", path, id], fd);
+      oci(["create", "-b", path, id], { stdin: ends[0]!, stdout });
     } finally {
-      closeSync(fd);
+      closeSync(stdout);
     }
   }
   sleepSync(SETTLE_MS);

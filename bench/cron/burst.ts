@@ -35,7 +35,7 @@ const burstJob = (count: number, image: string): NonNullable<Job["spec"]> => ({
   template: {
     spec: {
       restartPolicy: "Never", terminationGracePeriodSeconds: 0,
-      containers: [{ name: "clock", image, imagePullPolicy: "IfNotPresent", command: ["/bin/sh", "-c", "echo $EPOCHREALTIME; exec sleep 3600"], resources: { requests: { cpu: "1m", memory: "1Mi" } } }],
+      containers: [{ name: "clock", image, imagePullPolicy: "IfNotPresent", stdin: true, command: ["/bin/sh", "-c", "echo $EPOCHREALTIME; read -r _"], resources: { requests: { cpu: "1m", memory: "1Mi" } } }],
     },
   },
 });

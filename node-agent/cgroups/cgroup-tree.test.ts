@@ -2,18 +2,21 @@
 import test from "ava";
 import type { ExecutionContext } from "ava";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { SystemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/logger.ts";
 import { CgroupTree, podCgroupPath } from "./cgroup-tree.ts";
 import type { CgroupLayout } from "./detect.ts";
+import { sharesToWeight } from "./limits.ts";
+import type { CgroupLimits } from "../runtime/container-runtime.ts";
 
-const fixture = (t: ExecutionContext, controllers: readonly string[] = ["cpuset", "cpu", "io", "memory", "pids", "rdma"]): { readonly root: string; readonly tree: CgroupTree } => {
+const fixture = (t: ExecutionContext, controllers: readonly string[] = ["cpuset", "cpu", "io", "memory", "pids", "rdma"]): { readonly root: string; readonly tree: CgroupTree; readonly again: () => CgroupTree } => {
   const root = mkdtempSync(join(tmpdir(), "gantry-cgroup-"));
   t.teardown(() => rmSync(root, { recursive: true }));
   const layout: CgroupLayout = { version: "v2", hierarchies: new Map(), unified: root, unifiedControllers: controllers, unmounted: [], notes: [] };
-  return { root, tree: new CgroupTree({ layout, root: "gantry/n1", clock: new SystemClock(), logger: silentLogger }) };
+  const again = (): CgroupTree => new CgroupTree({ layout, root: "gantry/n1", clock: new SystemClock(), logger: silentLogger });
+  return { root, tree: again(), again };
 };
 
 const put = (path: string, text: string): void => {
@@ -77,4 +80,23 @@ test("a root that would reach outside of itself is refused", (t) => {
   for (const bad of ["", "/", "../x", "a//b"]) {
     t.throws(() => new CgroupTree({ layout, root: bad, clock: new SystemClock(), logger: silentLogger }), { code: "Invalid", message: /cgroup root/ });
   }
+});
+
+test("a class weighs what its pods request together, also for the next agent; all pods what the machine has", (t) => {
+  const { root, tree, again } = fixture(t);
+  const weight = (path: string): number => Number(readFileSync(join(root, "gantry/n1", path, "cpu.weight"), "utf8"));
+  const limits = (cpuShares: number): CgroupLimits => ({ cpuShares, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 });
+  tree.prepare();
+  t.deepEqual(["", "kubepods", "kubepods/besteffort", "kubepods/burstable"].map(weight), [sharesToWeight(availableParallelism() * 1024), sharesToWeight(availableParallelism() * 1024), 1, 1]);
+  tree.create(podCgroupPath("Burstable", "u1"), limits(1024));
+  tree.create(podCgroupPath("Burstable", "u2"), limits(2048));
+  tree.create(podCgroupPath("Guaranteed", "u3"), limits(4096));
+  t.is(weight("kubepods/burstable"), sharesToWeight(3072));
+  tree.apply(podCgroupPath("Burstable", "u2"), limits(512));
+  t.is(weight("kubepods/burstable"), sharesToWeight(1536));
+  const next = again();
+  next.prepare();
+  t.true(Math.abs(weight("kubepods/burstable") - sharesToWeight(1536)) <= 1, "rounded twice");
+  next.create(podCgroupPath("Burstable", "u1"), limits(2));
+  t.true(Math.abs(weight("kubepods/burstable") - sharesToWeight(514)) <= 1);
 });

@@ -2,14 +2,15 @@
 // agent makes the inner groups (kubepods, QoS class, pod); the OCI runtime makes the leaves, one per container. Nothing outside of `root` is
 // touched. Paths here are relative to the root. Control group files live in memory, so reads and writes are synchronous.
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { availableParallelism } from "node:os";
+import { basename, dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import { isErrno } from "../linux/libc.ts";
 import type { CgroupLimits } from "../runtime/container-runtime.ts";
 import type { CgroupLayout, CgroupVersion } from "./detect.ts";
-import { SWAP_FILES, hugePageSizes, limitWrites } from "./limits.ts";
+import { SWAP_FILES, hugePageSizes, limitWrites, weightToShares, weightWrite } from "./limits.ts";
 import { parseOomKills, parseStall, parseStats } from "./stats.ts";
 import type { CgroupStats, Stall } from "./stats.ts";
 
@@ -56,6 +57,9 @@ export type QosClass = "Guaranteed" | "Burstable" | "BestEffort";
 export const podCgroupPath = (qosClass: string, podUid: string): string =>
   qosClass === "Guaranteed" ? `kubepods/pod${podUid}` : `kubepods/${qosClass === "Burstable" ? "burstable" : "besteffort"}/pod${podUid}`;
 
+const BURSTABLE = "kubepods/burstable";
+const SHARES_OF_A_PROCESSOR = 1024;
+const LEAST_SHARES = 2;
 const NO_LIMITS: CgroupLimits = { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 };
 
 export class CgroupTree {
@@ -65,6 +69,8 @@ export class CgroupTree {
   readonly #logger: Logger;
   /** v2: groups that pass their controllers down. */
   readonly #delegated = new Set<string>();
+  /** By the path of a Burstable pod. */
+  readonly #burstableShares = new Map<string, number>();
 
   constructor({ layout, root, clock, logger }: CgroupTreeOptions) {
     const clean = root.replace(/^\/+|\/+$/g, "");
@@ -103,11 +109,29 @@ export class CgroupTree {
     return `/${this.#root}/${path}`;
   }
 
-  /** The groups above all pods, with the least weight for BestEffort ones. Once, at the agent's start. */
+  /**
+   * The groups above all pods, with kubelet's weights. Once, at the agent's start. All pods together weigh as much as the machine has processors, BestEffort
+   * ones the least; Burstable ones as much as they request together, so that a request is worth the same in whichever class.
+   */
   prepare(): void {
-    this.create("kubepods");
-    this.create("kubepods/burstable");
-    this.create("kubepods/besteffort", { ...NO_LIMITS, cpuShares: 2 });
+    const machine = { ...NO_LIMITS, cpuShares: availableParallelism() * SHARES_OF_A_PROCESSOR };
+    this.create("", machine);
+    this.create("kubepods", machine);
+    this.create("kubepods/besteffort", { ...NO_LIMITS, cpuShares: LEAST_SHARES });
+    this.create(BURSTABLE);
+    // Of the agent before.
+    for (const pod of childrenOf(this.#directoryOf("cpu", BURSTABLE) ?? "")) {
+      const path = `${BURSTABLE}/${basename(pod)}`;
+      const weight = Number(this.#read("cpu", path, weightWrite(this.#version, 0).file) ?? 0);
+      this.#burstableShares.set(path, this.#version === "v2" ? weightToShares(weight) : weight);
+    }
+    this.#weighBurstable();
+  }
+
+  #weighBurstable(): void {
+    const directory = this.#directoryOf("cpu", BURSTABLE);
+    const { file, value } = weightWrite(this.#version, [...this.#burstableShares.values()].reduce((sum, shares) => sum + shares, 0));
+    if (directory !== undefined && existsSync(directory)) writeFileSync(join(directory, file), value);
   }
 
   /** Makes an inner group (one that has groups, not processes) with all above it, and sets its limits. Idempotent. */
@@ -132,6 +156,10 @@ export class CgroupTree {
         throw new GantryError(isErrno(error, "ENOENT") ? "NotFound" : "InternalError", `can't set ${file} of ${this.ociPath(path)} to ${value}: ${describeError(error)}`, { cause: error });
       }
     }
+    if (dirname(path) === BURSTABLE && this.#burstableShares.get(path) !== limits.cpuShares) {
+      this.#burstableShares.set(path, limits.cpuShares);
+      this.#weighBurstable();
+    }
   }
 
   /**
@@ -149,6 +177,7 @@ export class CgroupTree {
       }
       await this.#clock.sleep(delayMs);
     }
+    if (this.#burstableShares.delete(path)) this.#weighBurstable();
     const full = join(this.#root, path);
     for (const delegated of this.#delegated) if (delegated === full || delegated.startsWith(`${full}/`)) this.#delegated.delete(delegated);
   }

@@ -61,12 +61,16 @@ const memoryWritesV1 = ({ memoryBytes, swapBytes }: CgroupLimits, swapNow: strin
   return together === -1 || together > Number(swapNow) ? [swap, memory] : [memory, swap];
 };
 
+/** What a group weighs beside its neighbours. */
+export const weightWrite = (version: "v1" | "v2", cpuShares: number): FileWrite =>
+  version === "v2" ? write("cpu", "cpu.weight", sharesToWeight(Math.max(2, cpuShares))) : write("cpu", "cpu.shares", Math.max(2, cpuShares));
+
 /** What to write for `limits`; 0 means: without a limit. cpuShares 0: leave the kernel's default. */
 export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits, present: Present = {}): readonly FileWrite[] => {
   const { cpuShares, cpuQuotaMilli, memoryBytes, swapBytes, pids } = limits;
   if (version === "v2") {
     return [
-      ...(cpuShares > 0 ? [write("cpu", "cpu.weight", sharesToWeight(cpuShares))] : []),
+      ...(cpuShares > 0 ? [weightWrite(version, cpuShares)] : []),
       write("cpu", "cpu.max", `${cpuQuotaMilli > 0 ? quotaUs(cpuQuotaMilli) : "max"} ${CPU_PERIOD_US}`),
       write("memory", "memory.max", memoryBytes > 0 ? memoryBytes : "max"),
       ...(swapBytes === undefined || present.swap === undefined ? [] : [write("memory", SWAP_FILES.v2, swapBytes < 0 ? "max" : swapBytes)]),
@@ -75,7 +79,7 @@ export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits, present:
     ];
   }
   return [
-    ...(cpuShares > 0 ? [write("cpu", "cpu.shares", Math.max(2, cpuShares))] : []),
+    ...(cpuShares > 0 ? [weightWrite(version, cpuShares)] : []),
     write("cpu", "cpu.cfs_period_us", CPU_PERIOD_US),
     write("cpu", "cpu.cfs_quota_us", cpuQuotaMilli > 0 ? quotaUs(cpuQuotaMilli) : -1),
     ...memoryWritesV1(limits, present.swap),

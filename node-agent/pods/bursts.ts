@@ -14,7 +14,7 @@ export interface Staged {
 }
 
 /** Long enough for a hundred processes to get through execve on two processors. */
-export const BOOKS_AFTER_MS = 150;
+export const BOOKS_AFTER_MS = 300;
 
 export class Bursts implements Disposable {
   readonly #clock: Clock;

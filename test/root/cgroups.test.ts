@@ -53,6 +53,23 @@ const startIn = async (t: ExecutionContext, { root, mounts, tree }: Subject, pat
   return { pid: child.pid!, ended };
 };
 
+test("Burstable pods weigh together what they request, and nothing once they are gone", async (t) => {
+  const { tree, root } = subject(t, host);
+  const [mount, file] = host.version === "v2" ? [host.unified!, "cpu.weight"] : [host.hierarchies.get("cpu")!, "cpu.shares"];
+  const weightOf = (path: string): string => readFileSync(join(mount, root, path, file), "utf8").trim();
+  tree.prepare();
+  const idle = weightOf("kubepods/burstable");
+  const pods = ["u1", "u2"].map((uid) => podCgroupPath("Burstable", uid));
+  for (const pod of pods) tree.create(pod, { cpuShares: 2048, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 });
+  t.is(weightOf("kubepods/burstable"), host.version === "v2" ? "157" : "4096");
+  const next = new CgroupTree({ layout: host, root, clock: new SystemClock(), logger: silentLogger });
+  next.prepare();
+  t.is(weightOf("kubepods/burstable"), host.version === "v2" ? "157" : "4096");
+  for (const pod of pods) await next.remove(pod);
+  t.is(weightOf("kubepods/burstable"), idle);
+  t.not(weightOf("kubepods"), idle);
+});
+
 for (const [name, layout] of [["this host's", host], ["the unified tree's", unifiedOnly]] as const) {
   const run = layout.version === "v2" && layout.unified === undefined ? test.skip : test;
 

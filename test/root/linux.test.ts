@@ -1,15 +1,20 @@
 // System calls that need root: namespaces without a process, overlays, binds, nodes and attributes.
 import test from "ava";
-import { execFileSync } from "node:child_process";
+import type { ExecutionContext } from "ava";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, symlinkSync, writeFileSync, constants } from "node:fs";
 import { getPriority, hostname, setPriority } from "node:os";
 import { join } from "node:path";
 import { O_PATH, Resolve, getXattr, listXattrs, makeNode, openConfined, removeXattr, setXattr } from "../../node-agent/linux/files.ts";
 import * as libc from "../../node-agent/linux/libc.ts";
 import { bindMount, ensureTmpfs, isBelow, mountOverlay, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../../node-agent/linux/mount.ts";
+import { SystemClock } from "../../base/clock.ts";
 import { inNetworkNamespace, isPinned, pinNamespaces, unpin } from "../../node-agent/linux/namespaces.ts";
+import { execHeld } from "../../node-agent/linux/held-exec.ts";
+import { isStopped, processStartTime } from "../../node-agent/linux/process.ts";
 import { goFirst, urgently } from "../../node-agent/linux/scheduling.ts";
-import { runIn, temporaryDirectory } from "../helpers/hosts.ts";
+import { eventually, runIn, temporaryDirectory } from "../helpers/hosts.ts";
 
 const here = (): readonly string[] => ["net", "ipc", "uts"].map((type) => readlinkSync(`/proc/thread-self/ns/${type}`));
 
@@ -173,4 +178,84 @@ test("a thread that goes first starts ordinary processes, also after work that c
   urgently(() => undefined);
   t.is(getPriority(), -10);
   t.is(execFileSync("nice", { encoding: "utf8" }), "0\n");
+});
+
+const HOLD = { clock: new SystemClock(), timeoutMs: 5000 };
+
+interface Waiting {
+  readonly pid: number;
+  readonly release: () => void;
+  readonly hasRun: () => boolean;
+  readonly isGone: () => boolean;
+}
+
+/** A process that waits for a byte and then executes `program`: no child of ours, for those libuv waits itself. */
+const waiting = async (t: ExecutionContext, program?: string): Promise<Waiting> => {
+  const directory = temporaryDirectory(t);
+  const [gate, trace] = [join(directory, "gate"), join(directory, "trace")];
+  execFileSync("mkfifo", [gate]);
+  const parent = spawn("sh", ["-c", `sh -c 'read -r _ < ${gate}; exec ${program ?? `touch ${trace}`}' 2>/dev/null & echo $!; wait`], { stdio: ["ignore", "pipe", "ignore"] });
+  const pid = Number(String((await once(parent.stdout, "data"))[0]));
+  const ticks = processStartTime(pid);
+  const isGone = (): boolean => processStartTime(pid) !== ticks;
+  t.teardown(async () => {
+    if (!isGone()) process.kill(pid, "SIGKILL");
+    if (parent.exitCode === null) await once(parent, "exit");
+  });
+  const open = (): number | undefined => {
+    try {
+      return openSync(gate, constants.O_WRONLY | constants.O_NONBLOCK);
+    } catch {
+      return undefined; // it is not there yet
+    }
+  };
+  let fd: number | undefined;
+  t.true(await eventually(() => (fd = open()) !== undefined));
+  return { pid, release: () => writeFileSync(fd!, "\n"), hasRun: () => existsSync(trace), isGone };
+};
+
+/** As an agent: what it does when it is about to let the process go is `act`. */
+const tracer = (t: ExecutionContext, pid: number, act: string): ReturnType<typeof spawn> => {
+  const script = `
+    import { execHeld } from ${JSON.stringify(join(import.meta.dirname, "../../node-agent/linux/held-exec.ts"))};
+    import { SystemClock } from ${JSON.stringify(join(import.meta.dirname, "../../base/clock.ts"))};
+    await execHeld(${pid}, () => { ${act} }, { clock: new SystemClock(), timeoutMs: 5000 });`;
+  const child = spawn(process.execPath, ["--input-type=module-typescript", "--disable-warning=ExperimentalWarning", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  t.teardown(() => child.kill("SIGKILL"));
+  return child;
+};
+
+test("a process is held after its exec, without anybody who watches it, and goes on when it is told to", async (t) => {
+  const { pid, release, hasRun, isGone } = await waiting(t);
+  t.is(await execHeld(pid, release, HOLD), "held");
+  t.true(await eventually(() => isStopped(pid, processStartTime(pid)!)));
+  t.regex(readFileSync(`/proc/${pid}/cmdline`, "utf8"), /^touch/);
+  t.regex(readFileSync(`/proc/${pid}/status`, "utf8"), /TracerPid:\s+0\n/);
+  await new Promise((wake) => setTimeout(wake, 100));
+  t.false(hasRun());
+  process.kill(pid, "SIGCONT");
+  t.true(await eventually(isGone));
+  t.true(hasRun());
+});
+
+test("what comes to no program has ended; what takes too long is ended", async (t) => {
+  const nothing = await waiting(t, "/no/such/program");
+  t.is(await execHeld(nothing.pid, nothing.release, HOLD), "ended");
+  t.true(await eventually(nothing.isGone));
+  const slow = await waiting(t);
+  t.is(await execHeld(slow.pid, () => undefined, { ...HOLD, timeoutMs: 50 }), "ended");
+  t.true(await eventually(slow.isGone));
+  t.false(slow.hasRun());
+});
+
+test("whose agent dies in the midst of it dies too, and has run nothing; where tracing is refused nothing is let go", async (t) => {
+  const doomed = await waiting(t);
+  const agent = tracer(t, doomed.pid, "console.log('now'); while (true) {}");
+  await once(agent.stdout!, "data");
+  t.is(await execHeld(doomed.pid, () => t.fail("let go"), HOLD), "refused", "another traces it");
+  doomed.release();
+  t.true(await eventually(() => /State:\s+t/.test(readFileSync(`/proc/${doomed.pid}/status`, "utf8"))), "it has come to its program");
+  agent.kill("SIGKILL");
+  t.true(await eventually(doomed.isGone));
+  t.false(doomed.hasRun());
 });

@@ -46,7 +46,7 @@ const SCHEDULED_AT = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 /** On staged Jobs: what they were made from. A change of the template before the tick makes them anew. */
 const TEMPLATE_HASH = "gantry.io/template-hash";
 /** The books of a staged tick are written this long after it: at the instant itself processors are the containers'. */
-const BOOKS_AFTER_MS = 250;
+const BOOKS_AFTER_MS = 500;
 /** A change that comes later than this before a tick counts from the next one on: nodes start by themselves, and the tick might run twice. */
 const TOO_LATE_MS = 2000;
 

@@ -33,7 +33,7 @@ export interface Plan {
 }
 
 /** At the instant of a staged start processors are the containers'. */
-const BOOKS_AFTER_MS = 250;
+const BOOKS_AFTER_MS = 500;
 const BACKOFF_MS = 10_000;
 const MAX_BACKOFF_MS = 600_000;
 const DEFAULT_BACKOFF_LIMIT = 6;
