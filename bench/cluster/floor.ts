@@ -1,8 +1,8 @@
 // The floor on this machine, measured in the same run: the OCI runtime called directly in a loop, without pods, images, network, logs
 // or an API. What the cluster adds to it is what the ratio shows.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import * as libc from "../../node-agent/linux/libc.ts";
 
@@ -22,7 +22,7 @@ interface Bench {
 }
 
 /** Everything is removed, also on failure. */
-const withRuntime = <T>(runtime: string, count: number, fn: (bench: Bench) => T): T => {
+const withRuntime = async <T>(runtime: string, count: number, fn: (bench: Bench) => T | Promise<T>): Promise<T> => {
   const dir = mkdtempSync(join(tmpdir(), "gantry-floor-"));
   const state = join(dir, "state");
   const ids = Array.from({ length: count }, (_, i) => `gantry-floor-${process.pid}-${i}`);
@@ -42,7 +42,7 @@ const withRuntime = <T>(runtime: string, count: number, fn: (bench: Bench) => T)
     return path;
   };
   try {
-    return fn({ state, ids, oci, bundle });
+    return await fn({ state, ids, oci, bundle });
   } finally {
     for (const id of ids) {
       try {
@@ -56,7 +56,7 @@ const withRuntime = <T>(runtime: string, count: number, fn: (bench: Bench) => T)
 };
 
 /** `count` times `RUNTIME run -d` of busybox sleep, then `RUNTIME delete -f`. */
-export const measureFloor = (runtime: string, count: number): Floor => withRuntime(runtime, count, ({ ids, oci, bundle }) => {
+export const measureFloor = (runtime: string, count: number): Promise<Floor> => withRuntime(runtime, count, ({ ids, oci, bundle }) => {
   const path = bundle(["sleep", "600"]);
   const started = performance.now();
   for (const id of ids) oci(["run", "-d", "-b", path, id]);
@@ -70,9 +70,21 @@ const SETTLE_MS = 1000;
 const GIVE_UP_MS = 60_000;
 const sleepSync = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
+const CLOCK = ["sh", "-c", "echo $EPOCHREALTIME; read -r _"];
+
+/** The last of the times, ms, that were written to these files. */
+const lastOf = (outputs: readonly string[]): number => {
+  for (let waitedMs = 0; ; waitedMs += 100) {
+    const starts = outputs.map((file) => Number(readFileSync(file, "utf8")) * 1000);
+    if (starts.every((ms) => ms > 0)) return Math.max(...starts);
+    if (waitedMs > GIVE_UP_MS) throw new Error(`${starts.filter((ms) => ms === 0).length} of ${outputs.length} bare containers did not say when they started`);
+    sleepSync(100);
+  }
+};
+
 /** `count` containers of crun, created ahead and let go by a loop that does nothing else: ms until the last of them has read its own clock. Then they wait, as those of the bench do. */
-export const measureBurstFloor = (count: number): number => withRuntime("crun", count, ({ state, ids, oci, bundle }) => {
-  const path = bundle(["sh", "-c", "echo $EPOCHREALTIME; read -r _"]);
+export const measureBurstFloor = (count: number): Promise<number> => withRuntime("crun", count, ({ state, ids, oci, bundle }) => {
+  const path = bundle(CLOCK);
   const outputs = ids.map((id) => `${state}-${id}`);
   const ends = new Int32Array(2);
   libc.pipe2(new Uint8Array(ends.buffer), O_CLOEXEC);
@@ -88,10 +100,28 @@ export const measureBurstFloor = (count: number): number => withRuntime("crun", 
   sleepSync(SETTLE_MS);
   const startMs = Date.now();
   for (const id of ids) writeFileSync(join(state, id, "exec.fifo"), "\0");
-  for (let waitedMs = 0; ; waitedMs += 100) {
-    const starts = outputs.map((file) => Number(readFileSync(file, "utf8")) * 1000);
-    if (starts.every((ms) => ms > 0)) return Math.max(...starts) - startMs;
-    if (waitedMs > GIVE_UP_MS) throw new Error(`${starts.filter((ms) => ms === 0).length} of ${count} bare containers did not say when they started`);
-    sleepSync(100);
-  }
+  return lastOf(outputs) - startMs;
+});
+
+/** `count` containers of crun from nothing, as many at a time as there are processors, by nothing but `crun run`: ms until the last of them has read its own clock. */
+export const measureColdFloor = (count: number): Promise<number> => withRuntime("crun", count, async ({ state, ids, bundle }) => {
+  const path = bundle(CLOCK);
+  const outputs = ids.map((id) => `${state}-${id}`);
+  const startMs = Date.now();
+  const waiting = [...ids.entries()];
+  const lane = async (): Promise<void> => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      const stdout = openSync(outputs[next[0]]!, "w");
+      try {
+        await new Promise<void>((resolve, reject) => {
+          spawn("crun", ["--root", state, "run", "-d", "-b", path, next![1]], { stdio: ["ignore", stdout, "ignore"] }).on("error", reject)
+            .on("exit", (code) => (code === 0 ? resolve() : reject(new Error(`crun run ended with code ${code ?? "none"}`))));
+        });
+      } finally {
+        closeSync(stdout);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, lane));
+  return lastOf(outputs) - startMs;
 });

@@ -37,7 +37,7 @@ const conmonsBelow = (dir: string): readonly number[] =>
 export const benchCluster = async (options: { readonly nodes: number; readonly replicas: number; readonly rounds: number; readonly idleSeconds: number }): Promise<void> => {
   const { nodes, replicas } = options;
   await withCluster(nodes, async ({ client, layout, state: { processes }, upMs }) => {
-    const floor = measureFloor("crun", replicas);
+    const floor = await measureFloor("crun", replicas);
     const rounds: ScaleRound[] = [];
     let memory: ReturnType<typeof memoryOf> = [];
     let containerBytes = 0;

@@ -7,7 +7,7 @@ import type { Job } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../../cli/api-client.ts";
 import { IMAGE, row, withCluster } from "../cluster/bench-cluster.ts";
 import { median, percentile } from "../statistics.ts";
-import { measureBurstFloor } from "../cluster/floor.ts";
+import { measureBurstFloor, measureColdFloor } from "../cluster/floor.ts";
 import { burst, cronJob, nextSecond, type Burst } from "./burst.ts";
 
 /** The kernel takes network namespaces down in the background, for about a second after the last pod is gone. */
@@ -53,13 +53,16 @@ export const benchCron = async ({ nodes, count, rounds, cronJobs }: { readonly n
     const staged: Burst[] = [];
     const plain: Burst[] = [];
     const floors: number[] = [];
+    const coldFloors: number[] = [];
     for (let i = 0; i <= rounds; i++) {
       await delay(SETTLE_MS);
-      if (i > 0) floors.push(measureBurstFloor(count));
+      if (i > 0) floors.push(await measureBurstFloor(count));
       const one = await burst(client, `staged-${i}`, { count, image: IMAGE, aheadSeconds: 30, leadMs: 12_000 });
       if (i > 0) staged.push(one); // the first warms up
     }
     for (let i = 0; i < rounds; i++) {
+      await delay(SETTLE_MS);
+      coldFloors.push(await measureColdFloor(count));
       await delay(SETTLE_MS);
       plain.push(await burst(client, `plain-${i}`, { count, image: IMAGE, aheadSeconds: 0, leadMs: 2000 }));
     }
@@ -78,8 +81,10 @@ export const benchCron = async ({ nodes, count, rounds, cronJobs }: { readonly n
     console.log(`\nA CronJob of ${count} containers on ${nodes} nodes, by the clock of their own processes (median of ${rounds} ticks)`);
     row("staged a second before the tick", staged.map((b) => `${b.staged}`).join(", "), `${count} each`);
     table("staged", staged, "150 ms; 80 ms");
-    row("the floor: bare crun containers, let go in a loop", `${show(floors)}, ratio ${(median(lasts(staged)) / median(floors)).toFixed(2)}`);
+    const floor = (title: string, own: readonly number[], bursts: readonly Burst[]): void => row(`the floor: ${title}`, `${show(own)}, ratio ${(median(lasts(bursts)) / median(own)).toFixed(2)}`);
+    floor("bare crun containers, let go in a loop", floors, staged);
     table(`not staged (gantry.io/stage-ahead: 0s)`, plain, "2.0 s");
+    floor("crun run, one a processor", coldFloors, plain);
     console.log(`\n${many.count} CronJobs due at the same instant, not staged`);
     row("the last Job created, after the tick", `${many.lastMs.toFixed(0)} ms (the first ${many.firstMs.toFixed(0)})`, "2 s");
   });

@@ -108,7 +108,7 @@ const lateSamples = async (address: string, seconds: number): Promise<{ readonly
 
 export const benchStart = async (): Promise<void> => {
   await withCluster(1, async ({ client, state }) => {
-    const floor = measureFloor("crun", SINGLE);
+    const floor = await measureFloor("crun", SINGLE);
     await startOneByOne(client, WARM_UP);
     await delay(SETTLE_MS);
     const singles = await startOneByOne(client, SINGLE);
