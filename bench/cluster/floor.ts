@@ -111,10 +111,11 @@ export const measureColdFloor = (count: number): Promise<number> => withRuntime(
   const waiting = [...ids.entries()];
   const lane = async (): Promise<void> => {
     for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const stdout = openSync(outputs[next[0]]!, "w");
+      const [i, id] = next;
+      const stdout = openSync(outputs[i]!, "w");
       try {
         await new Promise<void>((resolve, reject) => {
-          spawn("crun", ["--root", state, "run", "-d", "-b", path, next![1]], { stdio: ["ignore", stdout, "ignore"] }).on("error", reject)
+          spawn("crun", ["--root", state, "run", "-d", "-b", path, id], { stdio: ["ignore", stdout, "ignore"] }).on("error", reject)
             .on("exit", (code) => (code === 0 ? resolve() : reject(new Error(`crun run ended with code ${code ?? "none"}`))));
         });
       } finally {

@@ -13,7 +13,7 @@ import { MAKE_ROOM, renamedIfThere, type ContentStore } from "./content-store.ts
 import { hexOf, type Digest } from "./digest.ts";
 import type { ExtractCalls, ExtractLimits } from "./extract.ts";
 import { SharedTasks, Slots, throwIfAborted } from "./shared-task.ts";
-import { UnpackThreads, threadsFor } from "./unpack-threads.ts";
+import { UnpackThreads } from "./unpack-threads.ts";
 
 export interface LayerStoreOptions {
   readonly root: string;
@@ -35,8 +35,9 @@ interface LayerRecord {
 
 /** By then the kernel has written everything back (vm.dirty_expire_centisecs is 30 s, vm.dirty_writeback_centisecs 5 s). */
 const SETTLED_AFTER_MS = 120_000;
-/** Unpacking is bound by the processor and the disk: more at once would only take memory. */
+/** Unpacking is bound by the processors and the disk: more at once would only take memory. */
 const LEAST_AT_ONCE = 2;
+const MOST_AT_ONCE = 4;
 
 export class LayerStore {
   readonly #options: LayerStoreOptions;
@@ -57,9 +58,8 @@ export class LayerStore {
   private constructor(options: LayerStoreOptions) {
     this.#options = options;
     this.#root = join(options.root, "layers");
-    const threads = threadsFor(availableParallelism());
-    this.#slots = new Slots(Math.max(LEAST_AT_ONCE, threads));
-    this.#threads = new UnpackThreads({ clock: options.clock, enabled: threads > 0, calls: options.calls });
+    this.#slots = new Slots(Math.min(MOST_AT_ONCE, Math.max(LEAST_AT_ONCE, availableParallelism() - 1)));
+    this.#threads = new UnpackThreads({ clock: options.clock, calls: options.calls });
     this.#bootId = options.bootId ?? readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
     this.#seconds = options.metrics.histogram("gantry_image_unpack_seconds", "Time to unpack one image layer.");
   }
@@ -79,6 +79,11 @@ export class LayerStore {
   /** Size of its files; 0 when it is not here. */
   bytesOf(diffId: Digest): number {
     return this.#read(hexOf(diffId))?.bytes ?? 0;
+  }
+
+  /** A layer of this size, compressed, is to be unpacked soon. */
+  expect(blobBytes: number): void {
+    this.#threads.expect(blobBytes);
   }
 
   /** Unpacks the blob unless the layer is here. Errors: "Invalid" (damaged, unsafe, not what the diff ID says), "RequestEntityTooLarge", "Cancelled". */

@@ -50,7 +50,8 @@ export interface ImageServiceOptions {
 
 /** Far above real images (the largest public ones have about a million files and 40 GB); below what would hurt a node for long. */
 const DEFAULT_LIMITS: ExtractLimits = { maxEntries: 2_000_000, maxBytes: 128 * 1024 ** 3, maxRatio: 250 };
-const DEFAULT_DOWNLOADS_AT_ONCE = 6;
+/** As docker's. More share the way from the registry, so that each layer comes later, and is unpacked later. */
+const DEFAULT_DOWNLOADS_AT_ONCE = 3;
 const DEFAULT_IDLE_TIMEOUT_MS = 30_000;
 
 /** What the index does not say: read from manifest and config, which never change. */
@@ -455,6 +456,7 @@ export class LinuxImageService implements ImageService {
     const unpacked = manifest.layers.map((layer, i) => orAbort((async () => {
       const unpack = async (): Promise<void> => {
         const wasThere = this.#content.has(layer.digest, layer.sizeBytes);
+        if (!wasThere) this.#layers.expect(layer.sizeBytes);
         await fetch(layer, together);
         const diffId = (await configured).diffIds[i]!;
         const isUnpacked = this.#layers.has(diffId);

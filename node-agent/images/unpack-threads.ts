@@ -1,5 +1,6 @@
-// Large layers are unpacked in threads of their own, where there are processors for them: several work on one image, and the agent's event loop has
-// its turns meanwhile. A thread takes some tens of milliseconds to start and some megabytes to keep, so small layers do without, and idle ones end.
+// Large layers are unpacked in threads of their own: one inflates, hashes and writes, all by itself, while the agent's downloads what comes next and has
+// its turns. A thread takes some tens of milliseconds to start and some megabytes to keep, so small layers do without, and idle ones end. How many run at
+// once is the caller's business.
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, type ErrorCode } from "../../base/errors.ts";
@@ -12,7 +13,8 @@ export type ThreadAnswer = { readonly extracted: Extracted } | { readonly failed
 
 /** Compressed. */
 const SMALL_BYTES = 1024 * 1024;
-const IDLE_MS = 10_000;
+/** Warm ones are twice as quick: long enough for the next image of whoever pulls several. */
+const IDLE_MS = 60_000;
 // Sources run as they are, and compiled.
 const PROGRAM = new URL(`./unpack-thread.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
 
@@ -23,14 +25,9 @@ interface Idle {
 
 export interface UnpackThreadsOptions {
   readonly clock: Clock;
-  /** Otherwise all is done in the caller's thread. How many run at once is the caller's business. */
-  readonly enabled: boolean;
   /** Can't go to another thread: with them all is done here. */
   readonly calls: ExtractCalls | undefined;
 }
-
-/** With two processors a pull took no less time, since it is the threads' start and warming up that fill the second one (bench/engine/pull.ts). */
-export const threadsFor = (processors: number): number => (processors > 2 ? Math.min(4, processors - 1) : 0);
 
 export class UnpackThreads {
   readonly #options: UnpackThreadsOptions;
@@ -41,10 +38,18 @@ export class UnpackThreads {
     this.#options = options;
   }
 
+  /** Work is on its way: a thread is started while its layer comes. */
+  expect(blobBytes: number): void {
+    if (this.#isFor(blobBytes) && this.#all.size === 0) this.#keep(this.#take());
+  }
+
+  #isFor(blobBytes: number): boolean {
+    return this.#options.calls === undefined && blobBytes >= SMALL_BYTES;
+  }
+
   /** As unpackBlob. */
   async run(order: UnpackOrder, signal: AbortSignal): Promise<Extracted> {
-    const { enabled, calls } = this.#options;
-    if (!enabled || calls !== undefined || order.blobBytes < SMALL_BYTES) return unpackBlob(order, signal, calls);
+    if (!this.#isFor(order.blobBytes)) return unpackBlob(order, signal, this.#options.calls);
     const worker = this.#take();
     const cancel = (): void => worker.postMessage("cancel" satisfies ThreadOrder);
     try {

@@ -1,5 +1,5 @@
 // One layer, from its blob to a directory: taken apart, unpacked, and hashed on the way.
-import { createReadStream } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { GantryError } from "../../base/errors.ts";
 import { decompressed } from "./decompress.ts";
 import { algorithmOf, hashFor, type Digest } from "./digest.ts";
@@ -21,6 +21,23 @@ export interface UnpackOrder {
   readonly limits: ExtractLimits;
 }
 
+const READ_BYTES = 256 * 1024;
+
+/** By synchronous reads: they come out of the page cache mostly, and cost a tenth of what a stream does. */
+async function* blobPieces(path: string): AsyncGenerator<Uint8Array, void> {
+  const fd = openSync(path, "r");
+  try {
+    for (;;) {
+      const buffer = Buffer.allocUnsafe(READ_BYTES);
+      const bytes = readSync(fd, buffer);
+      if (bytes === 0) return;
+      yield buffer.subarray(0, bytes);
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Smaller ones may unpack as they like: they can do no harm. */
 const RATIO_FROM_BYTES = 1024 ** 3;
 
@@ -31,7 +48,7 @@ export const unpackBlob = async (order: UnpackOrder, signal: AbortSignal, calls?
   const hash = hashFor(diffId);
   let unpackedBytes = 0;
   const hashed = async function* (): AsyncGenerator<Uint8Array, void> {
-    for await (const chunk of decompressed(createReadStream(order.blob) as AsyncIterable<Uint8Array>, what)) {
+    for await (const chunk of decompressed(blobPieces(order.blob), what)) {
       throwIfAborted(signal);
       // Of all that comes out, not of the files alone: headers and what follows the archive cost time, too.
       unpackedBytes += chunk.length;
