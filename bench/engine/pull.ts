@@ -63,11 +63,11 @@ const startRegistry = async (directory: string): Promise<{ readonly host: string
 const compiled = (await import(new URL("../../dist/node-agent/images/linux-image-service.js", import.meta.url).href)) as { LinuxImageService: typeof LinuxImageService };
 const open = (root: string): Promise<LinuxImageService> => compiled.LinuxImageService.open({ root, clock: new SystemClock(), random: Math.random, logger: silentLogger, metrics: new Metrics() });
 
-const bySkopeo = async (reference: string, directory: string): Promise<number> => {
+/** Unpacking one layer after another, as one would type it, or two at a time: what this machine's processors allow. */
+const bySkopeo = async (reference: string, directory: string, atOnce: 1 | 2): Promise<number> => {
   const startedMs = performance.now();
   await run("skopeo", ["copy", "--quiet", "--src-tls-verify=false", `docker://${reference}`, `dir:${join(directory, "copy")}`]);
   const { layers } = JSON.parse(readFileSync(join(directory, "copy/manifest.json"), "utf8")) as { layers: { digest: string }[] };
-  // As two processes at once: what this machine's processors allow, and what our own unpacking does.
   const todo = layers.map((l, i) => [join(directory, "copy", hexOf(l.digest as `sha256:${string}`)), join(directory, `layer-${i}`)] as const);
   const worker = async (): Promise<void> => {
     for (let next = todo.shift(); next !== undefined; next = todo.shift()) {
@@ -75,7 +75,7 @@ const bySkopeo = async (reference: string, directory: string): Promise<number> =
       await run("tar", ["-xf", next[0], "-C", next[1]]);
     }
   };
-  await Promise.all([worker(), worker()]);
+  await Promise.all(Array.from({ length: atOnce }, worker));
   return performance.now() - startedMs;
 };
 
@@ -112,29 +112,34 @@ export const benchPull = async (compression: Compression): Promise<void> => {
     for (const [i, reference] of references.entries()) bytes += await publish(i, compression, reference, join(work, `seed-${i}`));
     // One store for all, as an agent has it; and nothing is removed on the way, for ext4 looks long for inodes that were not used a minute ago.
     using service = disposable(await open(join(work, "store")));
-    const [ours, theirs, stalls]: [number[], number[], number[]] = [[], [], []];
+    const measured = { us: [] as number[], one: [] as number[], two: [] as number[] };
+    let stallMs = 0;
     for (const [round, reference] of references.entries()) {
-      // In turns: what the page cache and the disk do to one they do to the other.
-      for (const who of round % 2 === 0 ? ["us", "them"] : ["them", "us"]) {
+      // In turns: what the page cache and the disk do to one they do to the others.
+      const order = ["us", "one", "two"] as const;
+      for (const who of [...order.slice(round % 3), ...order.slice(0, round % 3)]) {
         await run("sync");
         if (who === "us") {
-          const { ms, stallMs } = await byUs(service, reference);
-          ours.push(ms);
-          stalls.push(stallMs);
+          const pulled = await byUs(service, reference);
+          measured.us.push(pulled.ms);
+          stallMs = Math.max(stallMs, pulled.stallMs);
         } else {
-          const directory = join(work, `skopeo-${round}`);
+          const directory = join(work, `skopeo-${round}-${who}`);
           mkdirSync(directory);
-          theirs.push(await bySkopeo(reference, directory));
+          measured[who].push(await bySkopeo(reference, directory, who === "one" ? 1 : 2));
         }
       }
     }
-    const [first, ...warm] = ours as [number, ...number[]];
-    const [theirFirst, ...theirWarm] = theirs as [number, ...number[]];
-    const megabytes = bytes / references.length / 1e6;
-    console.log(`pull, ${compression}: ${LAYERS} layers, ${((LAYERS * LAYER_BYTES) / 1e6).toFixed(0)} MB unpacked, ${megabytes.toFixed(0)} MB transferred, ${ROUNDS} rounds`);
-    console.log(`  gantry                  median ${median(warm).toFixed(0)} ms  (${warm.map((ms) => ms.toFixed(0)).join(", ")}); longest pause of the event loop ${Math.max(...stalls).toFixed(0)} ms`);
-    console.log(`  skopeo copy, then tar   median ${median(theirWarm).toFixed(0)} ms  (${theirWarm.map((ms) => ms.toFixed(0)).join(", ")})`);
-    console.log(`  ratio, median of rounds ${median(warm.map((ms, i) => ms / theirWarm[i]!)).toFixed(2)}; of the first pull of a process ${(first / theirFirst).toFixed(2)} (${first.toFixed(0)} ms)`);
+    console.log(`pull, ${compression}: ${LAYERS} layers, ${((LAYERS * LAYER_BYTES) / 1e6).toFixed(0)} MB unpacked, ${(bytes / references.length / 1e6).toFixed(0)} MB transferred, ${ROUNDS} rounds after one that warms up`);
+    const show = (title: string, [, ...ms]: readonly number[], more = ""): void => console.log(`  ${title.padEnd(40)} median ${median(ms).toFixed(0)} ms  (${ms.map((one) => one.toFixed(0)).join(", ")})${more}`);
+    // Of each round, since the machine's speed changes between them.
+    const ratio = (other: readonly number[]): string => {
+      const [first, ...others] = measured.us.map((ms, i) => ms / other[i]!);
+      return `; ratio ${median(others).toFixed(2)}, of a process's first pull ${first!.toFixed(2)}`;
+    };
+    show("gantry", measured.us, `; longest pause of the event loop ${stallMs.toFixed(0)} ms`);
+    show("skopeo copy, then tar of each layer", measured.one, ratio(measured.one));
+    show("skopeo copy, then tar, two at a time", measured.two, ratio(measured.two));
   } finally {
     await registry.stop();
     rmSync(work, { recursive: true, force: true });

@@ -1,13 +1,17 @@
 // Takes off gzip or zstd, told by the first bytes (media types lie, and docker's archives have none); anything else passes as it is.
 import type { Transform } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { createZstdDecompress } from "node:zlib";
 import { Gunzip } from "minizlib";
 import { GantryError } from "../../base/errors.ts";
 
 const CHUNK_BYTES = 64 * 1024;
-/** What goes in at a time: it may come out a thousandfold. */
-const GZIP_INPUT_BYTES = 128 * 1024;
+/** What goes in at a time, at first and at most: it may come out a thousandfold, and all of that at once. */
+const GZIP_FIRST_BYTES = 4 * 1024;
+const GZIP_MOST_BYTES = 32 * 1024;
 const GZIP_OUTPUT_BYTES = 256 * 1024;
+/** Then the event loop has its turn: some ms of work. */
+const BYTES_PER_TURN = 2 * 1024 * 1024;
 
 /** Errors: "Invalid" when the compressed data is damaged or cut off. */
 export async function* decompressed(source: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Uint8Array, void> {
@@ -51,7 +55,11 @@ async function* gunzip(source: AsyncIterable<Uint8Array>, what: string): AsyncGe
   const inflater = new Gunzip(options);
   let pieces: Uint8Array[] = [];
   let failure: Error | undefined;
-  inflater.on("data", (piece) => pieces.push(piece as Uint8Array));
+  let [total, atTurn] = [0, 0];
+  inflater.on("data", (piece) => {
+    pieces.push(piece as Uint8Array);
+    total += (piece as Uint8Array).length;
+  });
   inflater.on("error", (error) => (failure = error as Error));
   const out = (): readonly Uint8Array[] => {
     const ready = pieces;
@@ -60,10 +68,19 @@ async function* gunzip(source: AsyncIterable<Uint8Array>, what: string): AsyncGe
     return ready;
   };
   try {
+    let step = GZIP_FIRST_BYTES;
     for await (const chunk of source) {
-      for (let at = 0; at < chunk.length; at += GZIP_INPUT_BYTES) {
-        inflater.write(Buffer.from(chunk.buffer, chunk.byteOffset + at, Math.min(GZIP_INPUT_BYTES, chunk.length - at)));
+      for (let at = 0; at < chunk.length;) {
+        const input = Buffer.from(chunk.buffer, chunk.byteOffset + at, Math.min(step, chunk.length - at));
+        const before = total;
+        inflater.write(input);
         yield* out();
+        at += input.length;
+        // As much as would come out of the like of it within one turn.
+        step = Math.ceil(Math.min(GZIP_MOST_BYTES, BYTES_PER_TURN / Math.max(1, (total - before) / input.length)));
+        if (total - atTurn < BYTES_PER_TURN) continue;
+        atTurn = total;
+        await nextTurn();
       }
     }
     inflater.end();
