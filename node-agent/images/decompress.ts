@@ -56,9 +56,9 @@ async function* gunzip(source: AsyncIterable<Uint8Array>, what: string): AsyncGe
   let pieces: Uint8Array[] = [];
   let failure: Error | undefined;
   let [total, atTurn] = [0, 0];
-  inflater.on("data", (piece) => {
-    pieces.push(piece as Uint8Array);
-    total += (piece as Uint8Array).length;
+  inflater.on("data", (piece: Uint8Array) => {
+    pieces.push(piece);
+    total += piece.length;
   });
   inflater.on("error", (error) => (failure = error as Error));
   const out = (): readonly Uint8Array[] => {

@@ -30,9 +30,15 @@ const onChange = (): void => {
   }
 };
 
+/** undefined: none. 0 also when there is no such process to wait for. */
 const changeOf = (pid: number): number | undefined => {
   const status = new Int32Array(1);
-  return libc.waitpid(pid, new Uint8Array(status.buffer), WNOHANG | WALL) === pid ? status[0] : undefined;
+  try {
+    return libc.waitpid(pid, new Uint8Array(status.buffer), WNOHANG | WALL) === pid ? status[0] : undefined;
+  } catch (error) {
+    if (isErrno(error, "ECHILD")) return 0;
+    throw error;
+  }
 };
 
 const watch = (pid: number, tell: (status: number) => void): void => {
@@ -55,20 +61,23 @@ const isStop = (status: number): boolean => (status & 0xff) === 0x7f;
  */
 export const execHeld = async (pid: number, release: () => void | Promise<void>, { clock, timeoutMs }: { readonly clock: Clock; readonly timeoutMs: number }): Promise<"held" | "ended" | "refused"> => {
   const { promise, resolve } = Promise.withResolvers<"held" | "ended">();
+  const end = (outcome: "held" | "ended"): void => {
+    unwatch(pid);
+    resolve(outcome);
+  };
   watch(pid, (status) => {
-    if (!isStop(status)) {
-      unwatch(pid);
-      resolve("ended");
-    } else if (status >> 16 === PTRACE_EVENT_EXEC) {
-      // The pid can't be another's: it is ours to wait for. The signal is queued, and met on the way out of the kernel.
-      process.kill(pid, SIGSTOP);
-      libc.ptrace(PTRACE_DETACH, pid, 0, 0);
-      unwatch(pid);
-      resolve("held");
-    } else {
-      const isSignal = status >> 16 === 0;
-      libc.ptrace(PTRACE_CONT, pid, 0, isSignal ? (status >> 8) & 0xff : 0);
+    if (!isStop(status)) return end("ended");
+    const event = status >> 16;
+    // The pid can't be another's: it is ours to wait for. SIGSTOP is queued, and met on the way out of the kernel.
+    if (event === PTRACE_EVENT_EXEC) process.kill(pid, SIGSTOP);
+    const isSignal = event === 0;
+    try {
+      libc.ptrace(event === PTRACE_EVENT_EXEC ? PTRACE_DETACH : PTRACE_CONT, pid, 0, isSignal ? (status >> 8) & 0xff : 0);
+    } catch (error) {
+      if (isErrno(error, "ESRCH")) return; // killed in this moment: its end is told next
+      throw error;
     }
+    if (event === PTRACE_EVENT_EXEC) end("held");
   });
   try {
     libc.ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL);
@@ -79,7 +88,7 @@ export const execHeld = async (pid: number, release: () => void | Promise<void>,
     throw error;
   }
   // Still watched afterwards, until the kernel says that it is dead.
-  const giveUp = (): void => void process.kill(pid, SIGKILL);
+  const giveUp = (): void => void (watched.has(pid) && process.kill(pid, SIGKILL));
   using _deadline = clock.setTimer(timeoutMs, giveUp);
   try {
     await release();

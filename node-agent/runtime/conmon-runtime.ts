@@ -94,8 +94,8 @@ const { SIGCONT, SIGKILL } = constants.signals;
 /** The file `load` of a bundle: its program is being loaded; it was. */
 const LOADING = "loading";
 const LOADED = "loaded";
-/** How long a program may take to load: it lies on a disk, or on a file system that does not answer. */
-const LOAD_DEADLINE_MS = 5000;
+/** How long a program may take to load: on a busy machine, and from a file system that does not answer. */
+const LOAD_DEADLINE_MS = 30_000;
 /** Beside a writable layer: it is not to go with its container. */
 const KEEP = "keep";
 /** How long a killed container may take to be reported as ended. */
