@@ -9,6 +9,7 @@ import { newId } from "../../base/ids.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
+import { spreadDirectories } from "../linux/directories.ts";
 import { MAKE_ROOM, renamedIfThere, type ContentStore } from "./content-store.ts";
 import { hexOf, type Digest } from "./digest.ts";
 import type { ExtractCalls, ExtractLimits } from "./extract.ts";
@@ -51,6 +52,7 @@ export class LayerStore {
   static async open(options: LayerStoreOptions): Promise<LayerStore> {
     const store = new LayerStore(options);
     mkdirSync(store.#root, { recursive: true, mode: 0o700 });
+    spreadDirectories(store.#root);
     await store.#cleanUp();
     return store;
   }

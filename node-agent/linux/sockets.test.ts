@@ -1,4 +1,5 @@
-import { createServer, type AddressInfo } from "node:net";
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
@@ -20,9 +21,14 @@ test("a port on loopback: both ways, with half-close, by IPv4 and, where nobody 
 test("a port that nobody listens on is said at once", async (t) => {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  t.throws(() => connectLoopback("host", port), { code: "ServiceUnavailable", message: /nobody listens on port \d+ in the pod/ });
+  // A client's own port: taken while it is connected, so that no server of another test gets it.
+  const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
+  t.teardown(() => {
+    client.destroy();
+    server.close();
+  });
+  await once(client, "connect");
+  t.throws(() => connectLoopback("host", client.localPort!), { code: "ServiceUnavailable", message: /nobody listens on port \d+ in the pod/ });
 });
 
 test("a packet socket that isn't there", (t) => {

@@ -14,6 +14,7 @@ import { FakeMachine, FakeRuntime } from "../runtime/fake-runtime.ts";
 import type { PublishedPod } from "../network/pod-network.ts";
 import { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
+import { BOOKS_AFTER_MS } from "./bursts.ts";
 import { createPodService } from "./local-pod-service.ts";
 import { containerId } from "./pod-record.ts";
 import type { PodService } from "./pod-service.ts";
@@ -583,7 +584,7 @@ test("staged pods: made ahead, shown as Staged, started together at their instan
   await b.clock.advance(1);
   t.is(b.runtime.calls.filter((c) => c.startsWith("start")).length, 6, "all in one turn");
   t.is(b.reports.length, reports);
-  await b.clock.advance(200);
+  await b.clock.advance(BOOKS_AFTER_MS);
   await b.rest();
   t.is(b.reports.length, reports + 3);
   t.like(b.last("w"), { phase: "Running", staged: false });

@@ -17,6 +17,7 @@ import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
+import { spreadDirectories } from "../linux/directories.ts";
 import { O_PATH } from "../linux/files.ts";
 import { isErrno } from "../linux/libc.ts";
 import { execHeld } from "../linux/held-exec.ts";
@@ -25,7 +26,6 @@ import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow, type OverlayOption
 import { isAlive, isStopped, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
 import { buildConfig, closedPaths, ociJson, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
-import { spreadDirectories } from "./directories.ts";
 import { createUnderConmon, reopenLog, resizeTerminal } from "./conmon.ts";
 import type { ContainerCgroups } from "./container-cgroups.ts";
 import type { ContainerExit, ContainerPhase, ContainerRoot, ContainerRuntime, ContainerSpec, ExecOptions } from "./container-runtime.ts";

@@ -1,9 +1,9 @@
-// Where bundles and writable layers lie, so that making one is cheap.
+// Where image layers and writable layers lie, so that making one is cheap.
 //
 // ext4 does not reuse an inode for minutes after it was deleted, and looks through all of those for every new one: where containers
 // come and go, a new file takes 0.6 ms instead of 0.02 ms (measured), and an overlay mount, which makes six, 1.8 ms instead of 0.15 ms.
 import { closeSync, constants, openSync } from "node:fs";
-import * as libc from "../linux/libc.ts";
+import * as libc from "./libc.ts";
 
 /** linux/fs.h, on 64-bit machines. */
 const FS_IOC_GETFLAGS = 0x80086601;
