@@ -39,7 +39,7 @@ const layer = (number: number): Buffer => {
   return writeTar(files);
 };
 
-const startRegistry = async (directory: string): Promise<{ readonly host: string; stop(): Promise<void> }> => {
+const startRegistry = async (directory: string): Promise<{ readonly host: string; kill(): void; stop(): Promise<void> }> => {
   writeFileSync(join(directory, "config.yml"), JSON.stringify({ version: 0.1, log: { level: "info" }, storage: { filesystem: { rootdirectory: join(directory, "data") } }, http: { addr: "127.0.0.1:0" } }));
   const child = spawn("docker-registry", ["serve", join(directory, "config.yml")], { stdio: ["ignore", "ignore", "pipe"] });
   const exited = once(child, "exit");
@@ -52,6 +52,7 @@ const startRegistry = async (directory: string): Promise<{ readonly host: string
   });
   return {
     host: `127.0.0.1:${port}`,
+    kill: () => void child.kill("SIGKILL"),
     stop: async () => {
       child.kill("SIGKILL");
       await exited;
@@ -106,6 +107,11 @@ const publish = async (number: number, compression: Compression, reference: stri
 export const benchPull = async (compression: Compression): Promise<void> => {
   const work = mkdtempSync(join(tmpdir(), "gantry-bench-pull-"));
   const registry = await startRegistry(work);
+  const remove = (): void => {
+    registry.kill();
+    rmSync(work, { recursive: true, force: true });
+  };
+  process.once("exit", remove);
   try {
     const references = Array.from({ length: ROUNDS + 1 }, (_, i) => `${registry.host}/bench/pull:v${i}`);
     let bytes = 0;
@@ -142,8 +148,12 @@ export const benchPull = async (compression: Compression): Promise<void> => {
     show("skopeo copy, then tar, two at a time", measured.two, ratio(measured.two));
   } finally {
     await registry.stop();
-    rmSync(work, { recursive: true, force: true });
+    remove();
+    process.off("exit", remove);
   }
 };
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) for (const compression of ["gzip", "zstd"] as const) await benchPull(compression);
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
+  for (const compression of ["gzip", "zstd"] as const) await benchPull(compression);
+}
