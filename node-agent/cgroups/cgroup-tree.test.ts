@@ -86,7 +86,9 @@ test("a class weighs what its pods request together, also for the next agent; al
   const { root, tree, again } = fixture(t);
   const weight = (path: string): number => Number(readFileSync(join(root, "gantry/n1", path, "cpu.weight"), "utf8"));
   const limits = (cpuShares: number): CgroupLimits => ({ cpuShares, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 });
+  put(join(root, "gantry/n1/memory.max"), "4096\n");
   tree.prepare();
+  t.is(readFileSync(join(root, "gantry/n1/memory.max"), "utf8"), "4096\n", "a limit of the whole node is somebody else's");
   t.deepEqual(["", "kubepods", "kubepods/besteffort", "kubepods/burstable"].map(weight), [sharesToWeight(availableParallelism() * 1024), sharesToWeight(availableParallelism() * 1024), 1, 1]);
   tree.create(podCgroupPath("Burstable", "u1"), limits(1024));
   tree.create(podCgroupPath("Burstable", "u2"), limits(2048));

@@ -53,14 +53,14 @@ export interface CgroupTreeOptions {
 
 export type QosClass = "Guaranteed" | "Burstable" | "BestEffort";
 
+const BURSTABLE = "kubepods/burstable";
+const BEST_EFFORT = "kubepods/besteffort";
 /** kubepods/podUID, kubepods/burstable/podUID, kubepods/besteffort/podUID: as kubelet's cgroupfs driver lays them out, so that tools find them. */
 export const podCgroupPath = (qosClass: string, podUid: string): string =>
-  qosClass === "Guaranteed" ? `kubepods/pod${podUid}` : `kubepods/${qosClass === "Burstable" ? "burstable" : "besteffort"}/pod${podUid}`;
+  qosClass === "Guaranteed" ? `kubepods/pod${podUid}` : `${qosClass === "Burstable" ? BURSTABLE : BEST_EFFORT}/pod${podUid}`;
 
-const BURSTABLE = "kubepods/burstable";
 const SHARES_OF_A_PROCESSOR = 1024;
 const LEAST_SHARES = 2;
-const NO_LIMITS: CgroupLimits = { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 };
 
 export class CgroupTree {
   readonly #layout: CgroupLayout;
@@ -114,11 +114,9 @@ export class CgroupTree {
    * ones the least; Burstable ones as much as they request together, so that a request is worth the same in whichever class.
    */
   prepare(): void {
-    const machine = { ...NO_LIMITS, cpuShares: availableParallelism() * SHARES_OF_A_PROCESSOR };
-    this.create("", machine);
-    this.create("kubepods", machine);
-    this.create("kubepods/besteffort", { ...NO_LIMITS, cpuShares: LEAST_SHARES });
-    this.create(BURSTABLE);
+    for (const path of ["", "kubepods", BURSTABLE, BEST_EFFORT]) this.create(path);
+    for (const path of ["", "kubepods"]) this.#weigh(path, availableParallelism() * SHARES_OF_A_PROCESSOR);
+    this.#weigh(BEST_EFFORT, LEAST_SHARES);
     // Of the agent before.
     for (const pod of childrenOf(this.#directoryOf("cpu", BURSTABLE) ?? "")) {
       const path = `${BURSTABLE}/${basename(pod)}`;
@@ -129,8 +127,13 @@ export class CgroupTree {
   }
 
   #weighBurstable(): void {
-    const directory = this.#directoryOf("cpu", BURSTABLE);
-    const { file, value } = weightWrite(this.#version, [...this.#burstableShares.values()].reduce((sum, shares) => sum + shares, 0));
+    this.#weigh(BURSTABLE, [...this.#burstableShares.values()].reduce((sum, shares) => sum + shares, 0));
+  }
+
+  /** The weight alone: limits that somebody else has set, for all of the node, stay. */
+  #weigh(path: string, cpuShares: number): void {
+    const { controller, file, value } = weightWrite(this.#version, cpuShares);
+    const directory = this.#directoryOf(controller, path);
     if (directory !== undefined && existsSync(directory)) writeFileSync(join(directory, file), value);
   }
 
