@@ -14,6 +14,8 @@ export const LATE_MS = 1000;
 export const STAGE_AHEAD = "gantry.io/stage-ahead";
 export const DEFAULT_STAGE_AHEAD_MS = 30_000;
 export const MAX_STAGE_AHEAD_MS = 3_600_000;
+/** Controllers write the books of an instant this long after it: at the instant itself processors are the containers'. */
+export const BOOKS_AFTER_MS = 500;
 
 /** Epoch ms; 0 when there is no such instant. */
 export const startAtMs = ({ metadata }: Pick<KubeObject, "metadata">): number => Date.parse(metadata.annotations?.[START_AT] ?? "") || 0;

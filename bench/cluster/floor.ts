@@ -5,6 +5,7 @@ import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import * as libc from "../../node-agent/linux/libc.ts";
+import { makePipe } from "../../node-agent/linux/spawn.ts";
 
 export interface Floor {
   readonly runtime: string;
@@ -65,12 +66,16 @@ export const measureFloor = (runtime: string, count: number): Promise<Floor> => 
   return { runtime, runMs: (ran - started) / count, removeMs: (performance.now() - ran) / count };
 });
 
-const O_CLOEXEC = 0o2000000;
 const SETTLE_MS = 1000;
 const GIVE_UP_MS = 60_000;
 const sleepSync = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
+/** Says its time, and waits for an input that doesn't come. */
 const CLOCK = ["sh", "-c", "echo $EPOCHREALTIME; read -r _"];
+const openInput = (): { readonly stdin: number } & Disposable => {
+  const { read, write } = makePipe();
+  return { stdin: read, [Symbol.dispose]: () => [read, write].forEach((fd) => libc.close(fd)) };
+};
 
 /** The last of the times, ms, that were written to these files. */
 const lastOf = (outputs: readonly string[]): number => {
@@ -86,13 +91,11 @@ const lastOf = (outputs: readonly string[]): number => {
 export const measureBurstFloor = (count: number): Promise<number> => withRuntime("crun", count, ({ state, ids, oci, bundle }) => {
   const path = bundle(CLOCK);
   const outputs = ids.map((id) => `${state}-${id}`);
-  const ends = new Int32Array(2);
-  libc.pipe2(new Uint8Array(ends.buffer), O_CLOEXEC);
-  using _ends = { [Symbol.dispose]: () => ends.forEach((fd) => libc.close(fd)) };
+  using input = openInput();
   for (const [i, id] of ids.entries()) {
     const stdout = openSync(outputs[i]!, "w");
     try {
-      oci(["create", "-b", path, id], { stdin: ends[0]!, stdout });
+      oci(["create", "-b", path, id], { stdin: input.stdin, stdout });
     } finally {
       closeSync(stdout);
     }
@@ -107,6 +110,7 @@ export const measureBurstFloor = (count: number): Promise<number> => withRuntime
 export const measureColdFloor = (count: number): Promise<number> => withRuntime("crun", count, async ({ state, ids, bundle }) => {
   const path = bundle(CLOCK);
   const outputs = ids.map((id) => `${state}-${id}`);
+  using input = openInput();
   const startMs = Date.now();
   const waiting = [...ids.entries()];
   const lane = async (): Promise<void> => {
@@ -115,7 +119,7 @@ export const measureColdFloor = (count: number): Promise<number> => withRuntime(
       const stdout = openSync(outputs[i]!, "w");
       try {
         await new Promise<void>((resolve, reject) => {
-          spawn("crun", ["--root", state, "run", "-d", "-b", path, id], { stdio: ["ignore", stdout, "ignore"] }).on("error", reject)
+          spawn("crun", ["--root", state, "run", "-d", "-b", path, id], { stdio: [input.stdin, stdout, "ignore"] }).on("error", reject)
             .on("exit", (code) => (code === 0 ? resolve() : reject(new Error(`crun run ended with code ${code ?? "none"}`))));
         });
       } finally {

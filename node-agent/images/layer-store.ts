@@ -61,7 +61,7 @@ export class LayerStore {
     this.#options = options;
     this.#root = join(options.root, "layers");
     this.#slots = new Slots(Math.min(MOST_AT_ONCE, Math.max(LEAST_AT_ONCE, availableParallelism() - 1)));
-    this.#threads = new UnpackThreads({ clock: options.clock, calls: options.calls });
+    this.#threads = new UnpackThreads(options.clock, options.calls);
     this.#bootId = options.bootId ?? readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
     this.#seconds = options.metrics.histogram("gantry_image_unpack_seconds", "Time to unpack one image layer.");
   }

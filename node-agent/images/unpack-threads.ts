@@ -13,7 +13,7 @@ export type ThreadAnswer = { readonly extracted: Extracted } | { readonly failed
 
 /** Compressed. */
 const SMALL_BYTES = 1024 * 1024;
-/** Warm ones are twice as quick: long enough for the next image of whoever pulls several. */
+/** Warm ones take a third less processor time: long enough for the next image of whoever pulls several. */
 const IDLE_MS = 60_000;
 // Sources run as they are, and compiled.
 const PROGRAM = new URL(`./unpack-thread.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
@@ -23,19 +23,16 @@ interface Idle {
   readonly end: Disposable;
 }
 
-export interface UnpackThreadsOptions {
-  readonly clock: Clock;
-  /** Can't go to another thread: with them all is done here. */
-  readonly calls: ExtractCalls | undefined;
-}
-
 export class UnpackThreads {
-  readonly #options: UnpackThreadsOptions;
+  readonly #clock: Clock;
+  readonly #calls: ExtractCalls | undefined;
   readonly #idle: Idle[] = [];
   readonly #all = new Set<Worker>();
 
-  constructor(options: UnpackThreadsOptions) {
-    this.#options = options;
+  /** `calls` can't go to another thread: with them all is done here. */
+  constructor(clock: Clock, calls: ExtractCalls | undefined) {
+    this.#clock = clock;
+    this.#calls = calls;
   }
 
   /** Work is on its way: a thread is started while its layer comes. */
@@ -44,12 +41,12 @@ export class UnpackThreads {
   }
 
   #isFor(blobBytes: number): boolean {
-    return this.#options.calls === undefined && blobBytes >= SMALL_BYTES;
+    return this.#calls === undefined && blobBytes >= SMALL_BYTES;
   }
 
   /** As unpackBlob. */
   async run(order: UnpackOrder, signal: AbortSignal): Promise<Extracted> {
-    if (!this.#isFor(order.blobBytes)) return unpackBlob(order, signal, this.#options.calls);
+    if (!this.#isFor(order.blobBytes)) return unpackBlob(order, signal, this.#calls);
     const worker = this.#take();
     const cancel = (): void => worker.postMessage("cancel" satisfies ThreadOrder);
     try {
@@ -92,7 +89,7 @@ export class UnpackThreads {
   #keep(worker: Worker): void {
     if (!this.#all.has(worker)) return;
     worker.unref();
-    this.#idle.push({ worker, end: this.#options.clock.setTimer(IDLE_MS, () => void worker.terminate()) });
+    this.#idle.push({ worker, end: this.#clock.setTimer(IDLE_MS, () => void worker.terminate()) });
   }
 }
 

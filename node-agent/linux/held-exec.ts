@@ -68,16 +68,18 @@ export const execHeld = async (pid: number, release: () => void | Promise<void>,
   watch(pid, (status) => {
     if (!isStop(status)) return end("ended");
     const event = status >> 16;
+    const isExec = event === PTRACE_EVENT_EXEC;
     // The pid can't be another's: it is ours to wait for. SIGSTOP is queued, and met on the way out of the kernel.
-    if (event === PTRACE_EVENT_EXEC) process.kill(pid, SIGSTOP);
-    const isSignal = event === 0;
+    if (isExec) process.kill(pid, SIGSTOP);
+    // Signals go on to the process; of other stops there is nothing to hand on.
+    const signal = event === 0 ? (status >> 8) & 0xff : 0;
     try {
-      libc.ptrace(event === PTRACE_EVENT_EXEC ? PTRACE_DETACH : PTRACE_CONT, pid, 0, isSignal ? (status >> 8) & 0xff : 0);
+      libc.ptrace(isExec ? PTRACE_DETACH : PTRACE_CONT, pid, 0, signal);
     } catch (error) {
       if (isErrno(error, "ESRCH")) return; // killed in this moment: its end is told next
       throw error;
     }
-    if (event === PTRACE_EVENT_EXEC) end("held");
+    if (isExec) end("held");
   });
   try {
     libc.ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL);

@@ -13,7 +13,7 @@ export interface Staged {
   settle(): void;
 }
 
-/** Long enough for a hundred processes to get through execve on two processors. */
+/** Long enough for a hundred shells to say something on two slow processors. */
 export const BOOKS_AFTER_MS = 300;
 
 export class Bursts implements Disposable {

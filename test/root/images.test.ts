@@ -97,7 +97,7 @@ test("owners, modes, times, links, devices, pipes and capabilities are as the la
 
 test("a large layer is unpacked in another thread, with the same files and the same errors", async (t) => {
   const dir = await directory(t);
-  const threads = new UnpackThreads({ clock: new SystemClock(), calls: undefined });
+  const threads = new UnpackThreads(new SystemClock(), undefined);
   t.teardown(() => threads.close());
   // Always the same, and nothing that could be compressed.
   const noise = createCipheriv("aes-128-ctr", Buffer.alloc(16), Buffer.alloc(16)).update(Buffer.alloc(3 << 20));

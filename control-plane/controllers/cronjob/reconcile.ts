@@ -5,7 +5,7 @@ import { latestAt, nextAfter, parseCron } from "../../../base/cron.ts";
 import type { CronSchedule } from "../../../base/cron.ts";
 import { describeError } from "../../../base/errors.ts";
 import { CRON_JOBS, JOBS } from "../../../base/kube/resources.ts";
-import { START_AT, isAhead, isWithdrawn, stageAheadMs, startAtMs } from "../../../base/kube/staging.ts";
+import { BOOKS_AFTER_MS, START_AT, isAhead, isWithdrawn, stageAheadMs, startAtMs } from "../../../base/kube/staging.ts";
 import type { CronJob, CronJobStatus, Job, ObjectReference } from "../../../base/kube/types.gen.ts";
 import { finishedAt, finishedBy, newJob } from "../job/defaults.ts";
 import { canonicalJson, controllerReference, timeMs, timestamp } from "../objects.ts";
@@ -45,8 +45,6 @@ export interface Known {
 const SCHEDULED_AT = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 /** On staged Jobs: what they were made from. A change of the template before the tick makes them anew. */
 const TEMPLATE_HASH = "gantry.io/template-hash";
-/** The books of a staged tick are written this long after it: at the instant itself processors are the containers'. */
-const BOOKS_AFTER_MS = 500;
 /** A change that comes later than this before a tick counts from the next one on: nodes start by themselves, and the tick might run twice. */
 const TOO_LATE_MS = 2000;
 

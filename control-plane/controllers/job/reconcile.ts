@@ -1,6 +1,6 @@
 // What a Job needs now. Pure: (job, its pods, now) -> plan. Rules, reasons and messages: upstream's pkg/controller/job. How finished
 // pods are counted: counting.ts.
-import { isAhead, startAtMs } from "../../../base/kube/staging.ts";
+import { BOOKS_AFTER_MS, isAhead, startAtMs } from "../../../base/kube/staging.ts";
 import type { Job, JobCondition, JobStatus, Pod } from "../../../base/kube/types.gen.ts";
 import { isActive, isReady, isTerminal, restartsOf, timeMs, timestamp, withCondition } from "../objects.ts";
 import { victimsFirst } from "../replicaset/reconcile.ts";
@@ -32,8 +32,6 @@ export interface Plan {
   readonly againMs: number | undefined;
 }
 
-/** At the instant of a staged start processors are the containers'. */
-const BOOKS_AFTER_MS = 500;
 const BACKOFF_MS = 10_000;
 const MAX_BACKOFF_MS = 600_000;
 const DEFAULT_BACKOFF_LIMIT = 6;
