@@ -131,7 +131,8 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
       ...plan.evict.map((pod) => evict(pod, `node ${name} ${plan.why}`, pass)),
       ...plan.release.map((pod) => release(pod, `its node ${name} ${plan.why}`, pass)),
     ]);
-    const untilLostMs = health.lostAtMs(name) - clock.monotonicMs();
+    // From when it was judged: timers come up to a ms early, and what was judged just before its time is judged again although by now its time is up.
+    const untilLostMs = health.lostAtMs(name) - nowMs;
     for (const ms of [untilLostMs > 0 ? untilLostMs : undefined, plan.againMs]) if (ms !== undefined) again(Math.max(1, ms));
   };
 
