@@ -6,7 +6,7 @@ export interface Clock {
   nowMs(): number;
   /** Never steps back; for durations and deadlines. */
   monotonicMs(): number;
-  /** Calls `fn` once after `delayMs` (0 means the next turn). Dispose to cancel. Never keeps the process alive by itself. */
+  /** Calls `fn` once after `delayMs` (0 means the next turn), never earlier by `monotonicMs`. Dispose to cancel. Never keeps the process alive by itself. */
   setTimer(delayMs: number, fn: () => void): Disposable;
   /** Calls `fn` once, as soon as the wall clock shows `atMs`: never earlier, and at most a ms later while this process is idle. Steps of the clock are noticed. */
   setAlarm(atMs: number, fn: () => void): Disposable;
@@ -17,7 +17,7 @@ export interface Clock {
 // setTimeout's delay is a signed 32-bit number; a longer one fires at once.
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
-/** Timers come up to a ms late and, against the wall clock, early; the last of the way is spent looking at the clock. */
+/** Timers come late and, against the wall clock, early; the last of the way is spent looking at the clock. */
 const LOOK_AHEAD_MS = 2;
 /** The wall clock may step while a timer runs. */
 const ALARM_CHECK_MS = 5000;
@@ -49,10 +49,17 @@ export class SystemClock implements Clock {
   }
 
   setTimer(delayMs: number, fn: () => void): Disposable {
+    const dueMs = performance.now() + delayMs;
     let handle: NodeJS.Timeout;
     const arm = (leftMs: number): void => {
-      handle = setTimeout(() => (leftMs > MAX_DELAY_MS ? arm(leftMs - MAX_DELAY_MS) : fn()), Math.min(leftMs, MAX_DELAY_MS));
+      handle = setTimeout(look, Math.min(leftMs, MAX_DELAY_MS));
       handle.unref();
+    };
+    // Node's timers come up to a ms early: who is woken at a time and finds it not there yet has judged for nothing.
+    const look = (): void => {
+      const leftMs = dueMs - performance.now();
+      if (leftMs > 0) arm(leftMs);
+      else fn();
     };
     arm(Math.max(0, delayMs));
     return { [Symbol.dispose]: () => clearTimeout(handle) };
