@@ -66,7 +66,7 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   await joinCluster(parts, nodeName, credentials, logger, signal);
   const nodeAddress = options.nodeAddress || (await addressTowards(options.controlPlanes[0]!));
 
-  if (!goFirst()) logger.info("without the right to a higher priority (CAP_SYS_NICE) this agent waits for processors like any other process");
+  if (!(await goFirst())) logger.info("without the right to a higher priority (CAP_SYS_NICE) this agent waits for processors like any other process");
   const cgroups = openCgroups(options, clock, logger);
   const thresholds = parseThresholds({ hard: options.evictionHard, soft: options.evictionSoft, softGrace: options.evictionSoftGracePeriod });
   const facts = readHostFacts(options.dataDir);

@@ -84,7 +84,7 @@ export class Workspace implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#isolated !== undefined) unpin(this.#isolated);
+    if (this.#isolated !== undefined) await unpin(this.#isolated);
     for (const target of this.#mounted.reverse()) unmount(target, { detach: true });
     rmSync(this.#memory, { recursive: true, force: true });
     await rm(this.#disk, { recursive: true, force: true });

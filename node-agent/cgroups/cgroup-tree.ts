@@ -1,7 +1,8 @@
 // A node's control groups: one tree below `root`, in every hierarchy that has limits (version 1) or in the unified tree (version 2). The
 // agent makes the inner groups (kubepods, QoS class, pod); the OCI runtime makes the leaves, one per container. Nothing outside of `root` is
 // touched. Paths here are relative to the root. Control group files live in memory, so reads and writes are synchronous.
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { rmdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
@@ -173,7 +174,8 @@ export class CgroupTree {
     const deadlineMs = this.#clock.monotonicMs() + REMOVE_TIMEOUT_MS;
     let left: readonly string[] = this.#everyDirectory(path);
     for (let delayMs = 1; ; delayMs = Math.min(delayMs * 2, 100)) {
-      left = left.filter((directory) => !removeTree(directory));
+      const gone = await Promise.all(left.map(removeTree));
+      left = left.filter((_, i) => !gone[i]);
       if (left.length === 0) break;
       if (this.#clock.monotonicMs() > deadlineMs) {
         throw new GantryError("Conflict", `can't remove the cgroup ${this.ociPath(path)}: processes ${this.processes(path).join(", ") || "unknown"} are still in it`, { retryable: true });
@@ -401,20 +403,18 @@ const processesBelow = (directory: string): readonly number[] => {
   return [...own, ...childrenOf(directory).flatMap(processesBelow)];
 };
 
-/** Children first. false: something in it is still in use. */
-const removeTree = (directory: string): boolean => {
-  try {
-    rmdirSync(directory); // most have no children: one call instead of two
-    return true;
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return true;
-    if (!isErrno(error, "EBUSY", "ENOTEMPTY")) throw error;
-  }
+/** Children first. false: something in it is still in use. In the pool's threads: the kernel makes one wait for whoever else changes groups. */
+const removeTree = async (directory: string): Promise<boolean> => {
+  // Most have no children: one call instead of two.
+  if (await removeEmpty(directory)) return true;
   const children = childrenOf(directory);
   if (children.length === 0) return false;
-  if (!children.map(removeTree).every(Boolean)) return false;
+  return (await Promise.all(children.map(removeTree))).every(Boolean) && removeEmpty(directory);
+};
+
+const removeEmpty = async (directory: string): Promise<boolean> => {
   try {
-    rmdirSync(directory);
+    await rmdir(directory);
     return true;
   } catch (error) {
     if (isErrno(error, "ENOENT")) return true;

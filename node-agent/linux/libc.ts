@@ -43,6 +43,7 @@ const library = koffi.load(null);
 type Argument = string | number | bigint | Uint8Array | null;
 
 type Call = (...args: readonly Argument[]) => number;
+type Native = ReturnType<typeof library.func>;
 
 /** Throws for -1. koffi keeps the call's errno from being overwritten on the way back, so nothing may be called before koffi.errno(). */
 const checked = (name: string, native: (...args: readonly Argument[]) => number | bigint): Call => (...args) => {
@@ -50,6 +51,14 @@ const checked = (name: string, native: (...args: readonly Argument[]) => number 
   if (result === -1) throw new SystemCallError(name, koffi.errno(), args);
   return result;
 };
+
+/**
+ * In a thread of Node's pool. Resolves with whether it succeeded: why not is not known, because the errno stays with that thread, but a call
+ * that fails is quick and can be made again here. Not for calls on a thread's own namespaces.
+ */
+const elsewhere = (native: Native) => (...args: readonly Argument[]): Promise<boolean> => new Promise((resolve, reject) => {
+  native.async(...args, (error: Error | null, result: number | bigint) => (error ? reject(error) : resolve(Number(result) !== -1)));
+});
 
 const bind = (name: string, prototype: string): Call => checked(name, library.func(prototype));
 
@@ -61,7 +70,9 @@ const bindNumber = (name: string, number: number, parameters: string): Call => {
 
 export const mount: (source: string | null, target: string, type: string | null, flags: number, data: string | null) => number =
   bind("mount", "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)");
-export const umount2: (target: string, flags: number) => number = bind("umount2", "int umount2(const char *target, int flags)");
+const nativeUmount2 = library.func("int umount2(const char *target, int flags)");
+export const umount2: (target: string, flags: number) => number = checked("umount2", nativeUmount2);
+export const umount2Elsewhere: (target: string, flags: number) => Promise<boolean> = elsewhere(nativeUmount2);
 /** For descriptors that came from here: node warns in worker threads when its own closeSync meets one that it didn't open. */
 export const close: (fd: number) => number = bind("close", "int close(int fd)");
 export const unshare: (flags: number) => number = bind("unshare", "int unshare(int flags)");
@@ -76,8 +87,9 @@ export const connect: (fd: number, address: Uint8Array, lengthBytes: number) => 
 export const dup3: (from: number, to: number, flags: number) => number = bind("dup3", "int dup3(int from, int to, int flags)");
 export const setsockopt: (fd: number, level: number, name: number, value: Uint8Array, lengthBytes: number) => number =
   bind("setsockopt", "int setsockopt(int fd, int level, int name, const void *value, uint32_t length)");
-export const send: (fd: number, data: Uint8Array, lengthBytes: number, flags: number) => number =
-  bind("send", "intptr_t send(int fd, const void *data, size_t length, int flags)");
+const nativeSend = library.func("intptr_t send(int fd, const void *data, size_t length, int flags)");
+export const send: (fd: number, data: Uint8Array, lengthBytes: number, flags: number) => number = checked("send", nativeSend);
+export const sendElsewhere: (fd: number, data: Uint8Array, lengthBytes: number, flags: number) => Promise<boolean> = elsewhere(nativeSend);
 export const recv: (fd: number, into: Uint8Array, lengthBytes: number, flags: number) => number =
   bind("recv", "intptr_t recv(int fd, _Out_ void *into, size_t length, int flags)");
 

@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { GantryError } from "../../base/errors.ts";
 import * as libc from "./libc.ts";
 import { isErrno } from "./libc.ts";
-import { MountFlags, unmount } from "./mount.ts";
+import { MountFlags, detachElsewhere, unmount } from "./mount.ts";
 
 /** clone(2). */
 const CLONE = { uts: 0x04000000, ipc: 0x08000000, net: 0x40000000 } as const;
@@ -93,8 +93,8 @@ export const pinNamespaces = ({ net, ipc, uts, hostname }: PinOptions): void => 
 };
 
 /** Lets go of a namespace: it ends with its last process, in the background. Idempotent. */
-export const unpin = (path: string): void => {
-  unmount(path, { detach: true });
+export const unpin = async (path: string): Promise<void> => {
+  await detachElsewhere(path);
   rmSync(path, { force: true });
 };
 

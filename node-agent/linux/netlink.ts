@@ -190,11 +190,30 @@ export class NetlinkSocket implements Disposable {
   attempt(requests: readonly Request[]): readonly (NetlinkError | undefined)[] {
     if (requests.length === 0) return [];
     const first = this.#sequence + 1;
+    this.#send(this.#written(requests));
+    return this.#answers(requests, first);
+  }
+
+  /**
+   * As attempt, without making this thread wait for the kernel: deleting a link takes tens of ms, or more where others change links too. The
+   * socket must not be used for anything else meanwhile.
+   */
+  async attemptElsewhere(requests: readonly Request[]): Promise<readonly (NetlinkError | undefined)[]> {
+    const first = this.#sequence + 1;
+    const data = this.#written(requests);
+    if (!(await libc.sendElsewhere(this.#fd, data, data.length, 0))) this.#send(data);
+    return this.#answers(requests, first);
+  }
+
+  #written(requests: readonly Request[]): Uint8Array {
     const writer = new MessageWriter();
     for (const request of requests) {
       writer.message(request.type, MessageFlags.request | MessageFlags.ack | (request.flags ?? 0), ++this.#sequence, request.body);
     }
-    this.#send(writer);
+    return writer.result();
+  }
+
+  #answers(requests: readonly Request[], first: number): readonly (NetlinkError | undefined)[] {
     const results: (NetlinkError | undefined)[] = requests.map(() => undefined);
     for (let missing = requests.length; missing > 0;) {
       for (const message of this.#receive()) {
@@ -234,7 +253,7 @@ export class NetlinkSocket implements Disposable {
 
   #dumpOnce(what: string, type: number, body: (writer: MessageWriter) => void): readonly Message[] | undefined {
     const sequence = ++this.#sequence;
-    this.#send(new MessageWriter().message(type, MessageFlags.request | MessageFlags.dump, sequence, body));
+    this.#send(new MessageWriter().message(type, MessageFlags.request | MessageFlags.dump, sequence, body).result());
     const found: Message[] = [];
     let interrupted = false;
     for (;;) {
@@ -251,8 +270,7 @@ export class NetlinkSocket implements Disposable {
     }
   }
 
-  #send(writer: MessageWriter): void {
-    const data = writer.result();
+  #send(data: Uint8Array): void {
     retryInterrupted(() => libc.send(this.#fd, data, data.length, 0));
   }
 

@@ -11,7 +11,7 @@ import type { Metrics } from "../../base/metrics.ts";
 import type { ClusterNetwork } from "../../proto/gen/gantry/v1/agent.ts";
 import { isErrno } from "../linux/libc.ts";
 import { inNetworkNamespace } from "../linux/namespaces.ts";
-import { NetlinkSocket } from "../linux/netlink.ts";
+import { NetlinkSocket, type Request } from "../linux/netlink.ts";
 import type { AddressStore } from "./address-store.ts";
 import { HostPorts } from "./host-ports.ts";
 import { allocate, capacityOf, contains, formatCidr, formatIpv4, gatewayOf, parseCidr } from "./ipam.ts";
@@ -25,8 +25,10 @@ import * as rt from "./rtnetlink.ts";
 export const GANTRY_ROUTE_PROTOCOL = 103;
 /** Links on their way out are put into this group, and the group is deleted as one. */
 const DOOMED_GROUP = 0x67616e74;
-/** A pod's namespace takes its link along as soon as it is unpinned: what is left after this time was not unpinned. */
-const DRAIN_DELAY_MS = 250;
+/** A pod's namespace takes its link along some time after it is unpinned, later where hundreds are: what is left after this time was not unpinned. */
+const DRAIN_DELAY_MS = 1000;
+/** The kernel keeps the answers to one batch in a socket's buffer (net.core.rmem_default, 200 KiB). */
+const MOST_DELETIONS = 100;
 const POD_LINK = "eth0";
 const DEFAULT_MTU = 1500;
 
@@ -57,8 +59,8 @@ export class LinuxPodNetwork implements PodNetwork {
   readonly #addressOf: Map<string, string>;
   /** Addresses that no pod may get: those of pods, and those whose link may still be there. */
   readonly #used: Set<string>;
-  /** Given back, but the link may still be there: link name -> address. */
-  readonly #draining = new Map<string, string>();
+  /** Given back, but the link may still be there: by link name. */
+  readonly #draining = new Map<string, { readonly ip: string; readonly dueMs: number }>();
   readonly #setupSeconds: Histogram;
   readonly #unreachableNodes: Gauge;
   #drainTimer: Disposable | undefined;
@@ -69,6 +71,7 @@ export class LinuxPodNetwork implements PodNetwork {
   #appliedRules = "";
   #configuring: Promise<void> = Promise.resolve();
   #problems: readonly string[] = [];
+  #closed = false;
 
   constructor(options: LinuxPodNetworkOptions) {
     if (!/^[\w.-]{1,15}$/.test(options.bridgeName)) {
@@ -274,37 +277,56 @@ export class LinuxPodNetwork implements PodNetwork {
     if (ip === undefined) return;
     this.#addressOf.delete(podUid);
     this.#options.addresses.delete(podUid);
-    this.#draining.set(hostLinkName(podUid), ip);
     // Deleting a link makes the caller wait 20 ms for the kernel. The pod's namespace, once unpinned, takes its link along in the
     // background, many together: so that is awaited, and only what is still there then is deleted here, all at once.
-    this.#drainTimer ??= this.#options.clock.setTimer(DRAIN_DELAY_MS, () => {
-      try {
-        this.#drain();
-      } catch (error) {
-        this.#options.logger.error("can't delete links of pods that are gone", { err: error });
-      }
-    });
+    this.#draining.set(hostLinkName(podUid), { ip, dueMs: this.#options.clock.monotonicMs() + DRAIN_DELAY_MS });
+    this.#drainLater();
   }
 
-  /** Deletes the links that are left of detached pods, and lets their addresses be used again. */
-  #drain(): void {
-    this.#drainTimer?.[Symbol.dispose]();
+  #drainLater(): void {
+    const [next] = this.#draining.values();
+    // One look at all links for as many as possible.
+    if (next) this.#drainTimer ??= this.#options.clock.setTimer(Math.max(next.dueMs - this.#options.clock.monotonicMs(), DRAIN_DELAY_MS / 2), () => void this.#drainDue());
+  }
+
+  async #drainDue(): Promise<void> {
+    const { clock, logger } = this.#options;
+    const due = new Map([...this.#draining].filter(([, { dueMs }]) => dueMs <= clock.monotonicMs()));
+    // Some may be drained meanwhile, and their addresses be others'.
+    const left = (): readonly (readonly [string, { readonly ip: string }])[] => [...due].filter(([name, entry]) => this.#draining.get(name) === entry);
+    using socket = this.#inside(() => new NetlinkSocket());
+    try {
+      for (const batch of deletions(rt.readLinks(socket).filter((link) => due.has(link.name)))) checkDeletions(await socket.attemptElsewhere(batch));
+      for (const [name, { ip }] of left()) this.#free(name, ip);
+    } catch (error) {
+      logger.error("can't delete links of pods that are gone", { err: error });
+      for (const [name, { ip }] of left()) {
+        this.#draining.delete(name); // to the end
+        this.#draining.set(name, { ip, dueMs: clock.monotonicMs() + DRAIN_DELAY_MS });
+      }
+    }
     this.#drainTimer = undefined;
+    if (!this.#closed) this.#drainLater();
+  }
+
+  #free(linkName: string, ip: string): void {
+    this.#draining.delete(linkName);
+    this.#used.delete(ip);
+  }
+
+  /** Now: deletes the links that are left of detached pods, and lets their addresses be used again. */
+  #drain(): void {
     if (this.#draining.size === 0) return;
     this.#deleteLinks(rt.readLinks(this.#socket).filter((link) => this.#draining.has(link.name)));
-    for (const ip of this.#draining.values()) this.#used.delete(ip);
-    this.#draining.clear();
+    for (const [name, { ip }] of this.#draining) this.#free(name, ip);
   }
 
   #deleteLinks(links: readonly rt.Link[]): void {
-    if (links.length === 0) return;
-    this.#attemptDeletions([...links.map((link) => rt.setLinkGroup(link.index, DOOMED_GROUP)), rt.deleteLinkGroup(DOOMED_GROUP)]);
+    for (const batch of deletions(links)) this.#attemptDeletions(batch);
   }
 
-  /** What is gone already is what was wanted. */
-  #attemptDeletions(requests: Parameters<NetlinkSocket["attempt"]>[0]): void {
-    const error = this.#socket.attempt(requests).find((result) => result !== undefined && !isErrno(result, "ENODEV", "ESRCH", "ENOENT"));
-    if (error) throw error;
+  #attemptDeletions(requests: readonly Request[]): void {
+    checkDeletions(this.#socket.attempt(requests));
   }
 
   publish(podUid: string, pod: PublishedPod): Promise<void> {
@@ -350,10 +372,23 @@ export class LinuxPodNetwork implements PodNetwork {
 
   /** Lets go of the socket and timer; the network itself stays. */
   close(): void {
+    this.#closed = true;
     this.#drainTimer?.[Symbol.dispose]();
     this.#socket.close();
   }
 }
+
+/** Links go as a group: one wait for all. */
+const deletions = (links: readonly rt.Link[]): readonly (readonly Request[])[] =>
+  Array.from({ length: Math.ceil(links.length / MOST_DELETIONS) }, (_, i) => [
+    ...links.slice(i * MOST_DELETIONS, (i + 1) * MOST_DELETIONS).map((link) => rt.setLinkGroup(link.index, DOOMED_GROUP)), rt.deleteLinkGroup(DOOMED_GROUP),
+  ]);
+
+/** What is gone already is what was wanted. */
+const checkDeletions = (results: ReturnType<NetlinkSocket["attempt"]>): void => {
+  const error = results.find((result) => result !== undefined && !isErrno(result, "ENODEV", "ESRCH", "ENOENT"));
+  if (error) throw error;
+};
 
 /** Of this network namespace: /proc/sys/net shows the reader's own. */
 const forwardPackets = (): void => {

@@ -109,6 +109,6 @@ export const removeVirtualHosts = async ({ name, count, directory }: Pick<Virtua
   const names = [...Array.from({ length: count }, (_, i) => portName(name, i + 1)), name];
   const failed = socket.attempt(names.map(rt.deleteLink)).find((error) => error && !isErrno(error, "ENODEV"));
   if (failed) throw failed;
-  for (let number = 1; number <= count; number++) unpin(join(directory, `host-${number}`));
+  for (let number = 1; number <= count; number++) await unpin(join(directory, `host-${number}`));
   await removeMasquerade(name);
 };

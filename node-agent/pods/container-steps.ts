@@ -98,7 +98,7 @@ export class ContainerSteps {
   async makeSandbox(pod: Assignment): Promise<string> {
     if (!this.#options.runtime.hasHandler(pod.runtimeClass)) throw new GantryError("Invalid", `no runtime for ${JSON.stringify(pod.runtimeClass)} is configured on this node: --runtime-handlers ${pod.runtimeClass}=PATH names one`);
     checkSysctls(pod.security?.sysctls ?? {}, this.#options.allowedSysctls ?? []);
-    const ip = this.#options.sandboxes.make(pod);
+    const ip = await this.#options.sandboxes.make(pod);
     await this.#options.sandboxes.publish(pod, ip);
     return ip;
   }

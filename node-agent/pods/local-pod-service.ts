@@ -7,6 +7,7 @@ import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
+import { Permits } from "../../base/permits.ts";
 import { Turns } from "../../base/turns.ts";
 import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type Resources, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 import type { ImageMaker } from "../images/image-maker.ts";
@@ -19,7 +20,6 @@ import { readLog } from "../logs/log-reader.ts";
 import type { PodNetwork } from "../network/pod-network.ts";
 import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { ContainerPhase, ContainerRuntime } from "../runtime/container-runtime.ts";
-import { Permits } from "../runtime/permits.ts";
 import type { VolumeService } from "../volumes/volume-service.ts";
 import type { Assignment } from "./assignment.ts";
 import { Bursts } from "./bursts.ts";
@@ -73,6 +73,8 @@ export interface PodServiceOptions {
 }
 
 const DEFAULT_PARALLEL_STARTS = 3;
+/** A burst of hundreds is saved in portions: some ms each. */
+const SAVED_PER_TURN = 50;
 const MAX_LOG_BYTES = 10 * 1024 * 1024;
 const MAX_LOG_FILES = 5;
 /** As kubelet's: what a container can write in between comes on top. */
@@ -101,7 +103,7 @@ class LocalPodService implements PodService {
   readonly #exits: Disposable;
   /** Containers without a known pod, until the first complete set says whose they are. */
   #orphans = new Map<string, Found>();
-  #flushing: NodeJS.Immediate | undefined;
+  #flushing = false;
   #logTimer: Disposable | undefined;
   #closed = false;
 
@@ -124,7 +126,7 @@ class LocalPodService implements PodService {
       clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), turns: new Turns(), hostIp, cgroupFeatures: cgroups.features(),
       admitResize: (worker) => admitResize(worker.assignment, this.#heldByOthers(worker), options.options.allocatable()),
       save: (worker) => this.#saveSoon(worker),
-      flush: () => this.#flush(),
+      flush: (worker) => this.#write([worker], []),
       report: (status) => {
         const { started, accepted } = status.stagesMs;
         if (status.phase === "Running" && status.generation === 1 && started !== undefined && accepted !== undefined) startSeconds.observe((started - accepted) / 1000);
@@ -418,27 +420,52 @@ class LocalPodService implements PodService {
   #saveSoon(worker: PodWorker): void {
     if (this.#closed) return; // a step that was under way; the next agent finds what it did
     this.#dirty.add(worker);
-    this.#flushing ??= setImmediate(() => this.#flush());
+    this.#flushSoon();
   }
 
-  #flush(): void {
-    clearImmediate(this.#flushing);
-    this.#flushing = undefined;
-    if (this.#dirty.size === 0 && this.#newAssignments.size === 0) return;
-    const { state } = this.#options;
-    state.together(() => {
-      for (const assignment of this.#newAssignments.values()) state.saveAssignment(assignment);
-      for (const worker of this.#dirty) state.saveRecord(worker.uid, worker.record);
+  #flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    setImmediate(() => {
+      this.#flushing = false;
+      this.#flush(SAVED_PER_TURN);
+      if (this.#dirty.size > 0 || this.#newAssignments.size > 0) this.#flushSoon();
     });
-    this.#newAssignments.clear();
-    this.#dirty.clear();
+  }
+
+  #flush(most = Infinity): void {
+    this.#write([...this.#dirty].slice(0, most), [...this.#newAssignments.values()].slice(0, most));
+  }
+
+  /** In one commit. A record never comes before its assignment: it would be nobody's. */
+  #write(workers: readonly PodWorker[], assignments: readonly Assignment[]): void {
+    const { state } = this.#options;
+    const records = workers.filter((worker) => this.#dirty.has(worker));
+    const fresh = new Set([...assignments, ...records.map(({ uid }) => this.#newAssignments.get(uid)).filter((a) => a !== undefined)]);
+    if (records.length === 0 && fresh.size === 0) return;
+    state.together(() => {
+      for (const assignment of fresh) state.saveAssignment(assignment);
+      for (const worker of records) state.saveRecord(worker.uid, worker.record);
+    });
+    for (const { uid } of fresh) this.#newAssignments.delete(uid);
+    for (const worker of records) this.#dirty.delete(worker);
   }
 
   #watchLogs(): void {
-    this.#logTimer = this.#options.clock.setTimer(LOG_CHECK_MS, () => {
-      for (const worker of this.#workers.values()) this.#checkLogs(worker);
-      this.#watchLogs();
-    });
+    this.#logTimer = this.#options.clock.setTimer(LOG_CHECK_MS, () => void this.#checkAllLogs());
+  }
+
+  async #checkAllLogs(): Promise<void> {
+    for (const worker of this.#workers.values()) {
+      await this.#context.turns.next();
+      if (this.#closed) return;
+      try {
+        this.#checkLogs(worker);
+      } catch (error) {
+        this.#options.logger.error("can't look after the logs of a pod", { podUid: worker.uid, err: error });
+      }
+    }
+    this.#watchLogs();
   }
 
   #checkLogs(worker: PodWorker): void {

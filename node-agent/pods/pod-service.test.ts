@@ -95,9 +95,9 @@ class Bench {
       },
       namespaces: {
         pinNamespaces: ({ net, ipc, uts }) => { for (const path of [net, ipc, uts]) if (path) this.pinned.add(path); },
-        unpin: (path) => void this.pinned.delete(path), isPinned: (path) => this.pinned.has(path),
+        unpin: async (path) => void this.pinned.delete(path), isPinned: (path) => this.pinned.has(path),
       },
-      mounts: { mountTmpfs: () => undefined, unmount: () => undefined },
+      mounts: { mountTmpfs: () => undefined, detachElsewhere: async () => undefined },
       userNamespaces: this.userNamespaces,
       cgroups: { features: () => ({ swap: true, oomGroup: false, hugePageSizes: [], ioWeight: false, ioRates: true }), create: (path) => void this.cgroups.add(path), remove: async (path) => void this.cgroups.delete(path), apply: () => undefined, readStats: () => undefined },
       volumes: new VolumeService({ root: join(this.directory, "volumes"), localRoot: join(this.directory, "local") }),

@@ -3,11 +3,11 @@
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
+import type { Permits } from "../../base/permits.ts";
 import type { Turns } from "../../base/turns.ts";
 import type { Container, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import type { CgroupFeatures } from "../cgroups/cgroup-tree.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime } from "../runtime/container-runtime.ts";
-import type { Permits } from "../runtime/permits.ts";
 import type { Assignment } from "./assignment.ts";
 import { BOOKS_AFTER_MS, type Bursts, type Staged } from "./bursts.ts";
 import type { ContainerSteps } from "./container-steps.ts";
@@ -27,7 +27,7 @@ export interface WorkerContext {
   readonly steps: ContainerSteps;
   /** Pods between sandbox and start: finishing one beats beginning all. */
   readonly lane: Permits;
-  /** Their steps block for some milliseconds each: mounts, namespaces, the start of a process. */
+  /** Each step blocks, some for milliseconds: mounts, namespaces, the start of a process, files. */
   readonly turns: Turns;
   readonly bursts: Bursts;
   readonly hostIp: () => string;
@@ -37,7 +37,7 @@ export interface WorkerContext {
   /** Soon, together with what others save. */
   save(worker: PodWorker): void;
   /** Now: before what can't be found out again is destroyed. */
-  flush(): void;
+  flush(worker: PodWorker): void;
   report(status: PodStatus): void;
   forget(worker: PodWorker): void;
 }
@@ -69,6 +69,8 @@ export class PodWorker implements Staged {
   readonly #justStarted: { readonly container: Container; readonly attempt: number }[] = [];
   #unassigned = false;
   #running = false;
+  /** A step is being carried out. */
+  #inStep = false;
   #rung = false;
   #closed = false;
   #timer: Disposable | undefined;
@@ -235,6 +237,8 @@ export class PodWorker implements Staged {
     let leaveLane: (() => void) | undefined;
     try {
       for (;;) {
+        // Of a hundred pods that are woken at once each has its turn, step by step: what they do blocks.
+        await this.#context.turns.next();
         this.#rung = false;
         this.#timer?.[Symbol.dispose]();
         const step = this.#held(nextStep(this.assignment, this.record, { nowMs: this.#context.clock.nowMs(), unassigned: this.#unassigned }));
@@ -246,16 +250,16 @@ export class PodWorker implements Staged {
         if (IN_LANE.has(step.kind)) {
           if (!leaveLane) {
             leaveLane = await this.#context.lane.take();
-            await this.#context.turns.next();
             continue; // things may have changed while it waited
           }
         } else {
           leaveLane?.();
           leaveLane = undefined;
         }
+        this.#inStep = true;
         await this.#advance(step);
+        this.#inStep = false;
         this.#context.save(this);
-        if (leaveLane) await this.#context.turns.next();
         if (step.kind === "finish" && this.record.stop?.reason === "unassigned") {
           this.#closed = true;
           this.#context.bursts.forget(this);
@@ -269,6 +273,7 @@ export class PodWorker implements Staged {
       this.#timer = this.#context.clock.setTimer(retryDelayMs(1), () => this.ring());
     } finally {
       leaveLane?.();
+      this.#inStep = false;
       this.#running = false;
       if (this.#rung) this.ring();
     }
@@ -287,7 +292,7 @@ export class PodWorker implements Staged {
 
   /** See bursts.ts. In the midst of a step nothing is started here: the worker comes to it by itself. */
   startDue(): number {
-    if (this.#running || this.#closed) return 0;
+    if (this.#inStep || this.#closed) return 0;
     const { clock, runtime } = this.#context;
     let count = 0;
     for (;;) {
@@ -360,7 +365,7 @@ export class PodWorker implements Staged {
       case "start": return this.#start(step.container);
       case "collect": {
         const own = record.containers[step.container.name]!;
-        this.#context.flush();
+        this.#context.flush(this);
         await runtime.remove(this.instanceId(step.container.name), { keepLayer: assignment.keepWritableLayer });
         own.collected = true;
         return;
@@ -683,7 +688,7 @@ export class PodWorker implements Staged {
 
   async #release(): Promise<void> {
     const { runtime, steps } = this.#context;
-    this.#context.flush();
+    this.#context.flush(this);
     const records = Object.entries(this.record.containers);
     const keeps = this.assignment.keepWritableLayer;
     // A pod that ended by itself may be started again; with its files, if it keeps them.

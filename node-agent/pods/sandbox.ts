@@ -25,7 +25,7 @@ export interface SandboxOptions {
   readonly network: Pick<PodNetwork, "attach" | "detach" | "publish" | "withdraw">;
   readonly namespaces: Pick<typeof Namespaces, "pinNamespaces" | "unpin" | "isPinned">;
   readonly userNamespaces: UserNamespaces;
-  readonly mounts: Pick<typeof Mounts, "mountTmpfs" | "unmount">;
+  readonly mounts: Pick<typeof Mounts, "mountTmpfs" | "detachElsewhere">;
   readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
   readonly hostIp: () => string;
   /** The cluster's DNS servers and domain; none: pods take the node's. */
@@ -87,7 +87,7 @@ export class Sandboxes {
   }
 
   /** Returns the pod's address; "" on the host's network. What was made before a failure is undone. */
-  make(pod: Assignment): string {
+  async make(pod: Assignment): Promise<string> {
     const { network, cgroups } = this.#options;
     try {
       this.#pin(pod);
@@ -97,7 +97,7 @@ export class Sandboxes {
       cgroups.create(podCgroupPath(pod.qosClass, pod.uid), limits && { ...limits, hugePages: hugePagesOfPod(pod) });
       return pod.hostNetwork ? "" : ip;
     } catch (error) {
-      this.#undo(pod.uid);
+      await this.#undo(pod.uid);
       throw error;
     }
   }
@@ -197,7 +197,7 @@ export class Sandboxes {
   /** Goes on when a step fails, and then throws the first error. */
   async remove(pod: Assignment): Promise<void> {
     await this.#options.network.withdraw(pod.uid);
-    this.#undo(pod.uid);
+    await this.#undo(pod.uid);
     // Of a pod whose record was lost the class is not known.
     for (const qosClass of pod.qosClass === "" ? ["Guaranteed", "Burstable", "BestEffort"] : [pod.qosClass]) await this.#options.cgroups.remove(podCgroupPath(qosClass, pod.uid));
   }
@@ -208,14 +208,15 @@ export class Sandboxes {
     return existsSync(directory) ? readdirSync(directory) : [];
   }
 
-  #undo(uid: string): void {
+  async #undo(uid: string): Promise<void> {
     const { namespaces, network } = this.#options;
     const directory = this.directory(uid);
-    const steps = [
+    const steps: readonly (() => void | Promise<void>)[] = [
+      async () => void (await Promise.all((["net", "ipc", "uts", "user"] as const).map((type) => namespaces.unpin(this.#ns(uid, type))))),
+      // The link goes with the namespace.
       () => network.detach(uid),
-      ...(["net", "ipc", "uts", "user"] as const).map((type) => () => namespaces.unpin(this.#ns(uid, type))),
-      () => {
-        if (existsSync(join(directory, "shm"))) this.#options.mounts.unmount(join(directory, "shm"), { detach: true });
+      async () => {
+        if (existsSync(join(directory, "shm"))) await this.#options.mounts.detachElsewhere(join(directory, "shm"));
         rmSync(directory, { recursive: true, force: true });
         this.#ids.delete(uid);
       },
@@ -223,7 +224,7 @@ export class Sandboxes {
     let failure: unknown;
     for (const step of steps) {
       try {
-        step();
+        await step();
       } catch (error) {
         failure ??= error;
       }

@@ -17,12 +17,14 @@ import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import { newId } from "../../base/ids.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
+import { Permits } from "../../base/permits.ts";
+import { Turns } from "../../base/turns.ts";
 import { spreadDirectories } from "../linux/directories.ts";
 import { O_PATH } from "../linux/files.ts";
 import { isErrno } from "../linux/libc.ts";
 import { execHeld } from "../linux/held-exec.ts";
 import { mountIdmappedOverlay } from "../linux/idmap.ts";
-import { ensureTmpfs, mountOverlay, unmount, unmountAllBelow, type OverlayOptions } from "../linux/mount.ts";
+import { detachElsewhere, ensureTmpfs, mountOverlay, unmount, unmountAllBelow, type OverlayOptions } from "../linux/mount.ts";
 import { isAlive, isStopped, processStartTime, signalProcess } from "../linux/process.ts";
 import { openInput, type ContainerInput } from "./attach.ts";
 import { buildConfig, closedPaths, ociJson, type Host, type OciConfig, type OciProcess } from "./bundle.ts";
@@ -35,7 +37,6 @@ import { readHost } from "./host.ts";
 import { mendNullDevice } from "./null-device.ts";
 import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, readIfThere, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
 import { resizeTerminalOf } from "./terminal-size.ts";
-import { Permits } from "./permits.ts";
 import { resolveUserIn } from "./user.ts";
 
 export interface ConmonRuntimeOptions {
@@ -128,7 +129,10 @@ export class ConmonRuntime implements ContainerRuntime {
   /** By hash of the profile: the filter that crun compiled for it, base64. Compiling takes 10 ms, more than all the rest of a create. */
   readonly #filters = new Map<string, string>();
   readonly #createSeconds;
-  #scanning: NodeJS.Immediate | undefined;
+  readonly #turns = new Turns();
+  /** Of the folder with the exit files. */
+  #scanning = false;
+  #scanAgain = false;
   #look: { readonly timer: Disposable; readonly dueMs: number } | undefined;
   /** Linux 5.10 and later. */
   #volatileOverlay = true;
@@ -165,7 +169,10 @@ export class ConmonRuntime implements ContainerRuntime {
     this.#host = readHost(options.cgroups, options.seccompDir ?? join(options.root, "seccomp"));
     this.#permits = new Permits(options.parallelCreates ?? Math.max(2, availableParallelism()));
     // Whatever the event says, the whole folder is looked at, once a turn: an event that the kernel dropped is made good by the next.
-    this.#watcher = watch(join(options.runRoot, "exits"), () => void (this.#scanning ??= setImmediate(() => this.#scanExits())));
+    this.#watcher = watch(join(options.runRoot, "exits"), () => {
+      this.#scanAgain = true;
+      if (!this.#scanning) void this.#scanExits();
+    });
     this.#watcher.on("error", (error) => options.logger.error("can't watch for exits of containers", { err: error }));
     this.#lookAfter(LOOK_MS);
     this.#createSeconds = options.metrics.histogram("gantry_container_create_seconds", "Time to create a container, waiting for a turn included");
@@ -442,7 +449,6 @@ export class ConmonRuntime implements ContainerRuntime {
   close(): void {
     this.#watcher.close();
     this.#look?.timer[Symbol.dispose]();
-    clearImmediate(this.#scanning);
     this.#exitHandlers.clear();
   }
 
@@ -595,9 +601,24 @@ export class ConmonRuntime implements ContainerRuntime {
     for (const wake of this.#exitWaiters.get(exit.id) ?? []) wake();
   }
 
-  #scanExits(): void {
-    this.#scanning = undefined;
-    for (const name of readdirSync(join(this.#options.runRoot, "exits"))) this.#noteExit(name);
+  /** One exit in each turn of the event loop: whoever is told does something about it, and a hundred may end at once. */
+  async #scanExits(): Promise<void> {
+    this.#scanning = true;
+    try {
+      while (this.#scanAgain) {
+        await this.#turns.next();
+        this.#scanAgain = false;
+        const isNews = (id: string): boolean => (this.#containers.get(id)?.state.phase ?? "exited") !== "exited";
+        for (const id of readdirSync(join(this.#options.runRoot, "exits")).filter(isNews)) {
+          this.#noteExit(id);
+          await this.#turns.next();
+        }
+      }
+    } catch (error) {
+      this.#options.logger.error("can't read the exits of containers", { err: error });
+    } finally {
+      this.#scanning = false;
+    }
   }
 
   #lookAfter(delayMs: number): void {
@@ -608,11 +629,16 @@ export class ConmonRuntime implements ContainerRuntime {
     const timer = clock.setTimer(delayMs, () => {
       this.#look = undefined;
       this.#lookAfter(LOOK_MS);
-      for (const container of this.#containers.values()) {
-        this.#awaitLateExit(container).then((exit) => exit && this.#announce(exit), (error: unknown) => this.#options.logger.error("looking after a container failed", { container: container.id, err: error }));
-      }
+      void this.#lookAtAll();
     });
     this.#look = { timer, dueMs };
+  }
+
+  async #lookAtAll(): Promise<void> {
+    for (const container of this.#containers.values()) {
+      await this.#turns.next();
+      this.#awaitLateExit(container).then((exit) => exit && this.#announce(exit), (error: unknown) => this.#options.logger.error("looking after a container failed", { container: container.id, err: error }));
+    }
   }
 
   /** true as soon as the exit of `id` is known; false after `timeoutMs`. */
@@ -681,7 +707,7 @@ export class ConmonRuntime implements ContainerRuntime {
       async () => {
         for (const oci of new Set([this.#oci, ...this.#handlers.values()])) await forgetContainer(oci, id);
       },
-      () => unmount(join(bundle, "rootfs"), { detach: true }),
+      () => detachElsewhere(join(bundle, "rootfs")),
       // Of a container in a user namespace that was being made when the agent was killed.
       () => {
         if (existsSync(join(bundle, "layers"))) unmountAllBelow(join(bundle, "layers"));

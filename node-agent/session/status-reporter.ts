@@ -20,6 +20,8 @@ export interface StatusReporterOptions {
 
 /** Bounds a message; a node has far fewer pods as a rule. */
 const MAX_BATCH = 500;
+/** Of many pods that change one after another, each would cost a report, and a write of the control plane's. */
+const PAUSE_MS = 20;
 const RETRY: BackoffPolicy = { initialMs: 100, maxMs: 5000, factor: 2, jitter: 0.5 };
 
 interface Link {
@@ -84,6 +86,8 @@ export class StatusReporter implements Disposable {
         this.#batches.observe(batch.length);
         failures = 0;
         for (const uid of unknown) link.onUnknown(uid);
+        // What comes right behind travels together.
+        await this.#options.clock.sleep(PAUSE_MS, link.signal).catch(() => undefined);
       } catch (error) {
         // Unless a new session took over, which reports all anyway. Newer statuses win over those that failed.
         if (this.#link !== link) continue;

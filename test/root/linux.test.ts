@@ -3,12 +3,12 @@ import test from "ava";
 import type { ExecutionContext } from "ava";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, symlinkSync, writeFileSync, constants } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, symlinkSync, writeFileSync, constants } from "node:fs";
 import { getPriority, hostname, setPriority } from "node:os";
 import { join } from "node:path";
 import { O_PATH, Resolve, getXattr, listXattrs, makeNode, openConfined, removeXattr, setXattr } from "../../node-agent/linux/files.ts";
 import * as libc from "../../node-agent/linux/libc.ts";
-import { bindMount, ensureTmpfs, isBelow, mountOverlay, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../../node-agent/linux/mount.ts";
+import { bindMount, detachElsewhere, ensureTmpfs, isBelow, mountOverlay, mountTmpfs, readMounts, unmount, unmountAllBelow } from "../../node-agent/linux/mount.ts";
 import { SystemClock } from "../../base/clock.ts";
 import { inNetworkNamespace, isPinned, pinNamespaces, unpin } from "../../node-agent/linux/namespaces.ts";
 import { execHeld } from "../../node-agent/linux/held-exec.ts";
@@ -35,11 +35,23 @@ test("namespaces are pinned with loopback up and their own hostname, and this th
   t.is(lstatSync(paths.net).ino, inode, "what is pinned stays");
 
   for (const path of Object.values(paths)) {
-    unpin(path);
-    unpin(path);
+    await unpin(path);
+    await unpin(path);
   }
   t.false(Object.values(paths).some((path) => existsSync(path)));
   t.deepEqual(readMounts().filter((mount) => mount.target.startsWith(directory)), []);
+});
+
+test("hundreds of mounts are detached without this thread waiting; what is none, or is not there, is fine, and what can't be says why", async (t) => {
+  const directory = temporaryDirectory(t);
+  const targets = Array.from({ length: 300 }, (_, i) => join(directory, String(i)));
+  for (const target of targets) {
+    mkdirSync(target);
+    mountTmpfs(target);
+  }
+  await Promise.all([...targets, ...targets.slice(0, 3), join(directory, "missing")].map(detachElsewhere));
+  t.deepEqual(readMounts().filter((mount) => isBelow(mount.target, directory)), []);
+  await t.throwsAsync(detachElsewhere(join(directory, "x".repeat(300))), { code: "Invalid", message: /umount2\(.*ENAMETOOLONG/ });
 });
 
 test("a pin that fails half-way leaves nothing pinned and this thread where it was", (t) => {
@@ -172,11 +184,16 @@ test("a confined path does not leave its directory by .., by a link or absolutel
   t.is(readFileSync(join(root, "etc/new"), "utf8"), "through the descriptor");
 });
 
-test("a thread that goes first starts ordinary processes, also after work that could not wait", (t) => {
+test("a process that goes first, its threads with it, starts ordinary processes, also after work that could not wait", async (t) => {
   t.teardown(() => setPriority(0));
-  t.true(goFirst());
+  const threads = readdirSync("/proc/self/task").map(Number);
+  t.teardown(() => {
+    for (const thread of threads) setPriority(thread, 0);
+  });
+  t.true(await goFirst());
   urgently(() => undefined);
   t.is(getPriority(), -10);
+  t.deepEqual(threads.filter((thread) => getPriority(thread) !== -10), []);
   t.is(execFileSync("nice", { encoding: "utf8" }), "0\n");
 });
 

@@ -204,6 +204,22 @@ test.serial("destroy leaves no bridge, link, rule or address, also from a fresh 
   t.deepEqual(at(host.netnsPath, readAddresses).map((a) => a.ip).sort(), ["127.0.0.1", host.address].sort());
 });
 
+test.serial("links of pods whose namespaces live on are deleted after a moment, and their addresses free again; nobody waits", async (t) => {
+  const all = await createTestHosts(t, 1);
+  const [host] = all.hosts as [VirtualHost];
+  const { network } = nodeOn(t, host);
+  await network.configure(networkOf(host, all.hosts));
+  const uids = Array.from({ length: 130 }, (_, i) => `pod-${i}`);
+  for (const uid of uids) network.attach(uid, podOn(t, all, uid));
+  const kept = network.attach("kept", podOn(t, all, "kept"));
+  for (const uid of uids) network.detach(uid);
+  // While they are on their way out their addresses are nobody's, and one that returns gets a link of its own.
+  const again = network.attach("pod-7", podOn(t, all, "pod-7"));
+  t.true(await eventually(() => at(host.netnsPath, readLinks).filter((link) => link.name.startsWith("gp")).length === 2));
+  t.deepEqual(network.attach("kept", join(all.directory, "pod-kept")), kept);
+  t.deepEqual(network.attach("pod-7", join(all.directory, "pod-pod-7")), again);
+});
+
 test.serial("100 pods are linked without a trace in the agent's own namespace", async (t) => {
   const all = await createTestHosts(t, 1);
   const [host] = all.hosts as [VirtualHost];
@@ -215,7 +231,7 @@ test.serial("100 pods are linked without a trace in the agent's own namespace", 
   for (const [i, uid] of uids.entries()) network.attach(uid, paths[i]!);
   t.is(readFileSync("/proc/thread-self/net/dev", "utf8").split("\n").length, home);
   for (const uid of uids) network.detach(uid);
-  for (const path of paths) unpin(path);
+  for (const path of paths) await unpin(path);
   t.false(paths.some(isPinned));
   t.true(await eventually(() => !at(host.netnsPath, readLinks).some((link) => link.name.startsWith("gp"))));
 });

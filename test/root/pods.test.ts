@@ -1,5 +1,5 @@
 // Pods with everything real but the control plane: image, sandbox, network, volumes, containers, logs; on a host of their own.
-import { chmodSync, chownSync, createReadStream, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, createReadStream, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -35,7 +35,8 @@ interface Node {
   readonly cgroups: CgroupTree;
   readonly pods: PodService;
   /** The agent is killed and started again: the old one is never heard of again. */
-  restart(): Promise<void>;
+  /** `meanwhile` runs while there is no agent. */
+  restart(meanwhile?: () => Promise<void>): Promise<void>;
   until(uid: string, is: (status: PodStatus) => boolean): Promise<PodStatus>;
 }
 
@@ -87,8 +88,9 @@ const makeNode = async (t: ExecutionContext): Promise<Node> => {
   return {
     directory, cgroups,
     get pods() { return agent.pods; },
-    restart: async () => {
+    restart: async (meanwhile) => {
       await agent.close();
+      await meanwhile?.();
       agent = await open();
     },
     until: async (uid, is) => {
@@ -187,15 +189,17 @@ test("containers of one pod share network, host name and shared memory; init run
 test("a killed agent finds its pods: same processes, no restart, no line lost, exits of meanwhile", async (t) => {
   const node = await makeNode(t);
   const counting = pod("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.005; done");
-  const ending = pod("sleep 0.4; exit 6", { restartPolicy: "Never" });
+  const ending = pod("trap 'exit 6' TERM; while :; do sleep 0.05; done", { restartPolicy: "Never" });
   node.pods.setAll([counting, ending]);
   const before = await node.until(counting.uid, isRunning);
   await node.until(ending.uid, isRunning);
   const pids = node.cgroups.processes("kubepods");
   t.true(pids.length >= 2);
-  const restarting = node.restart();
-  await sleep(600);
-  await restarting;
+  const ends = pids.find((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("exit 6"))!;
+  await node.restart(async () => {
+    process.kill(ends, "SIGTERM");
+    while (existsSync(`/proc/${ends}`)) await sleep(10);
+  });
   const after = node.pods.statuses().find((s) => s.uid === counting.uid)!;
   t.like(after, { phase: "Running", podIps: before.podIps, startTimeMs: before.startTimeMs });
   t.is(after.containers[0]!.restartCount, 0);
