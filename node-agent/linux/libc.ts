@@ -93,6 +93,11 @@ export const sendElsewhere: (fd: number, data: Uint8Array, lengthBytes: number, 
 export const recv: (fd: number, into: Uint8Array, lengthBytes: number, flags: number) => number =
   bind("recv", "intptr_t recv(int fd, _Out_ void *into, size_t length, int flags)");
 
+export const memfdCreate: (name: string, flags: number) => number = bind("memfd_create", "int memfd_create(const char *name, unsigned int flags)");
+const nativeFcntl = library.func("int fcntl(int fd, int command, ...)");
+const F_ADD_SEALS = 1033;
+export const addSeals: (fd: number, seals: number) => number = checked("fcntl", (fd, seals) => nativeFcntl(fd, F_ADD_SEALS, "int", seals) as number);
+
 /** Two descriptors are written into `fds` (8 bytes). */
 export const pipe2: (fds: Uint8Array, flags: number) => number = bind("pipe2", "int pipe2(_Out_ void *fds, int flags)");
 export const waitpid: (pid: number, status: Uint8Array, options: number) => number = bind("waitpid", "int waitpid(int pid, _Out_ void *status, int options)");

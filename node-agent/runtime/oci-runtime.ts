@@ -1,15 +1,17 @@
 // The OCI runtime's command (crun, runc): which one there is, and what it does without being spawned. What crun keeps in its state
 // directory was read in its source and is stable since 1.0; everything else goes through the command line.
 import { execFile } from "node:child_process";
-import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, rmSync, unlinkSync, writeSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, rmSync, statSync, unlinkSync, writeSync } from "node:fs";
+import { basename, delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { GantryError, describeError } from "../../base/errors.ts";
+import { sealedCopy } from "../linux/sealed-copy.ts";
 
 const execute = promisify(execFile);
 
 export interface OciRuntime {
   readonly name: string;
+  /** By which it is executed: good as long as this process lives. */
   readonly path: string;
   /** "1.8.1". */
   readonly version: string;
@@ -74,7 +76,28 @@ export const openOciRuntime = async (wanted: string, stateRoot: string): Promise
   if (!match) throw new GantryError("FailedPrecondition", `${path} --version says ${JSON.stringify(text.slice(0, 100))}: "NAME version X.Y.Z" was expected, is it an OCI runtime?`);
   const [, name, version] = match as unknown as [string, string, string];
   const isCrun = name === "crun" && Number(version.split(".")[0]) >= 1;
-  return { name, path, version, stateRoot, globalArgs: [`--root=${stateRoot}`], isCrun, directoryHandover: directoryHandover(name, () => readFileSync(path)) };
+  return { name, path: isCrun && basename(path) === "crun" ? ownCopy(path) : path, version, stateRoot, globalArgs: [`--root=${stateRoot}`], isCrun, directoryHandover: directoryHandover(name, () => readFileSync(path)) };
+};
+
+/** By path and time of change: a process may open many runtimes. */
+const copies = new Map<string, string>();
+
+/**
+ * What enters a container must not be a file of the host's that those in there could write to (CVE-2019-5736). So crun first mounts itself
+ * somewhere, read-only, and executes itself again from there, unless it is such a copy already: that second loading is a fifth of all that it does.
+ */
+const ownCopy = (path: string): string => {
+  const key = `${path} ${statSync(path).mtimeMs}`;
+  const known = copies.get(key);
+  if (known !== undefined) return known;
+  try {
+    const copy = sealedCopy(path, "crun");
+    accessSync(copy, constants.X_OK);
+    copies.set(key, copy);
+    return copy;
+  } catch {
+    return path; // it sees to itself, then
+  }
 };
 
 /** Runs a command of the runtime to its end. Errors carry what it said. */

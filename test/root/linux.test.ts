@@ -1,9 +1,9 @@
 // System calls that need root: namespaces without a process, overlays, binds, nodes and attributes.
 import test from "ava";
 import type { ExecutionContext } from "ava";
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, symlinkSync, writeFileSync, constants } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, symlinkSync, writeFileSync, writeSync, constants } from "node:fs";
 import { getPriority, hostname, setPriority } from "node:os";
 import { join } from "node:path";
 import { O_PATH, Resolve, getXattr, listXattrs, makeNode, openConfined, removeXattr, setXattr } from "../../node-agent/linux/files.ts";
@@ -14,6 +14,7 @@ import { inNetworkNamespace, isPinned, pinNamespaces, unpin } from "../../node-a
 import { execHeld } from "../../node-agent/linux/held-exec.ts";
 import { isStopped, processStartTime } from "../../node-agent/linux/process.ts";
 import { goFirst, urgently } from "../../node-agent/linux/scheduling.ts";
+import { sealedCopy } from "../../node-agent/linux/sealed-copy.ts";
 import { eventually, runIn, temporaryDirectory } from "../helpers/hosts.ts";
 
 const here = (): readonly string[] => ["net", "ipc", "uts"].map((type) => readlinkSync(`/proc/thread-self/ns/${type}`));
@@ -182,6 +183,17 @@ test("a confined path does not leave its directory by .., by a link or absolutel
   writeFileSync(`/proc/self/fd/${parent}/new`, "through the descriptor");
   libc.close(parent);
   t.is(readFileSync(join(root, "etc/new"), "utf8"), "through the descriptor");
+});
+
+test("a sealed copy runs and can't be changed, by whoever has it open", (t) => {
+  const copy = sealedCopy("/bin/busybox", "shell");
+  t.is(spawnSync(copy, ["echo", "runs"], { argv0: "busybox", encoding: "utf8" }).stdout, "runs\n");
+  const fd = openSync(copy, "r+");
+  t.throws(() => writeSync(fd, "pwned"), { code: "EPERM" });
+  t.throws(() => ftruncateSync(fd, 1), { code: "EPERM" });
+  closeSync(fd);
+  t.deepEqual(readFileSync(copy), readFileSync("/bin/busybox"));
+  t.throws(() => sealedCopy("/nonexistent", "none"), { code: "ENOENT" });
 });
 
 test("a process that goes first, its threads with it, starts ordinary processes, also after work that could not wait", async (t) => {

@@ -1,5 +1,5 @@
 // The container runtime with real namespaces, mounts, cgroups and processes; on crun and on runc. Each test leaves nothing behind.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
@@ -42,6 +42,21 @@ test("a container is closed in: capabilities, filter, no new privileges, masked 
   t.regex(open, /NoNewPrivs:\s+0[\s\S]*Seccomp:\s+0/);
   const calls = await execute(machine.runtime, await start(machine, machine.spec(FOR_EVER)), ["sh", "-c", "grep -E '^(Seccomp|CapEff|NoNewPrivs):' /proc/self/status"]);
   t.regex(calls.out, /CapEff:\s+00000000a80425fb\nNoNewPrivs:\s+1\nSeccomp:\s+2/);
+});
+
+test("crun runs out of a copy that nobody can write to, and loads once", async (t) => {
+  const machine = await openMachine(t, "crun");
+  const spec = machine.spec(FOR_EVER);
+  await machine.runtime.create(spec);
+  const state = machine.runtime.inspect(spec.id)!;
+  t.is(state.phase, "created");
+  const [pid] = machine.runtime.processes(spec.id);
+  // What executes itself again does so from a file or a mount of its own.
+  t.regex(readlinkSync(`/proc/${pid}/exe`), /^\/memfd:crun /);
+  const program = openSync(`/proc/${pid}/exe`, "r");
+  t.deepEqual(readFileSync(program), readFileSync(findCommand("crun")!));
+  t.throws(() => writeFileSync(`/proc/self/fd/${program}`, "pwned"), { message: /EPERM|ETXTBSY/ });
+  closeSync(program);
 });
 
 test("users come from the image's passwd and group, and numbers need neither", async (t) => {
