@@ -5,11 +5,10 @@ import { createZstdDecompress } from "node:zlib";
 import { Gunzip } from "minizlib";
 import { GantryError } from "../../base/errors.ts";
 
-const CHUNK_BYTES = 64 * 1024;
+const OUTPUT_BYTES = 256 * 1024;
 /** What goes in at a time, at first and at most: it may come out a thousandfold, and all of that at once. */
 const GZIP_FIRST_BYTES = 4 * 1024;
 const GZIP_MOST_BYTES = 32 * 1024;
-const GZIP_OUTPUT_BYTES = 256 * 1024;
 /** Then the event loop has its turn: some ms of work. */
 const BYTES_PER_TURN = 2 * 1024 * 1024;
 
@@ -51,7 +50,7 @@ const damaged = (what: string, cause: unknown): unknown =>
  * (bench/engine/pull.ts). Who unpacks much does it in a thread of its own.
  */
 async function* gunzip(source: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Uint8Array, void> {
-  const options: ConstructorParameters<typeof Gunzip>[0] & { readonly chunkSize: number } = { chunkSize: GZIP_OUTPUT_BYTES }; // handed on to node:zlib; its types forgot it
+  const options: ConstructorParameters<typeof Gunzip>[0] & { readonly chunkSize: number } = { chunkSize: OUTPUT_BYTES }; // handed on to node:zlib; its types forgot it
   const inflater = new Gunzip(options);
   let pieces: Uint8Array[] = [];
   let failure: Error | undefined;
@@ -118,7 +117,7 @@ async function* unzstd(source: AsyncIterator<Uint8Array>, what: string): AsyncGe
     }
   };
   for (let atEnd: Promise<boolean> | undefined; atEnd === undefined || !(await atEnd);) {
-    const decoder = createZstdDecompress({ chunkSize: CHUNK_BYTES });
+    const decoder = createZstdDecompress({ chunkSize: OUTPUT_BYTES });
     atEnd = feed(decoder);
     try {
       yield* decoder as AsyncIterable<Uint8Array>;
