@@ -102,6 +102,9 @@ export const addSeals: (fd: number, seals: number) => number = checked("fcntl", 
 export const pipe2: (fds: Uint8Array, flags: number) => number = bind("pipe2", "int pipe2(_Out_ void *fds, int flags)");
 export const waitpid: (pid: number, status: Uint8Array, options: number) => number = bind("waitpid", "int waitpid(int pid, _Out_ void *status, int options)");
 
+/** Into `time` goes a struct timespec: two 64-bit numbers, seconds and nanoseconds. */
+export const clockGettime: (clock: number, time: Uint8Array) => number = bind("clock_gettime", "int clock_gettime(int clock, _Out_ void *time)");
+
 /** Requests that read from the other process's memory are not for this: they answer with what they read. */
 export const ptrace: (request: number, pid: number, address: number, data: number) => number = bind("ptrace", "long ptrace(long request, int pid, uintptr_t address, uintptr_t data)");
 

@@ -3,6 +3,7 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
+import { coarseNowMs } from "../linux/coarse-clock.ts";
 import { urgently } from "../linux/scheduling.ts";
 
 /** A pod's worker, as far as it starts on time. */
@@ -13,6 +14,8 @@ export interface Staged {
   settle(): void;
 }
 
+/** Some hundredths of a second: who is not told the instant by then is let go all the same. */
+const MOST_LOOKS = 100_000;
 /** Long enough for a hundred shells to say something on two slow processors. */
 export const BOOKS_AFTER_MS = 300;
 
@@ -21,11 +24,13 @@ export class Bursts implements Disposable {
   readonly #logger: Logger;
   readonly #waiting = new Map<Staged, number>();
   readonly #late;
+  readonly #coarseNowMs: () => number;
   #alarm: { readonly atMs: number; readonly timer: Disposable } | undefined;
   #books: Disposable | undefined;
 
-  constructor({ clock, logger, metrics }: { readonly clock: Clock; readonly logger: Logger; readonly metrics: Metrics }) {
+  constructor({ clock, coarseNowMs: coarse = coarseNowMs, logger, metrics }: { readonly clock: Clock; readonly coarseNowMs?: () => number; readonly logger: Logger; readonly metrics: Metrics }) {
     this.#clock = clock;
+    this.#coarseNowMs = coarse;
     this.#logger = logger;
     this.#late = metrics.histogram("gantry_staged_start_lateness_seconds", "Time from the instant of a staged start to when the last container of this node had been told to run", [], [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5]);
   }
@@ -56,6 +61,8 @@ export class Bursts implements Disposable {
     let containers = 0;
     // Otherwise each process that is let go takes the processor from those who still wait for us.
     urgently(() => {
+      // A program that asks for the date at once, and is told the day before, makes yesterday's backup.
+      for (let looks = 0; looks < MOST_LOOKS && this.#coarseNowMs() < atMs; looks++);
       for (const pod of due) containers += pod.startDue();
     });
     const lateMs = this.#clock.nowMs() - atMs;

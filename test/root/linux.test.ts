@@ -13,6 +13,7 @@ import { SystemClock } from "../../base/clock.ts";
 import { inNetworkNamespace, isPinned, pinNamespaces, unpin } from "../../node-agent/linux/namespaces.ts";
 import { execHeld } from "../../node-agent/linux/held-exec.ts";
 import { isStopped, processStartTime } from "../../node-agent/linux/process.ts";
+import { coarseNowMs } from "../../node-agent/linux/coarse-clock.ts";
 import { goFirst, urgently } from "../../node-agent/linux/scheduling.ts";
 import { sealedCopy } from "../../node-agent/linux/sealed-copy.ts";
 import { eventually, runIn, temporaryDirectory } from "../helpers/hosts.ts";
@@ -183,6 +184,16 @@ test("a confined path does not leave its directory by .., by a link or absolutel
   writeFileSync(`/proc/self/fd/${parent}/new`, "through the descriptor");
   libc.close(parent);
   t.is(readFileSync(join(root, "etc/new"), "utf8"), "through the descriptor");
+});
+
+test("the clock that programs are told runs behind the other, and not far", (t) => {
+  for (let i = 0; i < 1000; i++) {
+    const coarse = coarseNowMs();
+    t.true(coarse < Date.now() + 1);
+  }
+  t.true(Math.abs(coarseNowMs() - Date.now()) < 1000);
+  const { stdout } = spawnSync("/bin/busybox", ["date", "+%s"], { encoding: "utf8" });
+  t.true(Number(stdout) * 1000 <= coarseNowMs());
 });
 
 test("a sealed copy runs and can't be changed, by whoever has it open", (t) => {
