@@ -119,6 +119,8 @@ const terminal = (t: ExecutionContext, ...args: readonly string[]): Terminal => 
 const PROMPT = /# \S*$/;
 const DETACH = "\u0010\u0011"; // ctrl-p ctrl-q
 const CTRL_C = "\u0003";
+/** Said by what is to be interrupted: while a shell is still starting it, Ctrl-C is for the shell, which then waits all the same. */
+const GO = "sh -c 'echo go; exec sleep 100'\n";
 
 test.serial("on a terminal: its size from the first moment, changes of it, keys, leaving and coming back, the exit code; and then it is as it was", async (t) => {
   const run = terminal(t, "run", "-it", "--name", "shell", IMAGE, "sh", "-c", "stty size; exec sh");
@@ -127,7 +129,7 @@ test.serial("on a terminal: its size from the first moment, changes of it, keys,
   run.resize({ rows: 41, columns: 101 });
   run.type("until [ \"$(stty size)\" = '41 101' ]; do sleep 0.05; done; echo resized\n");
   await run.until(/\nresized[\s\S]*# /);
-  run.type("echo go; sleep 100\n");
+  run.type(GO);
   await run.until(/\ngo\r/);
   run.type(CTRL_C);
   await run.until(/\^C[\s\S]*# /);
@@ -153,7 +155,7 @@ test.serial("exec on a terminal: size and its changes, Ctrl-C, the exit code; st
   exec.resize({ rows: 50, columns: 100 });
   exec.type("until [ \"$(stty size)\" = '50 100' ]; do sleep 0.05; done; echo resized\n");
   await exec.until(/\nresized[\s\S]*# /);
-  exec.type("echo go; sleep 100\n");
+  exec.type(GO);
   await exec.until(/\ngo\r/);
   exec.type(CTRL_C);
   await exec.until(/\^C[\s\S]*# /);
