@@ -59,8 +59,10 @@ class Bench {
   constructor(t: ExecutionContext) {
     // What a log's reader waits for keeps no process alive.
     const alive = setInterval(() => undefined, 60_000);
-    t.teardown(() => {
+    t.teardown(async () => {
       clearInterval(alive);
+      await this.service.close();
+      await settle(); // what is in the midst of a step writes no more then
       rmSync(this.directory, { recursive: true, force: true });
     });
   }
