@@ -5,6 +5,7 @@ import { getSystemErrorMap } from "node:util";
 import koffi from "koffi";
 import { GantryError } from "../../base/errors.ts";
 import type { ErrorCode } from "../../base/errors.ts";
+import { Permits } from "../../base/permits.ts";
 
 const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
 
@@ -52,13 +53,23 @@ const checked = (name: string, native: (...args: readonly Argument[]) => number 
   return result;
 };
 
+/** Enough that the pool's threads don't wait for this one between two; not hundreds, which files and names would wait behind. koffi takes 256. */
+const callsElsewhere = new Permits(16);
+
 /**
  * In a thread of Node's pool. Resolves with whether it succeeded: why not is not known, because the errno stays with that thread, but a call
  * that fails is quick and can be made again here. Not for calls on a thread's own namespaces.
  */
-const elsewhere = (native: Native) => (...args: readonly Argument[]): Promise<boolean> => new Promise((resolve, reject) => {
-  native.async(...args, (error: Error | null, result: number | bigint) => (error ? reject(error) : resolve(Number(result) !== -1)));
-});
+const elsewhere = (native: Native) => async (...args: readonly Argument[]): Promise<boolean> => {
+  const done = await callsElsewhere.take();
+  try {
+    return await new Promise((resolve, reject) => {
+      native.async(...args, (error: Error | null, result: number | bigint) => (error ? reject(error) : resolve(Number(result) !== -1)));
+    });
+  } finally {
+    done();
+  }
+};
 
 const bind = (name: string, prototype: string): Call => checked(name, library.func(prototype));
 

@@ -1,7 +1,6 @@
 // Mounts: bind, tmpfs, overlay, propagation, and reading the mount table. Who mounts something unmounts it; this file keeps no state.
 import { closeSync, constants, mkdirSync, openSync, readFileSync, statfsSync } from "node:fs";
 import { GantryError } from "../../base/errors.ts";
-import { Permits } from "../../base/permits.ts";
 import * as libc from "./libc.ts";
 import { isErrno } from "./libc.ts";
 
@@ -48,15 +47,8 @@ export const unmount = (target: string, { detach = false }: { readonly detach?: 
  * most of it for its own sake.
  */
 export const detachElsewhere = async (target: string): Promise<void> => {
-  const done = await detaching.take();
-  try {
-    if (!(await libc.umount2Elsewhere(target, UMOUNT_NOFOLLOW | MNT_DETACH))) unmount(target, { detach: true });
-  } finally {
-    done();
-  }
+  if (!(await libc.umount2Elsewhere(target, UMOUNT_NOFOLLOW | MNT_DETACH))) unmount(target, { detach: true });
 };
-/** Enough that the pool's threads don't wait for this one between two, and not hundreds that files and names would wait behind. */
-const detaching = new Permits(16);
 
 export interface OverlayOptions {
   /** Lowest layer first, as in an image; overlayfs gets them the other way round. At least one. */

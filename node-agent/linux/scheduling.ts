@@ -1,4 +1,4 @@
-// The calling thread's place in the kernel's queue for processors.
+// The place of this thread, and of this process, in the kernel's queue for processors.
 import { readdirSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import * as libc from "./libc.ts";

@@ -294,8 +294,8 @@ export class LinuxPodNetwork implements PodNetwork {
     const due = new Map([...this.#draining].filter(([, { dueMs }]) => dueMs <= clock.monotonicMs()));
     // Some may be drained meanwhile, and their addresses be others'.
     const left = (): readonly (readonly [string, { readonly ip: string }])[] => [...due].filter(([name, entry]) => this.#draining.get(name) === entry);
-    using socket = this.#inside(() => new NetlinkSocket());
     try {
+      using socket = this.#inside(() => new NetlinkSocket());
       for (const batch of deletions(rt.readLinks(socket).filter((link) => due.has(link.name)))) checkDeletions(await socket.attemptElsewhere(batch));
       for (const [name, { ip }] of left()) this.#free(name, ip);
     } catch (error) {

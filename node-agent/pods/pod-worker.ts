@@ -256,9 +256,7 @@ export class PodWorker implements Staged {
           leaveLane?.();
           leaveLane = undefined;
         }
-        this.#inStep = true;
         await this.#advance(step);
-        this.#inStep = false;
         this.#context.save(this);
         if (step.kind === "finish" && this.record.stop?.reason === "unassigned") {
           this.#closed = true;
@@ -273,7 +271,6 @@ export class PodWorker implements Staged {
       this.#timer = this.#context.clock.setTimer(retryDelayMs(1), () => this.ring());
     } finally {
       leaveLane?.();
-      this.#inStep = false;
       this.#running = false;
       if (this.#rung) this.ring();
     }
@@ -333,6 +330,7 @@ export class PodWorker implements Staged {
   /** Exactly one step, which may be done twice: a crash in its midst leads to the same step again. */
   async #advance(step: Exclude<Step, { readonly kind: "wait" }>): Promise<void> {
     this.#logger.debug("step", { step: step.kind });
+    this.#inStep = true;
     try {
       await this.#carryOut(step);
     } catch (error) {
@@ -341,6 +339,8 @@ export class PodWorker implements Staged {
       this.record.failure = { reason: "FailedCreatePodSandBox", message: describeError(error), atMs: nowMs, retryAtMs: nowMs + Math.min(retryDelayMs(count), 500 * 2 ** count), count };
       this.#logger.warn("a pod's step failed", { step: step.kind, err: error, retryMs: this.record.failure.retryAtMs - nowMs });
       return;
+    } finally {
+      this.#inStep = false;
     }
     if (CLEARS_FAILURE.has(step.kind)) delete this.record.failure;
   }

@@ -34,8 +34,7 @@ interface Node {
   readonly directory: string;
   readonly cgroups: CgroupTree;
   readonly pods: PodService;
-  /** The agent is killed and started again: the old one is never heard of again. */
-  /** `meanwhile` runs while there is no agent. */
+  /** The agent is killed and started again: the old one is never heard of again. `meanwhile` runs while there is none. */
   restart(meanwhile?: () => Promise<void>): Promise<void>;
   until(uid: string, is: (status: PodStatus) => boolean): Promise<PodStatus>;
 }

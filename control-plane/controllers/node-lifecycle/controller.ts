@@ -131,7 +131,7 @@ export const nodeLifecycleController = (context: ControllerContext): Controller 
       ...plan.evict.map((pod) => evict(pod, `node ${name} ${plan.why}`, pass)),
       ...plan.release.map((pod) => release(pod, `its node ${name} ${plan.why}`, pass)),
     ]);
-    // From when it was judged: timers come up to a ms early, and what was judged just before its time is judged again although by now its time is up.
+    // From when it was judged: what was judged just before its time is judged again, although by now its time is up.
     const untilLostMs = health.lostAtMs(name) - nowMs;
     for (const ms of [untilLostMs > 0 ? untilLostMs : undefined, plan.againMs]) if (ms !== undefined) again(Math.max(1, ms));
   };
