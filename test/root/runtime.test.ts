@@ -1,4 +1,5 @@
 // The container runtime with real namespaces, mounts, cgroups and processes; on crun and on runc. Each test leaves nothing behind.
+import { execFileSync } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -317,14 +318,20 @@ test("what is typed reaches a container through conmon, with its end only where 
 });
 
 test("a test that fails in the midst of a create leaves nothing behind", async (t) => {
+  const outside = mkdtempSync(join(tmpdir(), "gantry-stuck-"));
+  t.teardown(() => rmSync(outside, { recursive: true, force: true }));
+  // A runtime whose create has begun and doesn't end by itself: nobody writes to the pipe.
+  const [command, begun, pipe] = [join(outside, "stuck-crun"), join(outside, "begun"), join(outside, "pipe")];
+  execFileSync("mkfifo", [pipe]);
+  writeFileSync(command, `#!/bin/sh\ncase " $* " in *" create "*) : > ${begun}; read -r never < ${pipe};; esac\nexec ${findCommand("crun")} "$@"\n`, { mode: 0o755 });
   const teardowns: (() => unknown)[] = [];
-  const machine = await openMachine({ teardown: (fn: () => unknown) => void teardowns.push(fn) });
+  const machine = await openMachine({ teardown: (fn: () => unknown) => void teardowns.push(fn) }, command);
   const spec = machine.spec(FOR_EVER);
-  const created = t.throwsAsync(machine.runtime.create(spec));
-  while (!existsSync(join(machine.directory, "run/containers", spec.id, "config.json"))) await new Promise((wake) => setImmediate(wake));
+  const created = machine.runtime.create(spec).then(() => "created", () => "undone");
+  while (!existsSync(begun)) await clock.sleep(5);
   const root = machine.cgroups.ociPath("");
   for (const run of teardowns) await run();
-  await created;
+  t.is(await created, "undone");
   t.false(existsSync(machine.directory));
   t.deepEqual(ourCgroups(root), []);
   t.deepEqual(readMounts().filter((m) => m.target.startsWith(machine.directory)), []);
