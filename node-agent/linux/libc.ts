@@ -86,6 +86,7 @@ export const umount2: (target: string, flags: number) => number = checked("umoun
 export const umount2Elsewhere: (target: string, flags: number) => Promise<boolean> = elsewhere(nativeUmount2);
 /** For descriptors that came from here: node warns in worker threads when its own closeSync meets one that it didn't open. */
 export const close: (fd: number) => number = bind("close", "int close(int fd)");
+export const fchdir: (fd: number) => number = bind("fchdir", "int fchdir(int fd)");
 export const unshare: (flags: number) => number = bind("unshare", "int unshare(int flags)");
 export const setns: (fd: number, type: number) => number = bind("setns", "int setns(int fd, int type)");
 export const sethostname: (name: string, lengthBytes: number) => number = bind("sethostname", "int sethostname(const char *name, size_t length)");
@@ -120,15 +121,26 @@ export const clockGettime: (clock: number, time: Uint8Array) => number = bind("c
 export const ptrace: (request: number, pid: number, address: number, data: number) => number = bind("ptrace", "long ptrace(long request, int pid, uintptr_t address, uintptr_t data)");
 
 /** These answer with the errno itself. */
-const bindDirect = (name: string, prototype: string): ((...args: readonly unknown[]) => void) => {
-  const native = library.func(prototype);
-  return (...args) => {
-    const errno = Number(native(...args));
-    if (errno !== 0) throw new SystemCallError(name, errno);
-  };
+const direct = (name: string, native: Native): ((...args: readonly unknown[]) => void) => (...args) => {
+  const errno = Number(native(...args));
+  if (errno !== 0) throw new SystemCallError(name, errno);
 };
-export const posixSpawn: (pid: Uint8Array, path: string, actions: Uint8Array, attributes: Uint8Array, args: readonly (string | null)[], env: readonly (string | null)[]) => void =
-  bindDirect("posix_spawn", "int posix_spawn(_Out_ void *pid, const char *path, const void *actions, const void *attributes, const char **args, const char **env)");
+const bindDirect = (name: string, prototype: string): ReturnType<typeof direct> => direct(name, library.func(prototype));
+type Spawn<T> = (pid: Uint8Array, path: string, actions: Uint8Array, attributes: Uint8Array, args: readonly (string | null)[], env: readonly (string | null)[]) => T;
+const nativeSpawn = library.func("int posix_spawn(_Out_ void *pid, const char *path, const void *actions, const void *attributes, const char **args, const char **env)");
+export const posixSpawn: Spawn<void> = direct("posix_spawn", nativeSpawn);
+/** In a thread of Node's pool: a child of this process all the same, in that thread's namespaces. */
+export const posixSpawnElsewhere: Spawn<Promise<void>> = async (...args) => {
+  const done = await callsElsewhere.take();
+  try {
+    const errno = await new Promise<number>((resolve, reject) => {
+      nativeSpawn.async(...args, (error: Error | null, result: number) => (error ? reject(error) : resolve(result)));
+    });
+    if (errno !== 0) throw new SystemCallError("posix_spawn", errno);
+  } finally {
+    done();
+  }
+};
 export const spawnActions = {
   init: bindDirect("posix_spawn_file_actions_init", "int posix_spawn_file_actions_init(_Inout_ void *actions)"),
   duplicate: bindDirect("posix_spawn_file_actions_adddup2", "int posix_spawn_file_actions_adddup2(_Inout_ void *actions, int from, int to)"),

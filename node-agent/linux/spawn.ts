@@ -25,8 +25,36 @@ const ALL_SIGNALS = 0x7fffffff & ~(1 << 8) & ~(1 << 18);
 
 let nothing: number | undefined;
 
+type Prepared = Parameters<typeof libc.posixSpawn>;
+
 /** Like posix_spawn(3); the pid is to be reaped. SystemCallError when there is no such program. */
-export const spawnProcess = ({ path, args, cwd, env, fds }: SpawnOptions): number => {
+export const spawnProcess = (options: SpawnOptions): number => {
+  const call = prepare(options);
+  try {
+    libc.posixSpawn(...call);
+    return pidOf(call);
+  } finally {
+    libc.spawnActions.destroy(call[2]);
+  }
+};
+
+/**
+ * The same from a thread of the pool: who spawns waits until the child has its program, and the child waits for a processor with everybody else, on
+ * a busy machine tens of ms. The descriptors stay open until this resolves.
+ */
+export const spawnElsewhere = async (options: SpawnOptions): Promise<number> => {
+  const call = prepare(options);
+  try {
+    await libc.posixSpawnElsewhere(...call);
+    return pidOf(call);
+  } finally {
+    libc.spawnActions.destroy(call[2]);
+  }
+};
+
+const pidOf = ([pid]: Prepared): number => Buffer.from(pid.buffer, pid.byteOffset).readInt32LE(0);
+
+const prepare = ({ path, args, cwd, env, fds }: SpawnOptions): Prepared => {
   const [actions, attributes, pid] = [Buffer.alloc(ACTIONS_BYTES), Buffer.alloc(ATTRIBUTES_BYTES), Buffer.alloc(4)];
   // node ignores SIGPIPE, and what is ignored stays so over exec: programs rely on dying of it.
   const [defaults, unblocked] = [Buffer.alloc(SIGNALS_BYTES), Buffer.alloc(SIGNALS_BYTES)];
@@ -39,10 +67,10 @@ export const spawnProcess = ({ path, args, cwd, env, fds }: SpawnOptions): numbe
     libc.spawnAttributes.setFlags(attributes, FLAGS);
     libc.spawnAttributes.setDefaultSignals(attributes, defaults);
     libc.spawnAttributes.setSignalMask(attributes, unblocked);
-    libc.posixSpawn(pid, path, actions, attributes, [path, ...args, null], [...env, null]);
-    return pid.readInt32LE(0);
-  } finally {
+    return [pid, path, actions, attributes, [path, ...args, null], [...env, null]];
+  } catch (error) {
     libc.spawnActions.destroy(actions);
+    throw error;
   }
 };
 

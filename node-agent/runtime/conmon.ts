@@ -6,7 +6,7 @@ import { Socket } from "node:net";
 import { join } from "node:path";
 import { GantryError, describeError } from "../../base/errors.ts";
 import * as libc from "../linux/libc.ts";
-import { makePipe, reapProcess, spawnProcess } from "../linux/spawn.ts";
+import { makePipe, reapProcess, spawnElsewhere } from "../linux/spawn.ts";
 import type { OciRuntime } from "./oci-runtime.ts";
 
 export interface ConmonPaths {
@@ -54,7 +54,7 @@ export const createUnderConmon = async (
     // conmon stays in its directory, and makes a file named "oom" there: the agent's would be littered, and could not be unmounted.
     // TZ: log times are then in UTC. The environment is otherwise bare: it is conmon's for as long as the container lives.
     const env = [`_OCI_SYNCPIPE=${SYNC_FD}`, `PATH=${process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin"}`, "TZ=UTC"];
-    child = spawnProcess({ path: paths.conmon, args, cwd: paths.bundle, env, fds: [undefined, undefined, errorFd, pipe.write] });
+    child = await spawnElsewhere({ path: paths.conmon, args, cwd: paths.bundle, env, fds: [undefined, undefined, errorFd, pipe.write] });
   } catch (error) {
     libc.close(pipe.read);
     throw new GantryError("FailedPrecondition", `can't run ${paths.conmon}: ${describeError(error)}`, { cause: error });
