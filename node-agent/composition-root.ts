@@ -26,6 +26,7 @@ import { ImageCollector } from "./images/image-collector.ts";
 import { LinuxImageService } from "./images/linux-image-service.ts";
 import { parseRegistryConfig, type RegistryConfig, type RegistrySettings } from "./images/registry-config.ts";
 import { detectPlatform } from "./images/platform.ts";
+import { PLAIN_PINS, Pins, type PinsOfPods } from "./linux/pins.ts";
 import { goFirst } from "./linux/scheduling.ts";
 import { readHostFacts, readHugePages, type HostFacts } from "./linux/host-facts.ts";
 import { LocalState } from "./local-state.ts";
@@ -89,8 +90,9 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   const volumes = new VolumeService({ root: join(options.dataDir, "pods"), localRoot: join(options.dataDir, "volumes") });
   const userNamespaces = openUserNamespaces({ directory: join(options.dataDir, "user-namespaces"), runRoot: options.runDir, range: parseIdRange(options.userNamespaceIds), arch: process.arch });
   if (!userNamespaces.isSupported) logger.warn("pods with hostUsers: false can't run here", { reason: userNamespaces.reason });
+  const namespaces = stack.use(openPins(options.runDir, logger));
   const pods = createPodService({
-    state, runtime, images, userNamespaces, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
+    state, runtime, images, namespaces, userNamespaces, makeImage: (work) => images.make(work), network, volumes, cgroups, clock, random, logger, metrics,
     options: { runRoot: options.runDir, logRoot: join(options.dataDir, "logs"), nodeMemoryBytes: facts.memoryBytes, allocatable: () => amounts().allocatable, defaultPidsLimit: options.podPidsLimit, singleProcessOomKill: options.singleProcessOomKill, allowedSysctls: options.allowedUnsafeSysctls, maxLogBytes: toUnits(options.containerLogMaxSize), maxLogFiles: options.containerLogMaxFiles, hostIp: () => nodeAddress },
   });
   stack.defer(() => pods.close());
@@ -136,6 +138,16 @@ export const startNodeAgent = async (parts: NodeAgentParts, stack: AsyncDisposab
   }
   await Promise.race([session.opened(), clock.sleep(2000)]);
   logger.info("running", { controlPlanes: options.controlPlanes.join(","), address: nodeAddress, runtime: runtime.version, cgroups: cgroups.describe().version, version: parts.version });
+};
+
+const openPins = (runDir: string, logger: Logger): PinsOfPods & Disposable => {
+  try {
+    return Pins.open(runDir);
+  } catch (error) {
+    if (Pins.areAt(runDir)) throw error; // pods have theirs there
+    logger.warn("namespaces of pods are pinned in this machine's mount namespace: the more there are, the longer each container takes to start", { err: error });
+    return { ...PLAIN_PINS, [Symbol.dispose]: () => undefined };
+  }
 };
 
 /** Other nodes are asked for image blobs where their routes say that they are. */

@@ -1,14 +1,17 @@
 // Namespaces without a process: made on this thread, kept alive by bind mounts of their files, and left again at once. All of it is
 // synchronous: nothing else may run on this thread while it is in another namespace.
-import { closeSync, mkdirSync, openSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { GantryError } from "../../base/errors.ts";
+import { O_PATH } from "./files.ts";
 import * as libc from "./libc.ts";
 import { isErrno } from "./libc.ts";
 import { MountFlags, detachElsewhere, unmount } from "./mount.ts";
 
 /** clone(2). */
-const CLONE = { uts: 0x04000000, ipc: 0x08000000, net: 0x40000000 } as const;
+const CLONE = { mnt: 0x00020000, uts: 0x04000000, ipc: 0x08000000, net: 0x40000000 } as const;
+/** Working directory and root are this thread's own from then on. */
+const CLONE_FS = 0x200;
 type NamespaceType = keyof typeof CLONE;
 
 const NSFS_MAGIC = 0x6e736673;
@@ -64,13 +67,23 @@ export interface PinOptions {
   readonly hostname?: string;
 }
 
+/** In whose mount table pins are. */
+export interface PinPlace {
+  /** By which a pin is found from this thread's mount namespace. */
+  pathOf(path: string): string;
+  /** Runs `fn` where mounts come into that table. */
+  inside<T>(fn: () => T): T;
+}
+
+const HERE: PinPlace = { pathOf: (path) => path, inside: (fn) => fn() };
+
 /**
  * Makes new namespaces and pins them. The network namespace has its loopback up, the UTS namespace its hostname. What is pinned already
  * stays as it is, so that the step can be repeated. When it fails nothing new is left and this thread is where it was. Best on a
  * tmpfs (ensureTmpfs): making the three files on ext4 takes longer than all the rest.
  */
-export const pinNamespaces = ({ net, ipc, uts, hostname }: PinOptions): void => {
-  const wanted = Object.entries({ net, ipc, uts }).filter((entry): entry is [NamespaceType, string] => entry[1] !== undefined && !isPinned(entry[1]));
+export const pinNamespaces = ({ net, ipc, uts, hostname }: PinOptions, place: PinPlace = HERE): void => {
+  const wanted = Object.entries({ net, ipc, uts }).filter((entry): entry is [NamespaceType, string] => entry[1] !== undefined && !isPinned(place.pathOf(entry[1])));
   if (wanted.length === 0) return;
   const pinned: string[] = [];
   try {
@@ -78,15 +91,17 @@ export const pinNamespaces = ({ net, ipc, uts, hostname }: PinOptions): void => 
     for (const [, path] of wanted) writeFileSync(path, "", { flag: "a", mode: 0o444 });
     returning(wanted.map(([type]) => type), () => {
       libc.unshare(wanted.reduce((flags, [type]) => flags | CLONE[type], 0));
-      for (const [type, path] of wanted) {
-        if (type === "net") bringLoopbackUp();
-        if (type === "uts" && hostname !== undefined) libc.sethostname(hostname, Buffer.byteLength(hostname));
-        libc.mount(here(type), path, null, MountFlags.bind, null);
-        pinned.push(path);
-      }
+      if (wanted.some(([type]) => type === "net")) bringLoopbackUp();
+      if (hostname !== undefined && wanted.some(([type]) => type === "uts")) libc.sethostname(hostname, Buffer.byteLength(hostname));
+      place.inside(() => {
+        for (const [type, path] of wanted) {
+          libc.mount(here(type), path, null, MountFlags.bind, null);
+          pinned.push(path);
+        }
+      });
     });
   } catch (error) {
-    for (const path of pinned) unmount(path, { detach: true });
+    if (pinned.length > 0) place.inside(() => pinned.forEach((path) => unmount(path, { detach: true })));
     for (const [, path] of wanted) rmSync(path, { force: true });
     throw error;
   }
@@ -97,6 +112,26 @@ export const unpin = async (path: string): Promise<void> => {
   await detachElsewhere(path);
   rmSync(path, { force: true });
 };
+
+/** Runs `fn` in the mount namespace that `enter` takes this thread to: unshare(2), or setns(2) to one. Other threads stay where they are, and so does the working directory. */
+export const inMountNamespace = <T>(enter: () => void, fn: () => T): T => {
+  const directory = openSync(".", O_PATH | constants.O_DIRECTORY);
+  try {
+    return returning(["mnt"], () => {
+      // A thread that shares its working directory with others, as those do that it starts, can't go.
+      libc.unshare(CLONE_FS);
+      enter();
+      return fn();
+    });
+  } finally {
+    libc.fchdir(directory);
+    closeSync(directory);
+  }
+};
+
+export const enterNewMountNamespace = (): void => void libc.unshare(CLONE.mnt);
+export const enterMountNamespace = (fd: number): void => void libc.setns(fd, CLONE.mnt);
+export const openMountNamespace = (): number => openSync(here("mnt"), "r");
 
 /** Runs `fn` in the namespace of that type pinned at `path` (or any ns file). */
 export const inNamespace = <T>(type: NamespaceType, path: string, fn: () => T): T =>

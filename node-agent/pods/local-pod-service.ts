@@ -13,7 +13,7 @@ import { PodAssignment, type ExecRequest, type LogsRequest, type PodStatus, type
 import type { ImageMaker } from "../images/image-maker.ts";
 import type { ImageService } from "../images/image-service.ts";
 import * as linuxMounts from "../linux/mount.ts";
-import * as linuxNamespaces from "../linux/namespaces.ts";
+import { PLAIN_PINS } from "../linux/pins.ts";
 import type { LocalState } from "../local-state.ts";
 import { partsOf, rotate, sizeOf } from "../logs/log-files.ts";
 import { readLog } from "../logs/log-reader.ts";
@@ -111,7 +111,7 @@ class LocalPodService implements PodService {
     this.#options = options;
     const { clock, random, logger, runtime, images, volumes, network, cgroups, metrics } = options;
     const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit, singleProcessOomKill = false } = options.options;
-    this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? linuxNamespaces, mounts: options.mounts ?? linuxMounts, userNamespaces: options.userNamespaces, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
+    this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? PLAIN_PINS, mounts: options.mounts ?? linuxMounts, userNamespaces: options.userNamespaces, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
     this.#steps = new ContainerSteps({ runtime, images, volumes, cgroups, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, singleProcessOomKill, allowedSysctls: options.options.allowedSysctls, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
     this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, resolveImage: (id) => images.resolve(id), makeImage: options.makeImage, find: (uid, container) => this.#find(uid, container) });
     const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);

@@ -97,7 +97,7 @@ class Bench {
       },
       namespaces: {
         pinNamespaces: ({ net, ipc, uts }) => { for (const path of [net, ipc, uts]) if (path) this.pinned.add(path); },
-        unpin: async (path) => void this.pinned.delete(path), isPinned: (path) => this.pinned.has(path),
+        unpin: async (path) => void this.pinned.delete(path), pathOf: (path) => path, isPinned: (path) => this.pinned.has(path),
       },
       mounts: { mountTmpfs: () => undefined, detachElsewhere: async () => undefined },
       userNamespaces: this.userNamespaces,

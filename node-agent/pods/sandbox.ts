@@ -7,7 +7,7 @@ import { GantryError } from "../../base/errors.ts";
 import { podCgroupPath } from "../cgroups/cgroup-tree.ts";
 import type { IdMap } from "../linux/idmap.ts";
 import type * as Mounts from "../linux/mount.ts";
-import type * as Namespaces from "../linux/namespaces.ts";
+import type { PinsOfPods } from "../linux/pins.ts";
 import type { HostPort, PodNetwork, PublishedPod } from "../network/pod-network.ts";
 import type { ContainerCgroups } from "../runtime/container-cgroups.ts";
 import type { CgroupLimits, RuntimeMount } from "../runtime/container-runtime.ts";
@@ -23,7 +23,7 @@ import type { UserNamespaces } from "./user-namespaces.ts";
 export interface SandboxOptions {
   readonly runRoot: string;
   readonly network: Pick<PodNetwork, "attach" | "detach" | "publish" | "withdraw">;
-  readonly namespaces: Pick<typeof Namespaces, "pinNamespaces" | "unpin" | "isPinned">;
+  readonly namespaces: PinsOfPods;
   readonly userNamespaces: UserNamespaces;
   readonly mounts: Pick<typeof Mounts, "mountTmpfs" | "detachElsewhere">;
   readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
@@ -78,8 +78,14 @@ export class Sandboxes {
     return join(this.#options.runRoot, "pods", uid);
   }
 
-  #ns(uid: string, type: "net" | "ipc" | "uts" | "user"): string {
+  #pinOf(uid: string, type: "net" | "ipc" | "uts" | "user"): string {
     return join(this.directory(uid), "ns", type);
+  }
+
+  /** By which it is found. Namespaces that belong to users of their own are pinned in the machine's mount namespace. */
+  #ns(uid: string, type: "net" | "ipc" | "uts" | "user"): string {
+    const pin = this.#pinOf(uid, type);
+    return this.#ids.has(uid) ? pin : this.#options.namespaces.pathOf(pin);
   }
 
   #idsFile(uid: string): string {
@@ -105,8 +111,8 @@ export class Sandboxes {
   #pin(pod: Assignment): void {
     if (pod.security?.userNamespace) return this.#pinOwned(pod);
     this.#options.namespaces.pinNamespaces({
-      ...(pod.hostNetwork ? {} : { net: this.#ns(pod.uid, "net"), uts: this.#ns(pod.uid, "uts"), hostname: podHostname(pod) }),
-      ...(pod.hostIpc ? {} : { ipc: this.#ns(pod.uid, "ipc") }),
+      ...(pod.hostNetwork ? {} : { net: this.#pinOf(pod.uid, "net"), uts: this.#pinOf(pod.uid, "uts"), hostname: podHostname(pod) }),
+      ...(pod.hostIpc ? {} : { ipc: this.#pinOf(pod.uid, "ipc") }),
     });
   }
 
@@ -212,7 +218,7 @@ export class Sandboxes {
     const { namespaces, network } = this.#options;
     const directory = this.directory(uid);
     const steps: readonly (() => void | Promise<void>)[] = [
-      async () => void (await Promise.all((["net", "ipc", "uts", "user"] as const).map((type) => namespaces.unpin(this.#ns(uid, type))))),
+      async () => void (await Promise.all((["net", "ipc", "uts", "user"] as const).map((type) => namespaces.unpin(this.#pinOf(uid, type))))),
       // The link goes with the namespace.
       () => network.detach(uid),
       async () => {

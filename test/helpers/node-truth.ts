@@ -1,7 +1,9 @@
 // What is on the nodes of a cluster, by the kernel and the disk, against what the API says should be there. Reads only; asks no agent.
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { PersistentVolume, Pod } from "../../base/kube/types.gen.ts";
+import { readMounts, type MountEntry } from "../../node-agent/linux/mount.ts";
+import { Pins } from "../../node-agent/linux/pins.ts";
 import type { Cluster } from "./cluster.ts";
 import { networkDifferences, readNodeRecords } from "./network-truth.ts";
 
@@ -20,6 +22,13 @@ const podGroups = (root: string): string[] => entries(root).filter((name) => !na
   if (uid !== undefined) return [path];
   return ["kubepods", "burstable", "besteffort"].includes(name) || /^node-\d+$/.test(name) ? podGroups(path) : [];
 });
+
+/** The mounts of the namespace in which an agent pins those of its pods. */
+const pinsBelow = (runRoot: string): readonly MountEntry[] => {
+  if (!Pins.areAt(runRoot)) return [];
+  using pins = Pins.open(runRoot);
+  return pins.inside(readMounts);
+};
 
 /** One line for each thing that is on a node and not in the API, or the other way round. */
 export const differences = async (cluster: Cluster, pods: readonly Pod[], volumes: readonly PersistentVolume[]): Promise<readonly string[]> => {
@@ -47,7 +56,7 @@ export const differences = async (cluster: Cluster, pods: readonly Pod[], volume
   }
   for (const { containerId, pid } of cluster.conmons()) if (!known.has(containerId) && !running.has(containerId)) found.push(`conmon ${pid} of container ${containerId}: no pod has it`);
 
-  const targets = readFileSync("/proc/self/mountinfo", "utf8").split("\n").map((line) => line.split(" ")[4] ?? "");
+  const targets = [...readMounts(), ...cluster.nodes.flatMap((node) => pinsBelow(join(layout.socketDir, node)))].map((mount) => mount.target);
   for (const target of targets.filter((t) => t.startsWith(`${layout.socketDir}/`) || t.startsWith(`${layout.dataDir}/`))) {
     const [, container] = /\/containers\/([0-9a-f]{64})(?:\/|$)/.exec(target) ?? [];
     const [, uid] = /\/pods\/([0-9a-f-]{36})(?:\/|$)/.exec(target) ?? [];

@@ -3,7 +3,7 @@ import test from "ava";
 import type { ExecutionContext } from "ava";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, existsSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, symlinkSync, writeFileSync, writeSync, constants } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, statSync, symlinkSync, writeFileSync, writeSync, constants } from "node:fs";
 import { getPriority, hostname, setPriority } from "node:os";
 import { join } from "node:path";
 import { O_PATH, Resolve, getXattr, listXattrs, makeNode, openConfined, removeXattr, setXattr } from "../../node-agent/linux/files.ts";
@@ -14,6 +14,7 @@ import { inNetworkNamespace, isPinned, pinNamespaces, unpin } from "../../node-a
 import { execHeld } from "../../node-agent/linux/held-exec.ts";
 import { isStopped, processStartTime } from "../../node-agent/linux/process.ts";
 import { coarseNowMs } from "../../node-agent/linux/coarse-clock.ts";
+import { Pins } from "../../node-agent/linux/pins.ts";
 import { goFirst, urgently } from "../../node-agent/linux/scheduling.ts";
 import { sealedCopy } from "../../node-agent/linux/sealed-copy.ts";
 import { eventually, runIn, temporaryDirectory } from "../helpers/hosts.ts";
@@ -42,6 +43,41 @@ test("namespaces are pinned with loopback up and their own hostname, and this th
   }
   t.false(Object.values(paths).some((path) => existsSync(path)));
   t.deepEqual(readMounts().filter((mount) => mount.target.startsWith(directory)), []);
+});
+
+test("pins of pods lie in a mount namespace of their own, outlive who made them, and leave nothing", async (t) => {
+  const root = temporaryDirectory(t);
+  const mine = (): readonly string[] => readMounts().map((mount) => mount.target).filter((target) => isBelow(target, root)).sort();
+  const [here, home] = [process.cwd(), readlinkSync("/proc/thread-self/ns/mnt")];
+  const pins = Pins.open(root);
+  t.teardown(() => unmountAllBelow(root));
+  const before = mine();
+  const [net, ipc, uts] = ["net", "ipc", "uts"].map((type) => join(root, "pods/a/ns", type)) as [string, string, string];
+  pins.pinNamespaces({ net, ipc, uts, hostname: "a-pod" });
+  pins.pinNamespaces({ net, ipc, uts, hostname: "again" });
+  t.deepEqual(mine(), before, "not one mount more here");
+  t.false(isPinned(net));
+  t.true([net, ipc, uts].every((path) => pins.isPinned(pins.pathOf(path))));
+  t.is((await runIn(pins.pathOf(net), ["nsenter", `--uts=${pins.pathOf(uts)}`, "hostname"])).stdout.trim(), "a-pod");
+  t.throws(() => pins.pinNamespaces({ uts: join(root, "pods/b/ns/uts"), hostname: "x".repeat(100) }), { code: "Invalid", message: /sethostname/ });
+  t.false(existsSync(join(root, "pods/b/ns/uts")));
+  t.is(readlinkSync("/proc/thread-self/ns/mnt"), home);
+  t.is(process.cwd(), here);
+  t.is(readlinkSync("/proc/thread-self/cwd"), here);
+  // File systems that others unmount are not held.
+  t.deepEqual(pins.inside(readMounts).map((mount) => mount.target).filter((target) => !isBelow(root, target) && !isBelow(target, root)), ["/proc"]);
+
+  const inode = statSync(pins.pathOf(net)).ino;
+  pins[Symbol.dispose]();
+  using next = Pins.open(root);
+  t.deepEqual(mine(), before);
+  t.is(statSync(next.pathOf(net)).ino, inode, "the agent after this one finds them");
+  const plain = join(root, "pods/c/ns/net");
+  pinNamespaces({ net: plain });
+  await Promise.all([net, ipc, uts, plain, join(root, "missing")].map((path) => next.unpin(path)));
+  t.deepEqual([net, ipc, uts, plain].filter((path) => existsSync(path) || next.isPinned(next.pathOf(path))), []);
+  t.deepEqual(next.inside(readMounts).filter((mount) => mount.type === "nsfs"), []);
+  t.deepEqual(mine(), before);
 });
 
 test("hundreds of mounts are detached without this thread waiting; what is none, or is not there, is fine, and what can't be says why", async (t) => {
