@@ -35,9 +35,9 @@ import { checkCage } from "./check-cage.ts";
 import { execInContainer } from "./exec.ts";
 import { readHost } from "./host.ts";
 import { mendNullDevice } from "./null-device.ts";
-import { compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, readIfThere, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
+import { VERSION_DEADLINE_MS, compiledSeccomp, findCommand, forgetContainer, ociMessage, openOciRuntime, readIfThere, startAtOnce, startContainer, startFailure, waitsForStart, type OciRuntime } from "./oci-runtime.ts";
 import { resizeTerminalOf } from "./terminal-size.ts";
-import { resolveUserIn } from "./user.ts";
+import { resolveUserIn, type OciUser } from "./user.ts";
 
 export interface ConmonRuntimeOptions {
   /** Writable layers: a disk. */
@@ -153,7 +153,7 @@ export class ConmonRuntime implements ContainerRuntime {
     if (conmon === undefined) throw new GantryError("FailedPrecondition", `${options.conmon || "conmon"} is not installed (on Debian: apt-get install conmon)`);
     const [oci] = await Promise.all([
       openOciRuntime(options.ociRuntime ?? "", join(runRoot, "oci")),
-      promisify(execFile)(conmon, ["--version"], { timeout: 10_000 }).catch((error: unknown) => {
+      promisify(execFile)(conmon, ["--version"], { timeout: VERSION_DEADLINE_MS }).catch((error: unknown) => {
         throw new GantryError("FailedPrecondition", `${conmon} --version fails: ${describeError(error)}`, { cause: error });
       }),
     ]);
@@ -205,12 +205,12 @@ export class ConmonRuntime implements ContainerRuntime {
       const oci = this.#ociOf(spec.handler);
       const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, oci);
       mendNullDevice();
-      // Others may be virtual machines, whose process here shows nothing of what is inside.
-      if (oci.name === "crun" || oci.name === "runc") checkCage(pid, closedPaths(spec));
+      if (oci.showsInside) checkCage(pid, closedPaths(spec));
       this.#keepFilter(spec);
       const saved: Saved = { labels: spec.labels, cgroupPath: spec.cgroupPath, pid, startTicks: processStartTime(pid) ?? 0, process: config.process, stdin: spec.stdin, ...(spec.namespaces.pid ? { sharesPids: true } : {}), ...(spec.handler ? { handler: spec.handler } : {}), ...(spec.namespaces.user ? { firstId: spec.namespaces.user.firstId } : {}) };
       writeFileSync(join(bundle, "container.json"), JSON.stringify(saved), { mode: 0o600 });
       this.#containers.set(spec.id, { ...saved, id: spec.id, state: { phase: "created", pid } });
+      if (oci.showsInside) this.#leaveRootTo(spec.id);
       return { pid };
     } catch (error) {
       await this.#undo(spec.id, spec.cgroupPath, spec.keepLayer);
@@ -244,8 +244,7 @@ export class ConmonRuntime implements ContainerRuntime {
   async load(id: string): Promise<void> {
     const container = this.#toStart(id);
     const oci = this.#ociOf(container.handler);
-    // Others may be virtual machines, whose process here is not the program.
-    if (container.isLoaded || !this.#mayLoad || (oci.name !== "crun" && oci.name !== "runc")) return;
+    if (container.isLoaded || !this.#mayLoad || !oci.showsInside) return;
     const { clock, logger } = this.#options;
     const note = join(this.#bundle(id), "load");
     writeFileSync(note, LOADING);
@@ -323,7 +322,7 @@ export class ConmonRuntime implements ContainerRuntime {
     const replaced = new Set(env.map((e) => e.split("=")[0]));
     const process: OciProcess = {
       ...container.process, env: [...container.process.env.filter((e) => !replaced.has(e.split("=")[0])), ...env],
-      ...(user === "" ? {} : { user: resolveUserIn(join(this.#bundle(id), "rootfs"), user, []) }), ...(cwd === "" ? {} : { cwd }),
+      ...(user === "" ? {} : { user: this.#resolveUser(container, user) }), ...(cwd === "" ? {} : { cwd }),
     };
     try {
       return await execInContainer(this.#ociOf(container.handler), { id, pid: container.pid, process, directory: join(this.#options.runRoot, "exec", newId()) }, options);
@@ -334,6 +333,18 @@ export class ConmonRuntime implements ContainerRuntime {
         throw new GantryError("FailedPrecondition", `container ${id} has ended: commands can only be run in a running one`, { cause: error });
       }
       throw error;
+    }
+  }
+
+  #resolveUser(container: Container, user: string): OciUser {
+    const rootfs = this.#rootfs(container.id);
+    if (isMounted(rootfs)) return resolveUserIn(rootfs, user, []);
+    const fd = openRunningRoot(container);
+    if (fd === undefined) throw new GantryError("FailedPrecondition", `container ${container.id} has ended: commands can only be run in a running one`);
+    try {
+      return resolveUserIn(`/proc/self/fd/${fd}`, user, []);
+    } finally {
+      closeSync(fd);
     }
   }
 
@@ -457,7 +468,7 @@ export class ConmonRuntime implements ContainerRuntime {
   }
 
   handlers(): ReturnType<ContainerRuntime["handlers"]> {
-    return [["", this.#oci] as const, ...this.#handlers].map(([name, oci]) => ({ name, joinsUserNamespaces: oci.name === "crun" || oci.name === "runc" }));
+    return [["", this.#oci] as const, ...this.#handlers].map(([name, oci]) => ({ name, joinsUserNamespaces: oci.showsInside }));
   }
 
   #ociOf(handler: string | undefined): OciRuntime {
@@ -470,6 +481,10 @@ export class ConmonRuntime implements ContainerRuntime {
     return join(this.#options.runRoot, "containers", id);
   }
 
+  #rootfs(id: string): string {
+    return join(this.#bundle(id), "rootfs");
+  }
+
   #get(id: string): Container {
     const container = this.#containers.get(id);
     if (!container) throw new GantryError("NotFound", `no container ${id} on this node`);
@@ -479,7 +494,7 @@ export class ConmonRuntime implements ContainerRuntime {
   #makeBundle(spec: ContainerSpec): OciConfig {
     const bundle = this.#bundle(spec.id);
     const layer = join(this.#options.root, "containers", spec.id);
-    const [rootfs, upper, work] = [join(bundle, "rootfs"), join(layer, "upper"), join(layer, "work")] as const;
+    const [rootfs, upper, work] = [this.#rootfs(spec.id), join(layer, "upper"), join(layer, "work")] as const;
     const { user: userNamespace } = spec.namespaces;
     mkdirSync(rootfs, { recursive: true, mode: userNamespace ? 0o711 : 0o700 });
     mkdirSync(layer, { recursive: true, mode: 0o711 });
@@ -508,6 +523,11 @@ export class ConmonRuntime implements ContainerRuntime {
       mount(overlay);
       this.#volatileOverlay = false; // that was it: this kernel doesn't know the option
     }
+  }
+
+  /** The container has it in its mount namespace now. In ours each mount makes the next container slower: docs/design/runtime.md. */
+  #leaveRootTo(id: string): void {
+    detachElsewhere(this.#rootfs(id)).catch((error: unknown) => this.#options.logger.warn("a container's root stays mounted until the container is removed", { container: id, err: error }));
   }
 
   #filterKey(spec: ContainerSpec): string | undefined {
@@ -707,7 +727,7 @@ export class ConmonRuntime implements ContainerRuntime {
       async () => {
         for (const oci of new Set([this.#oci, ...this.#handlers.values()])) await forgetContainer(oci, id);
       },
-      () => detachElsewhere(join(bundle, "rootfs")),
+      () => (isMounted(this.#rootfs(id)) ? detachElsewhere(this.#rootfs(id)) : undefined),
       // Of a container in a user namespace that was being made when the agent was killed.
       () => {
         if (existsSync(join(bundle, "layers"))) unmountAllBelow(join(bundle, "layers"));
@@ -717,7 +737,8 @@ export class ConmonRuntime implements ContainerRuntime {
       () => rmSync(join(runRoot, "exits", id), { force: true }),
       // Last, and by name: a bundle that is still there is found again by recover().
       () => {
-        if (existsSync(join(bundle, "rootfs"))) unmountIfMounted(join(bundle, "rootfs"));
+        // The writable layer must never be deleted through a mount that an earlier step failed to take off.
+        if (isMounted(this.#rootfs(id))) unmountAllBelow(this.#rootfs(id));
         rmSync(bundle, { recursive: true, force: true });
       },
     ];
@@ -751,10 +772,10 @@ const openHandlers = async (named: Readonly<Record<string, string>>, own: OciRun
   return found;
 };
 
-/** The writable layer must never be deleted through a mount that an earlier step failed to take off. */
-const unmountIfMounted = (path: string): void => {
-  const [inside, outside] = [statSync(path), statSync(dirname(path))];
-  if (inside.dev !== outside.dev) unmountAllBelow(path);
+/** Is another file system mounted there than that of the folder it is in? */
+const isMounted = (path: string): boolean => {
+  const inside = statSync(path, { throwIfNoEntry: false });
+  return inside !== undefined && inside.dev !== statSync(dirname(path)).dev;
 };
 
 const cgroupPathOf = (bundle: string): string | undefined => {

@@ -21,6 +21,8 @@ export interface OciRuntime {
   readonly globalArgs: readonly string[];
   /** May its state directory be used as crun's? */
   readonly isCrun: boolean;
+  /** Are its containers this kernel's processes, in mount namespaces of it? Others may be virtual machines, whose process here shows nothing of what is inside. */
+  readonly showsInside: boolean;
   readonly directoryHandover: DirectoryHandover;
 }
 
@@ -59,6 +61,9 @@ export const findCommand = (name: string, searchPath = process.env["PATH"] ?? ""
   return undefined;
 };
 
+/** By far more than it takes: were this thread held up for that long, node would take the answer away that had come, and call that a success. */
+export const VERSION_DEADLINE_MS = 60_000;
+
 const INSTALL = "on Debian: apt-get install crun (or runc); elsewhere see https://github.com/containers/crun";
 
 /** `wanted`: a name or path; "" takes crun, else runc. "FailedPrecondition" when there is none or it does not run. */
@@ -67,7 +72,7 @@ export const openOciRuntime = async (wanted: string, stateRoot: string): Promise
   if (path === undefined) throw new GantryError("FailedPrecondition", `no OCI runtime: ${wanted === "" ? "neither crun nor runc" : JSON.stringify(wanted)} is installed (${INSTALL})`);
   let text: string;
   try {
-    text = (await execute(path, ["--version"], { timeout: 10_000 })).stdout;
+    text = (await execute(path, ["--version"], { timeout: VERSION_DEADLINE_MS })).stdout;
   } catch (error) {
     throw new GantryError("FailedPrecondition", `${path} --version fails (${INSTALL}): ${describeError(error)}`, { cause: error });
   }
@@ -76,7 +81,7 @@ export const openOciRuntime = async (wanted: string, stateRoot: string): Promise
   if (!match) throw new GantryError("FailedPrecondition", `${path} --version says ${JSON.stringify(text.slice(0, 100))}: "NAME version X.Y.Z" was expected, is it an OCI runtime?`);
   const [, name, version] = match as unknown as [string, string, string];
   const isCrun = name === "crun" && Number(version.split(".")[0]) >= 1;
-  return { name, path: isCrun && basename(path) === "crun" ? ownCopy(path) : path, version, stateRoot, globalArgs: [`--root=${stateRoot}`], isCrun, directoryHandover: directoryHandover(name, () => readFileSync(path)) };
+  return { name, path: isCrun && basename(path) === "crun" ? ownCopy(path) : path, version, stateRoot, globalArgs: [`--root=${stateRoot}`], isCrun, showsInside: PREFERRED.includes(name), directoryHandover: directoryHandover(name, () => readFileSync(path)) };
 };
 
 /** By path and time of change: a process may open many runtimes. */

@@ -31,11 +31,11 @@ interface Output {
   exitCode: number;
 }
 
-export const execute = async (runtime: ContainerRuntime, id: string, command: readonly string[], options: { readonly stdin?: readonly string[]; readonly tty?: boolean; readonly cwd?: string } = {}): Promise<Output> => {
+export const execute = async (runtime: ContainerRuntime, id: string, command: readonly string[], options: { readonly stdin?: readonly string[]; readonly tty?: boolean; readonly cwd?: string; readonly user?: string } = {}): Promise<Output> => {
   const output: Output = { out: "", err: "", exitCode: -1 };
   const stdin = options.stdin && (async function* () { for (const text of options.stdin!) yield await Promise.resolve(Buffer.from(text)); })();
   const { exitCode } = await runtime.exec(id, {
-    command, tty: options.tty ?? false, stdin, ...(options.cwd === undefined ? {} : { cwd: options.cwd }), signal: new AbortController().signal,
+    command, tty: options.tty ?? false, stdin, ...(options.cwd === undefined ? {} : { cwd: options.cwd }), ...(options.user === undefined ? {} : { user: options.user }), signal: new AbortController().signal,
     onStdout: async (data) => void (output.out += Buffer.from(data).toString()), onStderr: async (data) => void (output.err += Buffer.from(data).toString()),
   });
   return { ...output, exitCode };

@@ -1,8 +1,10 @@
 // Who a container runs as: the image's or the pod's user, looked up in the root filesystem's own /etc/passwd and /etc/group, which
 // are the image's and so not to be trusted: read confined, at most 1 MiB.
-import { closeSync, lstatSync, openSync, readSync, readlinkSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { GantryError } from "../../base/errors.ts";
+import { O_PATH, Resolve, openConfined } from "../linux/files.ts";
+import { isErrno } from "../linux/libc.ts";
 
 export interface OciUser {
   readonly uid: number;
@@ -41,16 +43,27 @@ export const resolveInRoot = (root: string, path: string): string => {
   return join(root, ...resolved);
 };
 
-const readConfined = (root: string, path: string): string => {
-  const real = resolveInRoot(root, path);
-  // A FIFO or device in place of the file would hang or feed us for ever.
-  if (!lstatSync(real, { throwIfNoEntry: false })?.isFile()) return "";
-  const fd = openSync(real, "r");
+/** "" when there is no such file. Links end at `root`, also those that are made while we look. */
+const readConfined = (root: number, path: string): string => {
+  let found: number;
   try {
-    const buffer = Buffer.alloc(Math.min(MAX_FILE_BYTES, lstatSync(real).size));
-    return buffer.toString("utf8", 0, readSync(fd, buffer, 0, buffer.length, 0));
+    found = openConfined(root, path, { flags: O_PATH, resolve: Resolve.inRoot | Resolve.noMagicLinks });
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENOTDIR")) return "";
+    throw error;
+  }
+  try {
+    // A FIFO or device in place of the file would hang or feed us for ever.
+    if (!fstatSync(found).isFile()) return "";
+    const fd = openSync(`/proc/self/fd/${found}`, "r");
+    try {
+      const buffer = Buffer.alloc(Math.min(MAX_FILE_BYTES, fstatSync(fd).size));
+      return buffer.toString("utf8", 0, readSync(fd, buffer, 0, buffer.length, 0));
+    } finally {
+      closeSync(fd);
+    }
   } finally {
-    closeSync(fd);
+    closeSync(found);
   }
 };
 
@@ -92,5 +105,12 @@ export const resolveUser = (user: string, additional: readonly (number | string)
   return { uid, gid, additionalGids };
 };
 
-export const resolveUserIn = (rootfs: string, user: string, additional: readonly (number | string)[], strict = false): OciUser =>
-  resolveUser(user, additional, (path) => readConfined(rootfs, path), strict);
+/** `rootfs`: a directory, or `/proc/self/fd/N` of one. */
+export const resolveUserIn = (rootfs: string, user: string, additional: readonly (number | string)[], strict = false): OciUser => {
+  const root = openSync(rootfs, O_PATH | constants.O_DIRECTORY);
+  try {
+    return resolveUser(user, additional, (path) => readConfined(root, path), strict);
+  } finally {
+    closeSync(root);
+  }
+};

@@ -1,5 +1,5 @@
 // Pods with everything real but the control plane: image, sandbox, network, volumes, containers, logs; on a host of their own.
-import { chmodSync, chownSync, createReadStream, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, createReadStream, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -27,6 +27,7 @@ import { VolumeService } from "../../node-agent/volumes/volume-service.ts";
 import { PodAssignment, type Container, type PodStatus, type StreamFrame } from "../../proto/gen/gantry/v1/agent.ts";
 import { createTestHosts } from "../helpers/hosts.ts";
 import { holdHybridHost } from "../helpers/hybrid-host.ts";
+import { allProcesses } from "../helpers/leftovers.ts";
 
 const clock = new SystemClock();
 
@@ -194,7 +195,7 @@ test("a killed agent finds its pods: same processes, no restart, no line lost, e
   await node.until(ending.uid, isRunning);
   const pids = node.cgroups.processes("kubepods");
   t.true(pids.length >= 2);
-  const ends = pids.find((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("exit 6"))!;
+  const ends = allProcesses().find(({ pid, commandLine }) => pids.includes(pid) && commandLine.includes("exit 6"))!.pid;
   await node.restart(async () => {
     process.kill(ends, "SIGTERM");
     while (existsSync(`/proc/${ends}`)) await sleep(10);

@@ -15,6 +15,7 @@ import { ConmonRuntime } from "../../node-agent/runtime/conmon-runtime.ts";
 import { findCommand } from "../../node-agent/runtime/oci-runtime.ts";
 import { FOR_EVER, execute, exitOf, runtimeContract } from "../../node-agent/runtime/runtime-contract.ts";
 
+import { eventually } from "../helpers/hosts.ts";
 import { allProcesses } from "../helpers/leftovers.ts";
 import { openMachine, ourCgroups, run, start } from "../helpers/runtime-machine.ts";
 
@@ -87,6 +88,24 @@ test("what the image's links point at outside is not read", async (t) => {
   symlinkSync(machine.directory, join(layer, "etc"));
   t.regex((await t.throwsAsync(machine.runtime.create(machine.spec("id", { layerDirs: [layer], user: "spy" })))).message, /unable to find user spy/);
 });
+
+for (const name of ["crun", "runc"].filter((each) => findCommand(each))) {
+  test(`${name}: a container's root is mounted for it alone; who a command runs as is looked up in what it sees, and not beyond`, async (t) => {
+    const machine = await openMachine(t, name);
+    writeFileSync(join(machine.directory, "passwd"), "spy:x:4321:4321::/:/bin/sh\n");
+    const script = `echo later:x:5678:6789::/:/bin/sh >> /etc/passwd; echo ready; ${FOR_EVER}`;
+    const id = await start(machine, machine.spec(script));
+    t.true(await eventually(() => machine.log(id).includes("ready")));
+    t.true(await eventually(() => !readMounts().some((mount) => mount.target.endsWith(`${id}/rootfs`))));
+    const idOf = (user: string): ReturnType<typeof execute> => execute(machine.runtime, id, ["id"], { user });
+    t.regex((await idOf("later")).out, /uid=5678.* gid=6789/);
+    t.regex((await idOf("app:extra")).out, /uid=1234.* gid=3456/);
+    const outside = execute(machine.runtime, id, ["sh", "-c", `mv /etc /old; ln -s ${machine.directory} /etc`]);
+    t.is((await outside).exitCode, 0);
+    t.regex((await t.throwsAsync(idOf("spy"))).message, /unable to find user spy/);
+    t.is((await idOf("7:8")).exitCode, 0);
+  });
+}
 
 test("a container that takes more memory than it may have is OOMKilled", async (t) => {
   const machine = await openMachine(t);
