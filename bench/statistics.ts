@@ -1,5 +1,7 @@
 // Order statistics for the harnesses. Pure.
 
+export const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
 /** Nearest-rank percentile of unsorted values; NaN of none. */
 export const percentile = (values: readonly number[], p: number): number => {
   const sorted = [...values].sort((a, b) => a - b);

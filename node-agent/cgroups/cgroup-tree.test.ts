@@ -33,7 +33,7 @@ test("version 2: every group from the root down to the pod passes the controller
     t.is(readFileSync(join(root, path, "cgroup.subtree_control"), "utf8"), "+cpuset +cpu +io +memory +pids", path);
   }
   const pod = join(root, "gantry/n1/kubepods/burstable/podu1");
-  t.deepEqual(["cpu.weight", "cpu.max", "memory.max", "pids.max"].map((file) => readFileSync(join(pod, file), "utf8")), ["39", "50000 100000", "4096", "max"]);
+  t.deepEqual(["cpu.weight", "cpu.max", "memory.max"].map((file) => readFileSync(join(pod, file), "utf8")), ["39", "50000 100000", "4096"]);
   t.is(tree.ociPath(podCgroupPath("Burstable", "u1")), "/gantry/n1/kubepods/burstable/podu1");
 });
 

@@ -116,6 +116,7 @@ export class CgroupTree {
    */
   prepare(): void {
     for (const path of ["", "kubepods", BURSTABLE, BEST_EFFORT]) this.create(path);
+    this.#handDownProcessors();
     for (const path of ["", "kubepods"]) this.#weigh(path, availableParallelism() * SHARES_OF_A_PROCESSOR);
     this.#weigh(BEST_EFFORT, LEAST_SHARES);
     // Of the agent before.
@@ -125,6 +126,27 @@ export class CgroupTree {
       this.#burstableShares.set(path, this.#version === "v2" ? weightToShares(weight) : weight);
     }
     this.#weighBurstable();
+  }
+
+  /**
+   * Version 1: a new group has no processors and no memory nodes, and a runtime copies them from above, file by file, for each of which the kernel looks at
+   * every group there is. Below the root of ours it hands them down itself.
+   */
+  #handDownProcessors(): void {
+    const mount = this.#version === "v2" ? undefined : this.#layout.hierarchies.get("cpuset");
+    if (mount === undefined) return;
+    try {
+      let above = mount;
+      for (const name of this.#root.split("/")) {
+        const directory = join(above, name);
+        mkdirSync(directory, { recursive: true });
+        for (const file of ["cpuset.cpus", "cpuset.mems"]) if (readText(join(directory, file))?.trim() === "") writeFileSync(join(directory, file), readFileSync(join(above, file)));
+        above = directory;
+      }
+      writeFileSync(join(above, "cgroup.clone_children"), "1");
+    } catch (error) {
+      this.#logger.warn("each new container sets its processors (cpuset) itself, which takes longer the more there are", { err: error });
+    }
   }
 
   #weighBurstable(): void {
@@ -140,18 +162,28 @@ export class CgroupTree {
 
   /** Makes an inner group (one that has groups, not processes) with all above it, and sets its limits. Idempotent. */
   create(path: string, limits?: CgroupLimits): void {
-    if (this.#version === "v2") this.#delegate(join(this.#root, path));
-    else for (const directory of this.#directories(path)) mkdirSync(directory, { recursive: true });
-    if (limits) this.apply(path, limits);
+    let isNew: boolean;
+    if (this.#version === "v2") {
+      isNew = !existsSync(join(this.#layout.unified!, this.#root, path));
+      this.#delegate(join(this.#root, path));
+    } else {
+      isNew = this.#directories(path).map((directory) => mkdirSync(directory, { recursive: true })).every((made) => made !== undefined);
+    }
+    if (limits) this.#set(path, limits, isNew);
   }
 
   /** Sets all limits of a group, a container's too. A controller that isn't there is skipped: describe() says so. */
   apply(path: string, limits: CgroupLimits): void {
+    this.#set(path, limits, false);
+  }
+
+  /** `isNew`: nothing limits it. */
+  #set(path: string, limits: CgroupLimits, isNew: boolean): void {
     const present = {
       swap: limits.swapBytes === undefined ? undefined : this.#read("memory", path, SWAP_FILES[this.#version]),
       hugetlb: limits.hugePages === undefined ? [] : this.#filesOf("hugetlb", path),
     };
-    for (const { controller, file, value } of limitWrites(this.#version, limits, present)) {
+    for (const { controller, file, value } of limitWrites(this.#version, limits, present, isNew)) {
       const directory = this.#directoryOf(controller, path);
       if (directory === undefined) continue;
       try {

@@ -17,6 +17,14 @@ test("limits of 0 are written as unlimited, so that a limit can be taken back", 
   t.deepEqual(limitWrites("v1", none).map((w) => `${w.file}=${w.value}`), ["cpu.cfs_period_us=100000", "cpu.cfs_quota_us=-1", "memory.limit_in_bytes=-1", "pids.max=max"]);
 });
 
+test("a new group gets what it is limited to, and no more", (t) => {
+  const written = (version: "v1" | "v2", limits: Parameters<typeof limitWrites>[1]) => limitWrites(version, limits, {}, true).map((w) => `${w.file}=${w.value}`);
+  const none = { cpuShares: 2, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 };
+  t.deepEqual([written("v1", none), written("v2", none)], [["cpu.shares=2"], ["cpu.weight=1"]]);
+  t.deepEqual(written("v1", { ...none, cpuQuotaMilli: 500, pids: 7 }), ["cpu.shares=2", "cpu.cfs_quota_us=50000", "pids.max=7"]);
+  t.deepEqual(written("v2", { ...none, memoryBytes: 4096 }), ["cpu.weight=1", "memory.max=4096"]);
+});
+
 test("every limit goes into the file of its controller", (t) => {
   const limits = { cpuShares: 512, cpuQuotaMilli: 1500, memoryBytes: 1 << 26, pids: 100 };
   t.deepEqual(limitWrites("v2", limits).map((w) => `${w.controller}:${w.file}=${w.value}`), ["cpu:cpu.weight=20", "cpu:cpu.max=150000 100000", "memory:memory.max=67108864", "pids:pids.max=100"]);

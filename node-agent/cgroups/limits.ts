@@ -65,8 +65,17 @@ const memoryWritesV1 = ({ memoryBytes, swapBytes }: CgroupLimits, swapNow: strin
 export const weightWrite = (version: "v1" | "v2", cpuShares: number): FileWrite =>
   version === "v2" ? write("cpu", "cpu.weight", sharesToWeight(Math.max(2, cpuShares))) : write("cpu", "cpu.shares", Math.max(2, cpuShares));
 
-/** What to write for `limits`; 0 means: without a limit. cpuShares 0: leave the kernel's default. */
-export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits, present: Present = {}): readonly FileWrite[] => {
+const NO_LIMITS: CgroupLimits = { cpuShares: 0, cpuQuotaMilli: 0, memoryBytes: 0, pids: 0 };
+
+/** What to write for `limits`; 0 means: without a limit, which a new group is anyway. cpuShares 0: leave the kernel's default. */
+export const limitWrites = (version: "v1" | "v2", limits: CgroupLimits, present: Present = {}, isNew = false): readonly FileWrite[] => {
+  const all = allWrites(version, limits, present);
+  if (!isNew) return all;
+  const defaults = new Set(allWrites(version, NO_LIMITS, present).map(({ file, value }) => `${file}=${value}`));
+  return all.filter(({ file, value }) => !defaults.has(`${file}=${value}`));
+};
+
+const allWrites = (version: "v1" | "v2", limits: CgroupLimits, present: Present): readonly FileWrite[] => {
   const { cpuShares, cpuQuotaMilli, memoryBytes, swapBytes, pids } = limits;
   if (version === "v2") {
     return [

@@ -141,6 +141,8 @@ export interface Request {
   readonly type: number;
   /** Beyond request and ack, which are always set. */
   readonly flags?: number;
+  /** An errno's name: failing with it is as good as done. */
+  readonly doneBy?: string;
   readonly body: (writer: MessageWriter) => void;
 }
 
@@ -221,7 +223,8 @@ export class NetlinkSocket implements Disposable {
         const request = requests[index];
         if (!request || message.type !== MessageType.error) continue; // an answer to a request that was given up
         const { errno, reason } = parseError(message);
-        if (errno !== 0) results[index] = new NetlinkError(request.what, errno, reason);
+        const error = errno === 0 ? undefined : new NetlinkError(request.what, errno, reason);
+        if (error && !(request.doneBy !== undefined && isErrno(error, request.doneBy))) results[index] = error;
         missing--;
       }
     }

@@ -236,10 +236,7 @@ export class LinuxPodNetwork implements PodNetwork {
     const name = hostLinkName(podUid);
     const address = { ip, prefixLength: range.prefixLength };
     const netnsFd = openSync(netnsPath, "r");
-    using inside = inNetworkNamespace(netnsPath, () => {
-      withoutLinkLocalByDefault();
-      return new NetlinkSocket();
-    });
+    using inside = inNetworkNamespace(netnsPath, () => new NetlinkSocket());
     try {
       const requests = [
         rt.addVeth({ name, mtu: this.#mtu, peer: { name: POD_LINK, netnsFd, mac: macOf(ip) } }),
@@ -257,7 +254,7 @@ export class LinuxPodNetwork implements PodNetwork {
       }
       // Not always 2: some hosts put tunnel devices into every namespace (net.core.fb_tunnels_only_for_init_net).
       const { index } = rt.readLinks(inside).find((link) => link.name === POD_LINK)!;
-      inside.run([rt.setLink(POD_LINK, { up: true }), rt.addAddress(index, address), rt.replaceRoute({ gateway: gatewayOf(range) })]);
+      inside.run([rt.withoutLinkLocal(POD_LINK), rt.setLink(POD_LINK, { up: true }), rt.addAddress(index, address), rt.replaceRoute({ gateway: gatewayOf(range) })]);
     } finally {
       closeSync(netnsFd);
     }
@@ -404,13 +401,4 @@ const forwardPackets = (): void => {
 /** What the node sends to a host port of its 127.0.0.1 comes back by the bridge, with that address again: dropped as a martian otherwise. */
 const routeLoopback = (bridgeName: string): void => {
   writeFileSync(`/proc/sys/net/ipv4/conf/${bridgeName}/route_localnet`, "1");
-};
-
-/** New links of the pod's namespace start without an IPv6 link-local address (RFC 4291); ::1 on lo stays. */
-const withoutLinkLocalByDefault = (): void => {
-  try {
-    writeFileSync("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
-  } catch (error) {
-    if (!isErrno(error, "ENOENT")) throw error; // a kernel without IPv6
-  }
 };

@@ -64,7 +64,7 @@ export const addVeth = ({ name, mtu, peer }: VethOptions): Request => ({
 
 /** No link-local IPv6 address, and so none of the multicast that comes with one: a bridge would copy it to every pod. */
 export const withoutLinkLocal = (name: string): Request => ({
-  what: `set ${name} without IPv6 address`, type: RTM.setLink,
+  what: `set ${name} without IPv6 address`, type: RTM.setLink, doneBy: "EAFNOSUPPORT", // by a kernel that has no IPv6
   body: (w) => w.bytes(linkHeader(0)).string(IFLA.name, name)
     .nested(IFLA.afSpec, (spec) => spec.nested(AF.inet6, (inet6) => inet6.u8(INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE))),
 });

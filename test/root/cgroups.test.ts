@@ -103,6 +103,19 @@ for (const [name, layout] of [["this host's", host], ["the unified tree's", unif
   });
 }
 
+test("version 1: groups get their processors and memory nodes from above when they are made, not from whoever makes them", (t) => {
+  const cpuset = host.hierarchies.get("cpuset");
+  if (cpuset === undefined) {
+    t.pass("this host has no version 1 cpuset");
+    return;
+  }
+  const { tree, root } = subject(t, host);
+  tree.prepare();
+  const group = join(cpuset, root, "kubepods/podx/c1");
+  mkdirSync(group, { recursive: true });
+  for (const file of ["cpuset.cpus", "cpuset.mems"]) t.is(readFileSync(join(group, file), "utf8"), readFileSync(join(cpuset, file), "utf8"));
+});
+
 test("limits hold: memory kills and is counted, statistics tell what was used", async (t) => {
   const here = subject(t, host);
   const { tree } = here;

@@ -78,6 +78,8 @@ test.serial("pods on three hosts reach each other by address, on the same and on
   t.deepEqual(pods.map((pod) => pod.ip), [1, 2, 3].flatMap((n) => [`10.99.${n}.2`, `10.99.${n}.3`]));
   t.true(pods.every((pod) => pod.prefixLength === 24 && pod.gateway === `10.99.${pod.node.host.number}.1`));
 
+  for (const { netns } of pods) t.notRegex((await runIn(netns, ["cat", "/proc/net/if_inet6"])).stdout, /^fe80/m, "no link-local address");
+
   for (const pod of pods) await serve(t, pod.netns, pod.uid);
   for (const from of pods) {
     for (const to of pods) {
