@@ -1,18 +1,14 @@
 // bench/engine: how long one container takes from the request to its running process, beside the bare OCI runtime and other engines in
 // the same run; and whether a node with 500 containers starts them as fast as the first 100.
-import { execFileSync } from "node:child_process";
-import { globSync, mkdirSync, mkdtempSync, copyFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type ApiClient } from "../../cli/api-client.ts";
-import { findOnPath } from "../../cli/cluster/prerequisites.ts";
 import { PODS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { IMAGE, row, withCluster } from "../cluster/bench-cluster.ts";
 import { measureFloor } from "../cluster/floor.ts";
 import { scaleRound } from "../cluster/scale.ts";
 import { median, percentile, sum } from "../statistics.ts";
+import { measureDocker, measurePodman } from "./others.ts";
 
 const SINGLE = 40;
 const WARM_UP = 5;
@@ -60,46 +56,6 @@ const startOneByOne = async (client: ApiClient, count: number): Promise<readonly
   }
 };
 
-/**
- * `podman run -d` with its default network, one after another; undefined where there is no podman. In a network namespace of its own, with
- * which the bridge and the firewall rules go that podman leaves.
- */
-const measurePodman = (count: number): number | undefined => {
-  const podman = findOnPath("podman");
-  if (podman === undefined) return undefined;
-  const dir = mkdtempSync(join(tmpdir(), "gantry-podman-"));
-  const namespace = `gantry-bench-${process.pid}`;
-  const run = (...args: string[]): string =>
-    execFileSync("nsenter", [`--net=/run/netns/${namespace}`, podman, "--root", join(dir, "root"), "--runroot", join(dir, "run"), "--tmpdir", join(dir, "tmp"), "--cgroup-manager", "cgroupfs", ...args], { encoding: "utf8", stdio: ["pipe", "pipe", "ignore"] });
-  execFileSync("ip", ["netns", "add", namespace]);
-  try {
-    mkdirSync(join(dir, "rootfs/bin"), { recursive: true });
-    copyFileSync("/bin/busybox", join(dir, "rootfs/bin/busybox"));
-    copyFileSync("/bin/busybox", join(dir, "rootfs/bin/sleep"));
-    execFileSync("tar", ["-cf", join(dir, "image.tar"), "-C", join(dir, "rootfs"), "."]);
-    run("import", join(dir, "image.tar"), "localhost/bench:1");
-    // Its default limits are above what a machine without CAP_SYS_RESOURCE may set.
-    const start = (): string => run("run", "-d", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--cgroup-parent", `/${namespace}`, "localhost/bench:1", "/bin/sleep", "600");
-    start(); // the first one sets the network up
-    const startedMs = performance.now();
-    for (let i = 0; i < count; i++) start();
-    return (performance.now() - startedMs) / count;
-  } catch {
-    return undefined; // it can't run here
-  } finally {
-    try {
-      run("rm", "-f", "-t", "0", "-a");
-      run("system", "reset", "-f");
-    } catch {
-      // nothing of it ran
-    }
-    execFileSync("ip", ["netns", "delete", namespace]);
-    // Podman leaves its parent cgroup and one for its conmons in every hierarchy.
-    for (const left of globSync([`/sys/fs/cgroup/{*/,}${namespace}`])) execFileSync("find", [left, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
-    rmSync(dir, { recursive: true, force: true });
-  }
-};
-
 interface Samples {
   readonly late: number;
   readonly all: number;
@@ -119,14 +75,16 @@ export const benchStart = async (): Promise<void> => {
     await startOneByOne(client, WARM_UP);
     await delay(SETTLE_MS);
     const singles = await startOneByOne(client, SINGLE);
-    const podmanMs = measurePodman(10);
+    const others = { podman: await measurePodman(10), docker: await measureDocker(10) };
     const p50 = median(singles);
     console.log(`\nOne container with its network, image local, ${SINGLE} one after another`);
     row("POST -> Running seen by a watch", `p50 ${p50.toFixed(1)} ms, p99 ${percentile(singles, 99).toFixed(1)} ms`);
     row("crun run -d alone, no network", `${floor.runMs.toFixed(1)} ms each`);
     row("ratio to crun", (p50 / floor.runMs).toFixed(2), "at most 3");
-    row("podman run -d", podmanMs === undefined ? "not on this machine" : `${podmanMs.toFixed(0)} ms each`);
-    if (podmanMs !== undefined) row("podman / here", (podmanMs / p50).toFixed(1), "at least 5");
+    for (const [name, ms] of Object.entries(others)) {
+      row(`${name} run -d`, ms === undefined ? "can't run on this machine" : `${ms.toFixed(0)} ms each`);
+      if (ms !== undefined) row(`${name} / here`, (ms / p50).toFixed(1), "at least 5");
+    }
 
     await delay(SETTLE_MS);
     await scaleRound(client, FEW, IMAGE, async () => undefined); // warms up
