@@ -1,7 +1,7 @@
 // apply, delete, scale, exec: the everyday commands that change something.
 import { booleanOption, durationOption, eachOption, numberOption, stringOption } from "../../base/config.ts";
 import { GantryError, isCode } from "../../base/errors.ts";
-import { PODS, type KubeObject } from "../../base/kube/resources.ts";
+import type { KubeObject } from "../../base/kube/resources.ts";
 import { command, type Command } from "../command.ts";
 import { DEFAULT_DETACH_KEYS, parseDetachKeys } from "../detach-keys.ts";
 import { defaultContainer } from "../default-container.ts";
@@ -117,12 +117,14 @@ export const CHANGING_COMMANDS: readonly Command[] = [
       if (pod === undefined || argv.length === 0) throw new GantryError("BadRequest", "gantry exec needs a pod and a command: gantry exec POD -- COMMAND");
       const detachKeys = parseDetachKeys(values.detachKeys);
       const env = values.env.flatMap((e) => (e.includes("=") ? [e] : process.env[e] === undefined ? [] : [`${e}=${process.env[e]}`]));
-      const { exec } = await import("../exec.ts");
+      const [{ exec }, { findPod }] = await Promise.all([import("../exec.ts"), import("../lifecycle/pods.ts")]);
       using client = connect(values);
-      const [namespace, name] = [namespaceOf(client, values), pod.replace(/^(?:pods?|po)\//, "")];
-      const { container, remark } = values.container === "" ? defaultContainer(await client.get(PODS, namespace, name)) : { container: values.container, remark: undefined };
+      const namespace = namespaceOf(client, values);
+      const found = await findPod(client, namespace, pod);
+      const named = values.container || found.container;
+      const { container, remark } = named ? { container: named, remark: undefined } : defaultContainer(found.pod);
       if (remark !== undefined) console.error(remark);
-      return await exec(client, { namespace, pod: name, container, command: argv, stdin: values.stdin || values.interactive, tty: values.tty, detachKeys, env, user: values.user, workingDir: values.workdir, detach: values.detach });
+      return await exec(client, { namespace, pod: found.pod.metadata.name!, container, command: argv, stdin: values.stdin || values.interactive, tty: values.tty, detachKeys, env, user: values.user, workingDir: values.workdir, detach: values.detach });
     },
   }),
 ];

@@ -78,9 +78,11 @@ export const READING_COMMANDS: readonly Command[] = [
       using client = connect(values);
       const { podsOf, printLogs, timeOf } = await import("../logs.ts");
       const nowMs = Date.now();
+      const { findPod } = await import("../lifecycle/pods.ts");
+      const found = word === undefined || word.includes("/") ? undefined : await findPod(client, namespaceOf(client, { namespace }), word);
       const target = word?.includes("/") ? parseTargets(await discover(client), [word])[0]! : { type: PODS, name: word };
-      await printLogs(client, await podsOf(client, namespaceOf(client, { namespace }), target, values.selector), {
-        container: values.container, allContainers: values.allContainers, follow: values.follow, previous: values.previous, timestamps: values.timestamps, prefix: values.prefix,
+      await printLogs(client, found ? [found.pod] : await podsOf(client, namespaceOf(client, { namespace }), target, values.selector), {
+        container: values.container || (values.allContainers ? "" : found?.container ?? ""), allContainers: values.allContainers, follow: values.follow, previous: values.previous, timestamps: values.timestamps, prefix: values.prefix,
         tailLines: tail < 0 ? undefined : tail, sinceMs: timeOf(values.since, nowMs, "--since"), untilMs: timeOf(values.until, nowMs, "--until"), details: values.details,
       });
       return 0;

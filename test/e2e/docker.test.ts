@@ -37,6 +37,9 @@ test.serial("a container in the background: ps, port, inspect, a name in use, a 
   t.is(await ok("inspect", "-f", "{{.State.Status}} {{.Config.User}}", "my-web"), "running nobody\n");
   t.is((JSON.parse(await ok("inspect", "node-1", "--type", "node")) as { Status: { State: string } }[])[0]!.Status.State, "ready");
   t.regex(await ok("exec", "my-web", "--", "id"), /uid=65534/);
+  const id = (await ok("ps", "-q")).trim();
+  t.regex(await ok("exec", "-u", "5:6", id, "id"), /uid=5 gid=6/);
+  t.is(await ok("logs", id), await ok("logs", "my-web"));
   t.regex((await gantry("run", "-d", "--name", "my-web", IMAGE)).err, /"my-web" is in use.*gantry rm -f my-web/);
   const taken = await gantry("run", "-d", "--node", "node-1", "-p", "38080:80", IMAGE);
   t.is(taken.code, 125);
