@@ -65,8 +65,12 @@ export const measurePodman = async (count: number): Promise<number | undefined> 
       command("import", join(dir, "image.tar"), "localhost/bench:1");
       return eachMs(count, () => command("run", "-d", ...LIMITS, "--cgroup-parent", `/${name}`, "localhost/bench:1", ...COMMAND));
     } finally {
-      command("rm", "-f", "-t", "0", "-a");
-      command("system", "reset", "-f");
+      try {
+        command("rm", "-f", "-t", "0", "-a");
+        command("system", "reset", "-f");
+      } catch {
+        // nothing of it ran
+      }
     }
   });
 };

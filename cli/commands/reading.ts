@@ -74,14 +74,13 @@ export const READING_COMMANDS: readonly Command[] = [
       const lines = /^(?:\d+|all)$/.test(values.namespace) ? values.namespace : undefined;
       if (lines !== undefined && values.tail >= 0) throw new GantryError("BadRequest", `-n ${lines} and --tail ${values.tail} both say how many lines`);
       const tail = lines === undefined ? values.tail : lines === "all" ? -1 : Number(lines);
-      const namespace = lines === undefined ? values.namespace : "";
       using client = connect(values);
-      const { podsOf, printLogs, timeOf } = await import("../logs.ts");
+      const namespace = namespaceOf(client, { namespace: lines === undefined ? values.namespace : "" });
+      const [{ podsOf, printLogs, timeOf }, { findPod }] = await Promise.all([import("../logs.ts"), import("../lifecycle/pods.ts")]);
       const nowMs = Date.now();
-      const { findPod } = await import("../lifecycle/pods.ts");
-      const found = word === undefined || word.includes("/") ? undefined : await findPod(client, namespaceOf(client, { namespace }), word);
-      const target = word?.includes("/") ? parseTargets(await discover(client), [word])[0]! : { type: PODS, name: word };
-      await printLogs(client, found ? [found.pod] : await podsOf(client, namespaceOf(client, { namespace }), target, values.selector), {
+      const found = word === undefined || word.includes("/") ? undefined : await findPod(client, namespace, word);
+      const targetOf = async (name: string | undefined) => (name === undefined ? { type: PODS, name } : parseTargets(await discover(client), [name])[0]!);
+      await printLogs(client, found ? [found.pod] : await podsOf(client, namespace, await targetOf(word), values.selector), {
         container: values.container || (values.allContainers ? "" : found?.container ?? ""), allContainers: values.allContainers, follow: values.follow, previous: values.previous, timestamps: values.timestamps, prefix: values.prefix,
         tailLines: tail < 0 ? undefined : tail, sinceMs: timeOf(values.since, nowMs, "--since"), untilMs: timeOf(values.until, nowMs, "--until"), details: values.details,
       });
