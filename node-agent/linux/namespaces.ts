@@ -65,6 +65,8 @@ export interface PinOptions {
   readonly uts?: string;
   /** Of the new UTS namespace. */
   readonly hostname?: string;
+  /** The new network namespace's loopback stays down: whoever links it brings it up with the rest. */
+  readonly loopbackLater?: boolean;
 }
 
 /** In whose mount table pins are. */
@@ -78,11 +80,11 @@ export interface PinPlace {
 const HERE: PinPlace = { pathOf: (path) => path, inside: (fn) => fn() };
 
 /**
- * Makes new namespaces and pins them. The network namespace has its loopback up, the UTS namespace its hostname. What is pinned already
+ * Makes new namespaces and pins them. The network namespace has its loopback up (unless it is to come later), the UTS namespace its hostname. What is pinned already
  * stays as it is, so that the step can be repeated. When it fails nothing new is left and this thread is where it was. Best on a
  * tmpfs (ensureTmpfs): making the three files on ext4 takes longer than all the rest.
  */
-export const pinNamespaces = ({ net, ipc, uts, hostname }: PinOptions, place: PinPlace = HERE): void => {
+export const pinNamespaces = ({ net, ipc, uts, hostname, loopbackLater = false }: PinOptions, place: PinPlace = HERE): void => {
   const wanted = Object.entries({ net, ipc, uts }).filter((entry): entry is [NamespaceType, string] => entry[1] !== undefined && !isPinned(place.pathOf(entry[1])));
   if (wanted.length === 0) return;
   const pinned: string[] = [];
@@ -91,7 +93,7 @@ export const pinNamespaces = ({ net, ipc, uts, hostname }: PinOptions, place: Pi
     for (const [, path] of wanted) writeFileSync(path, "", { flag: "a", mode: 0o444 });
     returning(wanted.map(([type]) => type), () => {
       libc.unshare(wanted.reduce((flags, [type]) => flags | CLONE[type], 0));
-      if (wanted.some(([type]) => type === "net")) bringLoopbackUp();
+      if (!loopbackLater && wanted.some(([type]) => type === "net")) bringLoopbackUp();
       if (hostname !== undefined && wanted.some(([type]) => type === "uts")) libc.sethostname(hostname, Buffer.byteLength(hostname));
       place.inside(() => {
         for (const [type, path] of wanted) {

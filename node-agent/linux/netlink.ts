@@ -162,6 +162,7 @@ const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
+const SIOCGIFINDEX = 0x8933;
 const RECEIVE_BYTES = 64 * 1024;
 /** rtnetlink answers before send() returns; only a broken kernel or a wrong message type makes one wait. */
 const ANSWER_TIMEOUT_SECONDS = 5;
@@ -233,8 +234,20 @@ export class NetlinkSocket implements Disposable {
 
   /** Sends all requests and throws the first error. Later ones have been carried out all the same. */
   run(requests: readonly Request[]): void {
-    const error = this.attempt(requests).find((result) => result !== undefined);
-    if (error) throw error;
+    throwFirst(this.attempt(requests));
+  }
+
+  /** As run, with attemptElsewhere. */
+  async runElsewhere(requests: readonly Request[]): Promise<void> {
+    throwFirst(await this.attemptElsewhere(requests));
+  }
+
+  /** Of the link with this name, in the socket's network namespace. Other than by a request, nobody waits who changes links meanwhile. netdevice(7). */
+  indexOf(linkName: string): number {
+    const request = Buffer.alloc(40); // struct ifreq: name[16], index
+    request.write(linkName, 0, 15, "latin1");
+    libc.ioctl(this.#fd, SIOCGIFINDEX, request);
+    return request.readInt32LE(16);
   }
 
   /** All answers to a dump request. Repeated when the kernel says that the table changed while it was being read. */
@@ -282,6 +295,11 @@ export class NetlinkSocket implements Disposable {
     return parseMessages(Buffer.from(receiveBuffer.subarray(0, lengthBytes)));
   }
 }
+
+const throwFirst = (results: readonly (NetlinkError | undefined)[]): void => {
+  const error = results.find((result) => result !== undefined);
+  if (error) throw error;
+};
 
 /** SIGCHLD and the profiler interrupt a receive with a timeout, SA_RESTART or not. */
 const retryInterrupted = <T>(call: () => T): T => {

@@ -1,6 +1,6 @@
 // The pod network of one node: a bridge, and for each pod a veth pair from it into the pod's pinned network namespace, by rtnetlink only.
 // Owns the bridge, its ports, its packet filter table and the routes with our protocol number, in the network namespace in which it was
-// made; touches nothing else there. The pod path is synchronous and spawns nothing.
+// made; touches nothing else there. The pod path spawns nothing.
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import type { Gauge, Histogram } from "prom-client";
@@ -64,6 +64,7 @@ export class LinuxPodNetwork implements PodNetwork {
   readonly #setupSeconds: Histogram;
   readonly #unreachableNodes: Gauge;
   #drainTimer: Disposable | undefined;
+  #drainsNow: Promise<void> | undefined;
   #range: AddressRange | undefined;
   #bridgeIndex = 0;
   #mtu = DEFAULT_MTU;
@@ -197,15 +198,19 @@ export class LinuxPodNetwork implements PodNetwork {
     return rt.readRoutes(this.#socket).filter((route) => route.protocol === GANTRY_ROUTE_PROTOCOL && route.destination && route.gateway);
   }
 
-  attach(podUid: string, netnsPath: string): PodSandboxNetwork {
+  async attach(podUid: string, netnsPath: string): Promise<PodSandboxNetwork> {
     const range = this.#range;
     if (!range) throw new GantryError("FailedPrecondition", "this node has no pod CIDR yet: the control plane allocates one when the node registers");
-    if (this.#draining.has(hostLinkName(podUid))) this.#drain(); // detached a moment ago: its old link must not be taken for the new one
+    if (this.#draining.has(hostLinkName(podUid))) {
+      // Detached a moment ago: its old link must not be taken for the new one, nor the new one for the old.
+      await this.#drainsNow;
+      this.#drain();
+    }
     const startedMs = this.#options.clock.monotonicMs();
     const known = this.#addressOf.get(podUid);
     const ip = known !== undefined && contains(range, known) ? known : this.#allocate(podUid, range);
     try {
-      this.#link(podUid, ip, range, netnsPath);
+      await this.#link(podUid, ip, range, netnsPath);
     } catch (error) {
       this.detach(podUid);
       throw error;
@@ -232,10 +237,13 @@ export class LinuxPodNetwork implements PodNetwork {
     return ip;
   }
 
-  #link(podUid: string, ip: string, range: AddressRange, netnsPath: string): void {
+  /** What is asked of the kernel waits for whoever changes links, as the end of other pods' namespaces does: in the pool's threads. */
+  async #link(podUid: string, ip: string, range: AddressRange, netnsPath: string): Promise<void> {
     const name = hostLinkName(podUid);
     const address = { ip, prefixLength: range.prefixLength };
     const netnsFd = openSync(netnsPath, "r");
+    // Not the one that all share: other pods are linked at the same time.
+    using outside = this.#inside(() => new NetlinkSocket());
     using inside = inNetworkNamespace(netnsPath, () => new NetlinkSocket());
     try {
       const requests = [
@@ -243,7 +251,7 @@ export class LinuxPodNetwork implements PodNetwork {
         rt.withoutLinkLocal(name),
         rt.setLink(name, { up: true, master: this.#bridgeIndex, alias: `pod ${podUid}` }),
       ];
-      const [exists, ...others] = this.#socket.attempt(requests);
+      const [exists, ...others] = await outside.attemptElsewhere(requests);
       if (isErrno(exists, "EEXIST")) {
         if (this.#isComplete(name, address, inside)) return;
         this.#attemptDeletions([rt.deleteLink(name)]);
@@ -253,8 +261,8 @@ export class LinuxPodNetwork implements PodNetwork {
         if (error) throw error;
       }
       // Not always 2: some hosts put tunnel devices into every namespace (net.core.fb_tunnels_only_for_init_net).
-      const { index } = rt.readLinks(inside).find((link) => link.name === POD_LINK)!;
-      inside.run([rt.withoutLinkLocal(POD_LINK), rt.setLink(POD_LINK, { up: true }), rt.addAddress(index, address), rt.replaceRoute({ gateway: gatewayOf(range) })]);
+      const index = inside.indexOf(POD_LINK);
+      await inside.runElsewhere([rt.setLink("lo", { up: true }), rt.withoutLinkLocal(POD_LINK), rt.setLink(POD_LINK, { up: true }), rt.addAddress(index, address), rt.replaceRoute({ gateway: gatewayOf(range) })]);
     } finally {
       closeSync(netnsFd);
     }
@@ -282,8 +290,10 @@ export class LinuxPodNetwork implements PodNetwork {
 
   #drainLater(): void {
     const [next] = this.#draining.values();
-    // One look at all links for as many as possible.
-    if (next) this.#drainTimer ??= this.#options.clock.setTimer(Math.max(next.dueMs - this.#options.clock.monotonicMs(), DRAIN_DELAY_MS / 2), () => void this.#drainDue());
+    // As many as possible at once.
+    if (next) this.#drainTimer ??= this.#options.clock.setTimer(Math.max(next.dueMs - this.#options.clock.monotonicMs(), DRAIN_DELAY_MS / 2), () => {
+      this.#drainsNow = this.#drainDue();
+    });
   }
 
   async #drainDue(): Promise<void> {
@@ -293,7 +303,7 @@ export class LinuxPodNetwork implements PodNetwork {
     const left = (): readonly (readonly [string, { readonly ip: string }])[] => [...due].filter(([name, entry]) => this.#draining.get(name) === entry);
     try {
       using socket = this.#inside(() => new NetlinkSocket());
-      for (const batch of deletions(rt.readLinks(socket).filter((link) => due.has(link.name)))) checkDeletions(await socket.attemptElsewhere(batch));
+      for (const batch of deletions([...due.keys()])) checkDeletions(await socket.attemptElsewhere(batch));
       for (const [name, { ip }] of left()) this.#free(name, ip);
     } catch (error) {
       logger.error("can't delete links of pods that are gone", { err: error });
@@ -314,12 +324,12 @@ export class LinuxPodNetwork implements PodNetwork {
   /** Now: deletes the links that are left of detached pods, and lets their addresses be used again. */
   #drain(): void {
     if (this.#draining.size === 0) return;
-    this.#deleteLinks(rt.readLinks(this.#socket).filter((link) => this.#draining.has(link.name)));
+    this.#deleteLinks([...this.#draining.keys()]);
     for (const [name, { ip }] of this.#draining) this.#free(name, ip);
   }
 
-  #deleteLinks(links: readonly rt.Link[]): void {
-    for (const batch of deletions(links)) this.#attemptDeletions(batch);
+  #deleteLinks(names: readonly string[]): void {
+    for (const batch of deletions(names)) this.#attemptDeletions(batch);
   }
 
   #attemptDeletions(requests: readonly Request[]): void {
@@ -345,7 +355,7 @@ export class LinuxPodNetwork implements PodNetwork {
     for (const podUid of this.#addressOf.keys()) if (!podUids.has(podUid)) this.detach(podUid);
     this.#drain();
     const expected = new Set([...podUids].map(hostLinkName));
-    this.#deleteLinks(this.#ports().filter((link) => !expected.has(link.name)));
+    this.#deleteLinks(this.#ports().map((link) => link.name).filter((name) => !expected.has(name)));
   }
 
   #ports(): readonly rt.Link[] {
@@ -358,7 +368,7 @@ export class LinuxPodNetwork implements PodNetwork {
     await this.#configuring;
     for (const podUid of this.#addressOf.keys()) this.detach(podUid);
     this.#drain();
-    this.#deleteLinks(this.#ports());
+    this.#deleteLinks(this.#ports().map((link) => link.name));
     this.#attemptDeletions(this.#ownRoutes().map(rt.deleteRoute));
     if (this.#findLink(this.#options.bridgeName)?.kind === "bridge") this.#attemptDeletions([rt.deleteLink(this.#options.bridgeName)]);
     await this.#hostPorts.destroy();
@@ -376,9 +386,9 @@ export class LinuxPodNetwork implements PodNetwork {
 }
 
 /** Links go as a group: one wait for all. */
-const deletions = (links: readonly rt.Link[]): readonly (readonly Request[])[] =>
-  Array.from({ length: Math.ceil(links.length / MOST_DELETIONS) }, (_, i) => [
-    ...links.slice(i * MOST_DELETIONS, (i + 1) * MOST_DELETIONS).map((link) => rt.setLinkGroup(link.index, DOOMED_GROUP)), rt.deleteLinkGroup(DOOMED_GROUP),
+const deletions = (names: readonly string[]): readonly (readonly Request[])[] =>
+  Array.from({ length: Math.ceil(names.length / MOST_DELETIONS) }, (_, i) => [
+    ...names.slice(i * MOST_DELETIONS, (i + 1) * MOST_DELETIONS).map((name) => rt.setLinkGroup(name, DOOMED_GROUP)), rt.deleteLinkGroup(DOOMED_GROUP),
   ]);
 
 /** What is gone already is what was wanted. */

@@ -27,10 +27,10 @@ export interface PodNetwork {
   /** Bridge, address, masquerading (nftables), ip_forward, routes to the other nodes. Idempotent; called again on every change. */
   configure(network: ClusterNetwork): Promise<void>;
   /**
-   * Gives the pod an address and links its (already pinned) network namespace to the bridge. Idempotent: called again for a pod that is
+   * Gives the pod an address and links its (already pinned) network namespace to the bridge; its loopback is up, too. Idempotent: called again for a pod that is
    * set up it returns the same address. "FailedPrecondition" when the node has no pod CIDR yet, "TooManyRequests" when the range is used up.
    */
-  attach(podUid: string, netnsPath: string): PodSandboxNetwork;
+  attach(podUid: string, netnsPath: string): Promise<PodSandboxNetwork>;
   /** Undoes attach; idempotent, also when half of it is gone. */
   detach(podUid: string): void;
   /** Ports of the node lead to the pod when it resolves. Idempotent. "Conflict" names the pod that has one of them, "FailedPrecondition": no nft. */

@@ -88,8 +88,8 @@ export const setLink = (name: string, { up, master, mtu, alias }: LinkChange): R
   },
 });
 
-export const setLinkGroup = (index: number, group: number): Request => ({
-  what: `put link ${index} into group ${group}`, type: RTM.setLink, body: (w) => w.bytes(linkHeader(index)).u32(IFLA.group, group),
+export const setLinkGroup = (name: string, group: number): Request => ({
+  what: `put ${name} into group ${group}`, type: RTM.setLink, body: (w) => w.bytes(linkHeader(0)).string(IFLA.name, name).u32(IFLA.group, group),
 });
 
 /** Lets a bridge send a frame out of the port that it came in by. */

@@ -111,7 +111,8 @@ class LocalPodService implements PodService {
     this.#options = options;
     const { clock, random, logger, runtime, images, volumes, network, cgroups, metrics } = options;
     const { runRoot, logRoot, hostIp, dns, nodeMemoryBytes, defaultPidsLimit, singleProcessOomKill = false } = options.options;
-    this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? PLAIN_PINS, mounts: options.mounts ?? linuxMounts, userNamespaces: options.userNamespaces, hostIp, dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
+    const turns = new Turns();
+    this.#sandboxes = new Sandboxes({ runRoot, network, cgroups, namespaces: options.namespaces ?? PLAIN_PINS, mounts: options.mounts ?? linuxMounts, userNamespaces: options.userNamespaces, hostIp, nextTurn: () => turns.next(), dns: dns ?? (() => ({ servers: [], domain: "cluster.local" })) });
     this.#steps = new ContainerSteps({ runtime, images, volumes, cgroups, sandboxes: this.#sandboxes, logRoot, nodeMemoryBytes, defaultPidsLimit, singleProcessOomKill, allowedSysctls: options.options.allowedSysctls, initLayer: () => ensureInitLayer(join(runRoot, "init"), process.arch) });
     this.commands = new ContainerCommands({ runtime, steps: this.#steps, sandboxes: this.#sandboxes, clock, resolveImage: (id) => images.resolve(id), makeImage: options.makeImage, find: (uid, container) => this.#find(uid, container) });
     const startSeconds = metrics.histogram("gantry_pod_start_seconds", "Time from a pod's arrival on the node to the start of its first container", [], [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
@@ -123,7 +124,7 @@ class LocalPodService implements PodService {
     this.#bursts = new Bursts({ clock, logger, metrics });
     this.#context = {
       bursts: this.#bursts,
-      clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), turns: new Turns(), hostIp, cgroupFeatures: cgroups.features(),
+      clock, random, logger, runtime, steps: this.#steps, lane: new Permits(options.options.parallelStarts ?? DEFAULT_PARALLEL_STARTS), turns, hostIp, cgroupFeatures: cgroups.features(),
       admitResize: (worker) => admitResize(worker.assignment, this.#heldByOthers(worker), options.options.allocatable()),
       save: (worker) => this.#saveSoon(worker),
       flush: (worker) => this.#write([worker], []),

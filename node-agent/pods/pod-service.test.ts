@@ -83,7 +83,7 @@ class Bench {
         },
       },
       network: {
-        attach: (uid) => {
+        attach: async (uid) => {
           if (this.attachError) throw this.attachError;
           this.attached.add(uid);
           return { ip: "10.1.2.3", gateway: "10.1.2.1", prefixLength: 24 };
@@ -122,7 +122,7 @@ class Bench {
   }
 
   async rest(): Promise<void> {
-    for (let i = 0; i < 6; i++) await settle();
+    for (let i = 0; i < 12; i++) await settle();
   }
 
   async run(...pods: readonly Assignment[]): Promise<void> {

@@ -28,6 +28,8 @@ export interface SandboxOptions {
   readonly mounts: Pick<typeof Mounts, "mountTmpfs" | "detachElsewhere">;
   readonly cgroups: Pick<ContainerCgroups, "create" | "remove">;
   readonly hostIp: () => string;
+  /** Until other work had its turn of the event loop: namespaces, a link and groups wait in the kernel, each for locks of its own. */
+  readonly nextTurn: () => Promise<void>;
   /** The cluster's DNS servers and domain; none: pods take the node's. */
   readonly dns: () => { readonly servers: readonly string[]; readonly domain: string };
 }
@@ -60,6 +62,9 @@ const hostPortsOf = (pod: Assignment): readonly HostPort[] =>
   pod.hostNetwork ? [] : podContainers(pod).flatMap((c) => c.ports.filter((p) => p.hostPort > 0).map((p) => ({ port: p.hostPort, hostIp: p.hostIp, protocol: p.protocol || "TCP", containerPort: p.containerPort })));
 
 export const publishedPod = (pod: Assignment, ip: string): PublishedPod => ({ name: `${pod.namespace}/${pod.name}`, ip, ports: hostPortsOf(pod) });
+
+/** On the pod network; else on the node's, or on none. */
+const isLinked = (pod: Assignment): boolean => !pod.hostNetwork && pod.annotations[NETWORK_ANNOTATION] !== "none";
 
 export class Sandboxes {
   readonly #options: SandboxOptions;
@@ -94,10 +99,12 @@ export class Sandboxes {
 
   /** Returns the pod's address; "" on the host's network. What was made before a failure is undone. */
   async make(pod: Assignment): Promise<string> {
-    const { network, cgroups } = this.#options;
+    const { network, cgroups, nextTurn } = this.#options;
     try {
       this.#pin(pod);
-      const ip = pod.hostNetwork ? this.#options.hostIp() : pod.annotations[NETWORK_ANNOTATION] === "none" ? "" : network.attach(pod.uid, this.#ns(pod.uid, "net")).ip;
+      await nextTurn();
+      const ip = isLinked(pod) ? (await network.attach(pod.uid, this.#ns(pod.uid, "net"))).ip : pod.hostNetwork ? this.#options.hostIp() : "";
+      await nextTurn();
       this.#writeFiles(pod, ip);
       const limits = podLimits(pod);
       cgroups.create(podCgroupPath(pod.qosClass, pod.uid), limits && { ...limits, hugePages: hugePagesOfPod(pod) });
@@ -111,7 +118,7 @@ export class Sandboxes {
   #pin(pod: Assignment): void {
     if (pod.security?.userNamespace) return this.#pinOwned(pod);
     this.#options.namespaces.pinNamespaces({
-      ...(pod.hostNetwork ? {} : { net: this.#pinOf(pod.uid, "net"), uts: this.#pinOf(pod.uid, "uts"), hostname: podHostname(pod) }),
+      ...(pod.hostNetwork ? {} : { net: this.#pinOf(pod.uid, "net"), uts: this.#pinOf(pod.uid, "uts"), hostname: podHostname(pod), loopbackLater: isLinked(pod) }),
       ...(pod.hostIpc ? {} : { ipc: this.#pinOf(pod.uid, "ipc") }),
     });
   }
