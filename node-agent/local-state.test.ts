@@ -1,6 +1,7 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { silentLogger } from "../base/logger.ts";
 import { PodAssignment } from "../proto/gen/gantry/v1/agent.ts";
@@ -41,4 +42,24 @@ test("one address is never given to two pods", (t) => {
   state.addresses.save("a", "10.64.0.5");
   state.addresses.save("b", "10.64.0.5");
   t.deepEqual([...state.addresses.load()], [["b", "10.64.0.5"]]);
+});
+
+test("the write-ahead log is carried over while others write, and begins anew", async (t) => {
+  const path = file(t);
+  {
+    using state = LocalState.open(path, silentLogger);
+    const large = "x".repeat(50_000);
+    let most = 0;
+    for (let i = 0; i < 1000; i++) {
+      state.together(() => state.saveRecord(`pod-${i % 20}`, { large, i }));
+      most = Math.max(most, statSync(`${path}-wal`).size);
+      await new Promise((resolve) => setImmediate(resolve));
+      if (i % 100 === 99) await delay(200);
+    }
+    t.true(statSync(path).size > 500_000, "it is in the file");
+    t.true(most < 40_000_000, `${most} bytes of 50 MB`);
+    t.true(statSync(`${path}-wal`).size < most, "it was cut when it began anew");
+  }
+  using state = LocalState.open(path, silentLogger);
+  t.is((state.records().get("pod-19") as { i: number }).i, 999);
 });
