@@ -23,7 +23,7 @@ const container = (name: string, state: ContainerState, change: Partial<Containe
 });
 const report = (change: Partial<PodStatus> = {}): PodStatus => ({
   uid: "u1", namespace: "shop", name: "web", generation: 1, phase: "Running", reason: "", message: "", podIps: ["10.64.0.2"], hostIp: "10.0.0.1", startTimeMs: NOW_MS - 2000,
-  initContainers: [], containers: [container("main", running)], ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: {}, resize: undefined, discarded: [], ...change,
+  initContainers: [], containers: [container("main", running)], ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: {}, resize: undefined, discarded: [], incidents: [], ...change,
 });
 const conditions = (status: ReturnType<typeof toPodStatus>): Record<string, string> => Object.fromEntries((status.conditions ?? []).map((c) => [c.type, [c.status, c.reason].filter(Boolean).join(" ")]));
 

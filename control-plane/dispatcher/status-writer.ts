@@ -7,7 +7,7 @@ import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import type { PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import type { WatchCache } from "../state/cache.ts";
-import type { EventRecorder } from "../state/event-recorder.ts";
+import type { EventRecorder, RecordedEvent } from "../state/event-recorder.ts";
 import type { Fence, Store, WriteOptions } from "../state/store.ts";
 import { podTroubles } from "./pod-events.ts";
 import type { PodStarts } from "./pod-starts.ts";
@@ -28,6 +28,13 @@ export interface StatusWriterOptions {
 const BATCH_BUCKETS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 
 type Outcome = "written" | "unknown" | "outdated";
+
+/** How an event says which container of the pod it is about: as the kubelet's. */
+const fieldPathOf = ({ spec }: Pod, container: string): string | undefined => {
+  const is = ({ name }: { readonly name: string }): boolean => name === container;
+  const list = spec?.containers.some(is) ? "containers" : spec?.initContainers?.some(is) ? "initContainers" : spec?.ephemeralContainers?.some(is) ? "ephemeralContainers" : undefined;
+  return list && `spec.${list}{${container}}`;
+};
 
 export class StatusWriter {
   readonly #options: StatusWriterOptions;
@@ -76,6 +83,7 @@ export class StatusWriter {
       if (isCode(error, "NotFound", "Conflict") && (await this.#find(report)) === undefined) return "unknown";
       throw error;
     }
+    this.#tell(session, pod, report);
     this.#options.starts.stored(report);
     this.#options.logger.debug("pod status stored", { node: session.nodeName, session: session.id, pod: `${report.namespace}/${report.name}`, podUid: report.uid, phase: report.phase, gone: report.gone });
     return "written";
@@ -107,9 +115,18 @@ export class StatusWriter {
       return status === current.status && metadata === current.metadata ? undefined : { ...current, metadata, status };
     }, this.#writeOptions(pod));
     if (written.object.status === undefined || written.object.metadata.deletionTimestamp !== undefined) return;
-    for (const { reason, message } of podTroubles(before, written.object.status)) {
-      this.#options.events?.record({ regarding: written.object, type: "Warning", reason, message, writer: "agent", component: "node-agent", host: session.nodeName });
+    for (const { reason, message } of podTroubles(before, written.object.status)) this.#record(session, written.object, { type: "Warning", reason, message });
+  }
+
+  /** What the node says of the pod beyond its status. */
+  #tell(session: Session, pod: Pod, { incidents }: PodStatus): void {
+    for (const { type, reason, message, container } of incidents) {
+      this.#record(session, pod, { type: type === "Normal" ? type : "Warning", reason, message, fieldPath: fieldPathOf(pod, container) });
     }
+  }
+
+  #record(session: Session, regarding: Pod, event: Pick<RecordedEvent, "type" | "reason" | "message" | "fieldPath">): void {
+    this.#options.events?.record({ ...event, regarding, writer: "agent", component: "node-agent", host: session.nodeName });
   }
 
   /** The node has nothing left of a pod that was to be deleted. */

@@ -16,6 +16,8 @@ import type { Writer } from "./writers.ts";
 export interface RecordedEvent {
   /** The object, or a reference to it. */
   readonly regarding: KubeObject | ObjectReference;
+  /** Which part of it: "spec.containers{main}". */
+  readonly fieldPath?: string | undefined;
   readonly type: "Normal" | "Warning";
   /** UpperCamelCase, for machines: "FailedScheduling". */
   readonly reason: string;
@@ -100,8 +102,8 @@ class Recorder implements EventRecorder {
   record(event: RecordedEvent): void {
     if (this.#closed) return;
     const nowMs = this.#options.clock.nowMs();
-    const reference = referenceTo(event.regarding);
-    const about = [event.component, event.host, reference.kind, reference.namespace, reference.name, reference.uid, event.type, event.reason].join("\0");
+    const reference = { ...referenceTo(event.regarding), ...(event.fieldPath && { fieldPath: event.fieldPath }) };
+    const about = [event.component, event.host, reference.kind, reference.namespace, reference.name, reference.uid, event.fieldPath, event.type, event.reason].join("\0");
     const merged = this.#isOneOfMany(about, event.message, nowMs);
     const message = merged ? `(combined from similar events): ${event.message}` : event.message;
     const key = merged ? about : `${about}\0${message}`;

@@ -393,6 +393,85 @@ test("readiness decides on ready; a failed liveness probe ends the container", a
   t.true(b.last("v").containers[0]!.restartCount >= 1);
 });
 
+const PROBE = { initialDelayMs: 0, periodMs: 1000, timeoutMs: 1000, successThreshold: 1, failureThreshold: 1, terminationGraceMs: 0 };
+const sh = (script: string) => ({ handler: { $case: "exec" as const, value: { command: ["sh", "-c", script] } } });
+const incidents = (b: Bench, uid = "u"): string[] => b.reports.filter((r) => r.uid === uid).flatMap((r) => r.incidents.map((i) => `${i.type} ${i.reason} ${i.container}: ${i.message}`));
+
+test("each failed probe is told, and so is what comes of it, once", async (t) => {
+  const b = await open(t);
+  await b.run(pod({ containers: [{ readiness: { ...PROBE, handler: sh("echo busy; exit 3") } }] }), pod({ uid: "v", restartPolicy: "Never", containers: [{ command: ["sh", "-c", "trap"], liveness: { ...PROBE, handler: sh("exit 1") } }] }));
+  const busy = 'Warning Unhealthy main: Readiness probe failed: command ["sh","-c","echo busy; exit 3"] ended with exit code 3: busy';
+  await b.clock.advance(10);
+  await b.rest();
+  t.deepEqual(incidents(b), [busy]);
+  await b.clock.advance(1000);
+  await b.rest();
+  t.deepEqual(incidents(b), [busy, busy], "news even though its status is the same");
+  t.deepEqual(incidents(b, "v"), ['Warning Unhealthy main: Liveness probe failed: command ["sh","-c","exit 1"] ended with exit code 1', "Normal Killing main: Container main failed liveness probe"]);
+  t.deepEqual(b.last("u").incidents, []);
+});
+
+test("the SIGKILL that was to follow a failed probe doesn't hit the instance after it, which has the same id where files are kept", async (t) => {
+  const b = await open(t);
+  b.runtime.failNext.set("exec", new GantryError("InternalError", "no"));
+  await b.run(pod({ keepWritableLayer: true, containers: [{ command: ["sh", "-c", "trap"], liveness: { ...PROBE, handler: sh("exit 0") } }] }));
+  await b.clock.advance(10);
+  await b.rest();
+  t.like(b.last().containers[0], { restartCount: 1, containerId: `fake://${b.id()}` });
+  await b.clock.advance(31_000);
+  await b.rest();
+  t.like(b.last().containers[0], { restartCount: 1, state: { state: { $case: "running" } } });
+});
+
+test("a postStart hook takes as long as it likes, and other pods start meanwhile", async (t) => {
+  const b = await open(t);
+  const slow = { postStart: { handler: { $case: "sleep" as const, value: { durationMs: 60_000 } } } };
+  await b.run(...["a", "b", "c", "d"].map((uid) => pod({ uid, containers: [slow] })), pod());
+  t.is(b.last().phase, "Running");
+  t.true(b.last().containers[0]!.ready);
+  t.false(b.last("d").containers[0]!.ready);
+  await b.clock.advance(60_000);
+  await b.rest();
+  t.true(b.last("d").containers[0]!.ready);
+});
+
+test("a container whose postStart hook fails is asked to end, and killed when its grace is over", async (t) => {
+  const b = await open(t);
+  const hook = { postStart: sh("exit 1"), readiness: { ...PROBE, handler: sh("exit 0") } };
+  await b.run(pod({ restartPolicy: "Never", containers: [{ command: ["sh", "-c", "trap"], ...hook }] }), pod({ uid: "v", restartPolicy: "Never", containers: [hook] }));
+  t.is(show(b.last().containers[0]!.state), "terminated Completed 0");
+  t.deepEqual(incidents(b), ['Warning FailedPostStartHook main: PostStartHook failed: command ["sh","-c","exit 1"] ended with exit code 1']);
+  await b.clock.advance(29_000);
+  await b.rest();
+  t.like(b.last("v").containers[0], { ready: false, state: { state: { $case: "running" } } });
+  await b.clock.advance(1000);
+  await b.rest();
+  t.is(show(b.last("v").containers[0]!.state), "terminated Error 137");
+});
+
+test("a preStop hook that fails is told; one that its container doesn't outlive is not", async (t) => {
+  const b = await open(t);
+  const p = pod({ containers: [{ command: ["sh", "-c", "trap"], preStop: sh("exit 7") }] });
+  const q = pod({ uid: "v", containers: [{ command: ["sh", "-c", "trap"], preStop: { handler: { $case: "sleep" as const, value: { durationMs: 3000 } } } }] });
+  await b.run(p, q);
+  await b.run(deleted(p), deleted(q));
+  t.deepEqual(incidents(b), ['Warning FailedPreStopHook main: PreStopHook failed: command ["sh","-c","exit 7"] ended with exit code 7']);
+  b.runtime.end(b.id("main", 0, "v"), 1);
+  await b.rest();
+  t.true(b.last("v").gone);
+  t.deepEqual(incidents(b, "v"), []);
+});
+
+test("a pull that takes long is told, with its end", async (t) => {
+  const b = await open(t);
+  b.images.delete("app:1");
+  b.pullMs = 2500;
+  await b.run(pod());
+  await b.clock.advance(2500);
+  await b.rest();
+  t.deepEqual(incidents(b), ['Normal Pulling main: Pulling image "app:1"', 'Normal Pulled main: Successfully pulled image "app:1" in 2.5s. Image size: 1 bytes.']);
+});
+
 test("exec and logs: frames go through, and wrong requests say what there is", async (t) => {
   const b = await open(t);
   await b.run(pod());

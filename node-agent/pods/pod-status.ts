@@ -102,6 +102,7 @@ export const buildStatus = (assignment: Assignment, record: PodRecord, context: 
     staged: isStaged(assignment, record, context.nowMs),
     stagesMs: { ...record.stagesMs }, resize: record.resize && !record.stop ? { state: record.resize.state, message: record.resize.message, generation: record.resize.generation } : undefined,
     discarded: [...discardedLimits(assignment.annotations, context.cgroupFeatures)],
+    incidents: [],
   };
 };
 

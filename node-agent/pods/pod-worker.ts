@@ -5,14 +5,14 @@ import { GantryError, describeError, isCode } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Permits } from "../../base/permits.ts";
 import type { Turns } from "../../base/turns.ts";
-import type { Container, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
+import type { Container, Incident, PodStatus } from "../../proto/gen/gantry/v1/agent.ts";
 import type { CgroupFeatures } from "../cgroups/cgroup-tree.ts";
 import type { ContainerExit, ContainerPhase, ContainerRuntime } from "../runtime/container-runtime.ts";
 import type { Assignment } from "./assignment.ts";
 import { BOOKS_AFTER_MS, type Bursts, type Staged } from "./bursts.ts";
 import type { ContainerSteps } from "./container-steps.ts";
 import { runHandler } from "./handlers.ts";
-import { crashesAfter, nextStep, type Step } from "./next-step.ts";
+import { crashesAfter, nextStep, restartPolicyOf, type Step } from "./next-step.ts";
 import { allContainers, instanceIdOf, isSidecar, newContainerRecord, newPodRecord, podContainers, type ContainerRecord, type Failure, type PodRecord } from "./pod-record.ts";
 import { buildStatus, isMereProgress, type StatusContext } from "./pod-status.ts";
 import { ContainerProbes, hasProbes } from "./probes.ts";
@@ -69,6 +69,8 @@ export class PodWorker implements Staged {
   readonly #justStarted: { readonly container: Container; readonly attempt: number }[] = [];
   #unassigned = false;
   #running = false;
+  /** In the lane: gives it to the next. */
+  #place: (() => void) | undefined;
   /** A step is being carried out. */
   #inStep = false;
   #rung = false;
@@ -76,6 +78,8 @@ export class PodWorker implements Staged {
   #timer: Disposable | undefined;
   #quiet: Disposable | undefined;
   #last = "";
+  /** Since the last report. */
+  readonly #incidents: Incident[] = [];
   /** The moment of quiet is over. */
   #late = false;
   /** Aborts what may take long (a pull, a hook) once the pod is to stop. */
@@ -234,7 +238,6 @@ export class PodWorker implements Staged {
 
   /** advance() until there is nothing to do. */
   async #run(): Promise<void> {
-    let leaveLane: (() => void) | undefined;
     try {
       for (;;) {
         // Of a hundred pods that are woken at once each has its turn, step by step: what they do blocks.
@@ -248,13 +251,12 @@ export class PodWorker implements Staged {
           return;
         }
         if (IN_LANE.has(step.kind)) {
-          if (!leaveLane) {
-            leaveLane = await this.#context.lane.take();
+          if (!this.#place) {
+            this.#place = await this.#context.lane.take();
             continue; // things may have changed while it waited
           }
         } else {
-          leaveLane?.();
-          leaveLane = undefined;
+          this.#leaveLane();
         }
         await this.#advance(step);
         this.#context.save(this);
@@ -270,10 +272,15 @@ export class PodWorker implements Staged {
       this.#logger.error("a pod's worker failed", { err: error });
       this.#timer = this.#context.clock.setTimer(retryDelayMs(1), () => this.ring());
     } finally {
-      leaveLane?.();
+      this.#leaveLane();
       this.#running = false;
       if (this.#rung) this.ring();
     }
+  }
+
+  #leaveLane(): void {
+    this.#place?.();
+    this.#place = undefined;
   }
 
   #sleep(untilMs: number | undefined): void {
@@ -418,12 +425,20 @@ export class PodWorker implements Staged {
   async #pull(container: Container): Promise<void> {
     const own = this.record.containers[container.name]!;
     // Until then a pod on its way up has no status at all, and nobody could see that its node has heard of it.
-    using _slow = this.#context.clock.setTimer(SLOW_PULL_MS, () => this.#publish());
+    const { clock } = this.#context;
+    const name = JSON.stringify(container.image);
+    const begunMs = clock.monotonicMs();
+    let isSlow = false;
+    using _slow = clock.setTimer(SLOW_PULL_MS, () => {
+      isSlow = true;
+      this.#tell("Normal", "Pulling", `Pulling image ${name}`, container);
+    });
     try {
       const image = await this.#context.steps.findImage(this.assignment, container, this.#interrupt.signal);
       own.imageId = image.id;
       own.stopSignal = image.config.stopSignal;
       delete own.failure;
+      if (isSlow) this.#tell("Normal", "Pulled", `Successfully pulled image ${name} in ${((clock.monotonicMs() - begunMs) / 1000).toFixed(1)}s. Image size: ${image.sizeBytes} bytes.`, container);
       this.#reach("pulled");
     } catch (error) {
       if (this.#interrupt.signal.aborted) return;
@@ -502,11 +517,11 @@ export class PodWorker implements Staged {
   async #afterStart(container: Container, own: ContainerRecord): Promise<void> {
     const { runtime } = this.#context;
     const id = this.instanceId(container.name);
-    if (container.postStart) await this.#postStart(container, own, id);
+    const isUp = !container.postStart || (await this.#postStart(container, own, id));
     // It may have ended within the same breath.
     const state = runtime.inspect(id);
     if (state?.phase === "exited" && own.phase === "running") this.#noteExit(container, own, state.exit);
-    else if (own.phase === "running") this.#startProbes(container, own);
+    else if (own.phase === "running" && isUp) this.#startProbes(container, own);
     this.#publish();
   }
 
@@ -565,14 +580,20 @@ export class PodWorker implements Staged {
     own.ready = own.started && container.readiness === undefined;
   }
 
-  async #postStart(container: Container, own: ContainerRecord, id: string): Promise<void> {
+  /** False: it failed, and the container is to end in the usual way. */
+  async #postStart(container: Container, own: ContainerRecord, id: string): Promise<boolean> {
     own.ready = false;
+    this.#leaveLane(); // it takes as long as its author likes
     try {
       await runHandler(container.postStart!, this.#handlerTarget(id), this.#interrupt.signal);
       own.ready = own.started && container.readiness === undefined;
+      return true;
     } catch (error) {
+      if (this.#interrupt.signal.aborted || own.phase !== "running") return false; // the pod is to stop, which ends it in its turn
       this.#logger.warn("the postStart hook failed; the container is ended", { container: container.name, err: error });
-      await this.#context.runtime.kill(id, 9);
+      this.#tell("Warning", "FailedPostStartHook", `PostStartHook failed: ${describeError(error)}`, container);
+      void this.#askToEnd(container, this.#killLater(container, this.assignment.terminationGraceMs));
+      return false;
     }
   }
 
@@ -601,11 +622,11 @@ export class PodWorker implements Staged {
           own.ready = container.readiness === undefined;
         }),
         onReady: (ready) => changed(() => void (own.ready = ready)),
-        onUnhealthy: (message, probe) => {
+        onFailure: (message) => this.#tell("Warning", "Unhealthy", message, container),
+        onUnhealthy: (kind, message, probe) => {
+          this.#tell("Normal", "Killing", `Container ${container.name} failed ${kind.toLowerCase()} probe${restartPolicyOf(this.assignment, container) === "Never" ? "" : ", will be restarted"}`, container);
           this.#logger.warn("an unhealthy container is ended", { container: container.name, reason: message });
-          const deadlineMs = clock.nowMs() + (probe.terminationGraceMs || this.assignment.terminationGraceMs);
-          void this.#askToEnd(container, deadlineMs);
-          clock.setTimer(deadlineMs - clock.nowMs(), () => void this.#quietly(this.#context.runtime.kill(id, 9)));
+          void this.#askToEnd(container, this.#killLater(container, probe.terminationGraceMs || this.assignment.terminationGraceMs));
         },
       },
     ));
@@ -613,15 +634,20 @@ export class PodWorker implements Staged {
 
   /** preStop hook, then the stop signal; whoever calls sees to it that SIGKILL follows at the deadline. */
   async #askToEnd(container: Container, deadlineMs: number): Promise<void> {
-    const { clock, runtime } = this.#context;
+    const { clock, steps } = this.#context;
     const own = this.record.containers[container.name]!;
-    const id = this.instanceId(container.name);
+    const signal = this.#toThisInstance(container);
     if (container.preStop) {
+      using ended = this.ended(container.name);
       const late = new AbortController();
       using _timer = clock.setTimer(deadlineMs - clock.nowMs(), () => late.abort(new GantryError("Timeout", "the grace period is over")));
-      await this.#quietly(runHandler(container.preStop, this.#handlerTarget(id), late.signal));
+      try {
+        await runHandler(container.preStop, this.#handlerTarget(this.instanceId(container.name)), AbortSignal.any([late.signal, ended.signal]));
+      } catch (error) {
+        if (!ended.signal.aborted) this.#tell("Warning", "FailedPreStopHook", `PreStopHook failed: ${describeError(late.signal.aborted ? late.signal.reason : error)}`, container);
+      }
     }
-    await this.#quietly(runtime.kill(id, this.#context.steps.stopSignal(this.assignment.stopSignal || own.stopSignal)));
+    await signal(steps.stopSignal(this.assignment.stopSignal || own.stopSignal));
   }
 
   async #quietly(work: Promise<void>): Promise<void> {
@@ -668,7 +694,7 @@ export class PodWorker implements Staged {
       for (const c of unapplied) record.containers[c.name]!.applied = record.containers[c.name]!.allocated!;
       for (const c of restarting) {
         record.containers[c.name]!.restarting = true;
-        void this.#askToEnd(c, this.#killLater(c));
+        void this.#askToEnd(c, this.#killLater(c, assignment.terminationGraceMs));
       }
       delete record.resize;
       this.#logger.info("resources of a running pod were changed", { containers: unapplied.map((c) => c.name).join(",") });
@@ -678,12 +704,22 @@ export class PodWorker implements Staged {
     this.#publish();
   }
 
-  /** SIGKILL when the pod's grace is over. Returns when that is. */
-  #killLater(container: Container): number {
-    const { clock, runtime } = this.#context;
+  /** SIGKILL when the grace is over, if it still runs. Returns when that is. */
+  #killLater(container: Container, graceMs: number): number {
+    const { clock } = this.#context;
+    const signal = this.#toThisInstance(container);
+    clock.setTimer(graceMs, () => void signal(9));
+    return clock.nowMs() + graceMs;
+  }
+
+  /** Signals the instance that is there now, at once or later: with kept files the next one has the same id. */
+  #toThisInstance(container: Container): (signal: number) => Promise<void> {
+    const own = this.record.containers[container.name]!;
+    const { attempt } = own;
     const id = this.instanceId(container.name);
-    clock.setTimer(this.assignment.terminationGraceMs, () => void this.#quietly(runtime.kill(id, 9)));
-    return clock.nowMs() + this.assignment.terminationGraceMs;
+    return async (signal) => {
+      if (own.attempt === attempt) await this.#quietly(this.#context.runtime.kill(id, signal));
+    };
   }
 
   async #release(): Promise<void> {
@@ -732,6 +768,12 @@ export class PodWorker implements Staged {
     this.#publish();
   }
 
+  /** Something that the status doesn't show, for the pod's events. */
+  #tell(type: "Normal" | "Warning", reason: string, message: string, container: Container): void {
+    this.#incidents.push({ type, reason, message, container: container.name });
+    this.#publish();
+  }
+
   /** The first time that the pod gets there counts. */
   #reach(stage: string): void {
     this.record.stagesMs[stage] ??= this.#context.clock.nowMs();
@@ -742,7 +784,7 @@ export class PodWorker implements Staged {
     if (this.#unassigned || this.#closed) return;
     const status = this.status();
     const text = JSON.stringify({ ...status, generation: 0, stagesMs: 0 });
-    if (text === this.#last) return;
+    if (text === this.#last && this.#incidents.length === 0) return;
     // On its way out nobody needs to hear of each container's end, as long as it is quick.
     const isLeaving = this.record.stop?.reason === "deleted" && !status.gone;
     const waitMs = this.#late ? 0 : isLeaving ? QUIET_MS : isMereProgress(status) ? this.record.startTimeMs + QUIET_MS - this.#context.clock.nowMs() : 0;
@@ -760,6 +802,6 @@ export class PodWorker implements Staged {
     this.#last = text;
     this.record.generation++;
     this.#context.save(this);
-    this.#context.report({ ...status, generation: this.record.generation });
+    this.#context.report({ ...status, generation: this.record.generation, incidents: this.#incidents.splice(0) });
   }
 }

@@ -5,12 +5,16 @@ import { GantryError, describeError } from "../../base/errors.ts";
 import type { Container, Probe } from "../../proto/gen/gantry/v1/agent.ts";
 import { runHandler, type HandlerTarget } from "./handlers.ts";
 
+type ProbeKind = "Startup" | "Readiness" | "Liveness";
+
 export interface ProbeEvents {
   /** The startup probe has succeeded. */
   onStarted(): void;
   onReady(ready: boolean): void;
+  /** Of any probe, each time. */
+  onFailure(message: string): void;
   /** Liveness or startup failed often enough: the container is to be ended. */
-  onUnhealthy(message: string, probe: Probe): void;
+  onUnhealthy(kind: ProbeKind, message: string, probe: Probe): void;
 }
 
 export interface ProbeOptions {
@@ -37,7 +41,7 @@ export class ContainerProbes implements Disposable {
     this.#events = events;
     const { startup } = options.container;
     if (startup && !options.started) this.#repeat("Startup", startup, false, (ok, message) => {
-      if (!ok) return this.#events.onUnhealthy(message, startup);
+      if (!ok) return this.#events.onUnhealthy("Startup", message, startup);
       this.#events.onStarted();
       this.#watch();
     }, true);
@@ -55,12 +59,12 @@ export class ContainerProbes implements Disposable {
     if (this.#over.signal.aborted) return;
     if (readiness) this.#repeat("Readiness", readiness, this.#options.ready, (ok) => this.#events.onReady(ok));
     if (liveness) this.#repeat("Liveness", liveness, true, (ok, message) => {
-      if (!ok) this.#events.onUnhealthy(message, liveness);
+      if (!ok) this.#events.onUnhealthy("Liveness", message, liveness);
     });
   }
 
   /** Tells of each change of the verdict, which starts as `verdict`; with `once` it ends with the first success. */
-  #repeat(kind: string, probe: Probe, verdict: boolean, tell: (ok: boolean, message: string) => void, once = false): void {
+  #repeat(kind: ProbeKind, probe: Probe, verdict: boolean, tell: (ok: boolean, message: string) => void, once = false): void {
     const { clock, random, startedAtMs } = this.#options;
     let inRow = 0;
     let last: boolean | undefined;
@@ -69,6 +73,7 @@ export class ContainerProbes implements Disposable {
     const round = async (): Promise<void> => {
       const { ok, message } = await this.#once(kind, probe);
       if (this.#over.signal.aborted) return;
+      if (!ok) this.#events.onFailure(message);
       inRow = ok === last ? inRow + 1 : 1;
       last = ok;
       const enough = inRow >= Math.max(1, ok ? probe.successThreshold : probe.failureThreshold || 3);
@@ -92,7 +97,7 @@ export class ContainerProbes implements Disposable {
     this.#timers.add(timer);
   }
 
-  async #once(kind: string, probe: Probe): Promise<{ readonly ok: boolean; readonly message: string }> {
+  async #once(kind: ProbeKind, probe: Probe): Promise<{ readonly ok: boolean; readonly message: string }> {
     const { clock, target } = this.#options;
     const timeoutMs = probe.timeoutMs || 1000;
     const stop = new AbortController();

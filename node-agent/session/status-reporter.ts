@@ -22,6 +22,8 @@ export interface StatusReporterOptions {
 const MAX_BATCH = 500;
 /** Of many pods that change one after another, each would cost a report, and a write of the control plane's. */
 const PAUSE_MS = 20;
+/** Of one pod that wait to be told. */
+const MAX_INCIDENTS = 20;
 const RETRY: BackoffPolicy = { initialMs: 100, maxMs: 5000, factor: 2, jitter: 0.5 };
 
 interface Link {
@@ -47,7 +49,8 @@ export class StatusReporter implements Disposable {
     this.#subscription = options.pods.onStatus((status) => {
       // Without a session there is nobody to tell; the next one starts with everything.
       if (this.#link === undefined) return;
-      this.#pending.set(status.uid, status);
+      const earlier = this.#pending.get(status.uid)?.incidents ?? [];
+      this.#pending.set(status.uid, { ...status, incidents: [...earlier, ...status.incidents].slice(-MAX_INCIDENTS) });
       this.#schedule();
     });
   }
@@ -91,7 +94,10 @@ export class StatusReporter implements Disposable {
       } catch (error) {
         // Unless a new session took over, which reports all anyway. Newer statuses win over those that failed.
         if (this.#link !== link) continue;
-        for (const status of batch) if (!this.#pending.has(status.uid)) this.#pending.set(status.uid, status);
+        for (const status of batch) {
+          const newer = this.#pending.get(status.uid);
+          this.#pending.set(status.uid, newer ? { ...newer, incidents: [...status.incidents, ...newer.incidents].slice(-MAX_INCIDENTS) } : status);
+        }
         this.#failures.inc();
         this.#options.logger.warn("statuses were not accepted; they are sent again", { pods: batch.length, err: error });
         await this.#options.clock.sleep(backoffDelayMs(RETRY, ++failures, this.#options.random), link.signal).catch(() => undefined);

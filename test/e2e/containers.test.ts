@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { CONFIG_MAPS, PODS, SECRETS } from "../../base/kube/resources.ts";
+import { CONFIG_MAPS, EVENTS, PODS, SECRETS } from "../../base/kube/resources.ts";
 import type { Pod } from "../../base/kube/types.gen.ts";
 import { EXAMPLE_IMAGE } from "../../cli/example-image.ts";
 import { until, useCluster } from "../helpers/cluster.ts";
@@ -256,7 +256,12 @@ test("probes: not ready until one succeeds, restarted when one fails", async (t)
   await c.until(PODS, ns, (pods) => pods.some((p) => p.metadata.name === "slow" && p.status?.phase === "Running" && !isReady(p)));
   await c.until(PODS, ns, (pods) => pods.some((p) => p.metadata.name === "slow" && isReady(p)));
   await c.until(PODS, ns, (pods) => pods.some((p) => p.metadata.name === "sick" && (p.status?.containerStatuses?.[0]?.restartCount ?? 0) > 0));
-  t.pass();
+  // Told within a second or two, beside the real work.
+  await c.until(EVENTS, ns, (events) => ["slow", "sick"].every((name) => events.some((e) => e.reason === "Unhealthy" && e.involvedObject.name === name)));
+  t.regex(await c.ok(["describe", "pod", "-n", ns, "slow"]), /Warning +Unhealthy .*Readiness probe failed: command \["\/bin\/test","-e","\/tmp\/up"\] ended with exit code 1/);
+  const told = await c.ok(["describe", "pod", "-n", ns, "sick"]);
+  t.regex(told, /Warning +Unhealthy .*Liveness probe failed/);
+  t.regex(told, /Normal +Killing .*Container main failed liveness probe, will be restarted/);
 });
 
 test("pods reach each other by IP on any node, and the outside with their node's address", async (t) => {

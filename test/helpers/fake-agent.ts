@@ -156,7 +156,7 @@ export class FakePods implements PodService {
       containers: assignment.containers.map((c) => ({
         name: c.name, containerId: `fake://${uid}-${c.name}`, image: c.image, imageId: "sha256:0", ready: true, started: true, restartCount: 0, state, lastState: undefined, allocated: undefined, actualRequests: undefined, actualLimits: undefined,
       })),
-      ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: { accepted: nowMs, started: nowMs }, resize: undefined, discarded: [], ...change,
+      ephemeralContainers: [], gone: false, initialized: true, staged: false, stagesMs: { accepted: nowMs, started: nowMs }, resize: undefined, discarded: [], incidents: [], ...change,
     };
     this.#statuses.set(uid, status);
     for (const handler of this.#handlers) handler(status);

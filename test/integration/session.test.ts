@@ -9,6 +9,7 @@ import { createAuthority } from "../../base/tls/authority.ts";
 import { SystemClock } from "../../base/clock.ts";
 import { AssignmentSet_Kind, DispatcherService } from "../../proto/gen/gantry/v1/agent.ts";
 import type { AssignmentsRequest, AssignmentSet, LogsRequest, NodeDescription, SessionMessage, SessionRequest, StreamFrame, StreamRequest } from "../../proto/gen/gantry/v1/agent.ts";
+import type { RecordedEvent } from "../../control-plane/state/event-recorder.ts";
 import type { NodeStream } from "../../control-plane/state/node-streams.ts";
 import { eventually, memoryCredentials, nodeCredentials, serverMaterial, startFakeAgent, startTestDispatcher } from "../helpers/fake-agent.ts";
 import type { FakeAgent, TestDispatcher } from "../helpers/fake-agent.ts";
@@ -206,6 +207,16 @@ test("statuses reported while a batch is in flight follow in one batch, newest o
   await eventually(() => cluster.cache.resource(PODS).byUid(uid)!.object.status!.message === "change 49", "the last one arrives");
   const batches = Number(/gantry_agent_status_batch_size_count (\d+)/.exec(await agent.metrics.text())![1]);
   t.true(batches <= 4, `${batches} batches`);
+});
+
+test("what happened to a pod beside its status becomes its events: all of it, in order, whatever batches it came in", async (t) => {
+  const recorded: RecordedEvent[] = [];
+  const { agent, uid } = await start(t, { events: { record: (event) => void recorded.push(event), flush: async () => undefined, [Symbol.dispose]: () => undefined } });
+  for (let i = 0; i < 10; i++) agent.pods.report(uid, { incidents: [{ type: "Warning", reason: "Unhealthy", message: `probe ${i}`, container: i === 9 ? "" : "main" }] });
+  await eventually(() => recorded.length === 10, "ten events");
+  t.deepEqual(recorded.map((e) => e.message), Array.from({ length: 10 }, (_, i) => `probe ${i}`));
+  t.like(recorded[0], { type: "Warning", reason: "Unhealthy", fieldPath: "spec.containers{main}", component: "node-agent", host: "node-a", regarding: { metadata: { name: "web", uid } } });
+  t.is(recorded[9]!.fieldPath, undefined);
 });
 
 test("frames of a stream keep their order under load", async (t) => {

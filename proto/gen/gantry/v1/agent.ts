@@ -572,11 +572,23 @@ export interface PodStatus {
     | undefined;
   /** What was asked for and the node can't do, and left out, in words for users: a limit that its kernel doesn't know. */
   discarded: string[];
+  /** What happened since the report before and doesn't show above, for the pod's events. Told once: lost with a session. */
+  incidents: Incident[];
 }
 
 export interface PodStatus_StagesMsEntry {
   key: string;
   value: number;
+}
+
+export interface Incident {
+  /** Normal, Warning */
+  type: string;
+  /** as the kubelet's events: Unhealthy, Killing, Pulling, ... */
+  reason: string;
+  message: string;
+  /** "": of the pod as a whole. */
+  container: string;
 }
 
 /** Of resources of running containers. */
@@ -6594,6 +6606,7 @@ function createBasePodStatus(): PodStatus {
     ephemeralContainers: [],
     resize: undefined,
     discarded: [],
+    incidents: [],
   };
 }
 
@@ -6655,6 +6668,9 @@ export const PodStatus: MessageFns<PodStatus> = {
     }
     for (const v of message.discarded) {
       writer.uint32(490).string(v!);
+    }
+    for (const v of message.incidents) {
+      Incident.encode(v!, writer.uint32(498).fork()).join();
     }
     return writer;
   },
@@ -6827,6 +6843,14 @@ export const PodStatus: MessageFns<PodStatus> = {
             message.discarded.push(reader.string());
             continue;
           }
+          case 62: {
+            if (tag !== 498) {
+              break;
+            }
+
+            message.incidents.push(Incident.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6873,6 +6897,7 @@ export const PodStatus: MessageFns<PodStatus> = {
       ? Resize.fromPartial(object.resize)
       : undefined;
     message.discarded = object.discarded?.map((e) => e) || [];
+    message.incidents = object.incidents?.map((e) => Incident.fromPartial(e)) || [];
     return message;
   },
 };
@@ -6940,6 +6965,97 @@ export const PodStatus_StagesMsEntry: MessageFns<PodStatus_StagesMsEntry> = {
     const message = createBasePodStatus_StagesMsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseIncident(): Incident {
+  return { type: "", reason: "", message: "", container: "" };
+}
+
+export const Incident: MessageFns<Incident> = {
+  encode(message: Incident, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== "") {
+      writer.uint32(10).string(message.type);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    if (message.container !== "") {
+      writer.uint32(34).string(message.container);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Incident {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIncident();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.container = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Incident>, I>>(base?: I): Incident {
+    return Incident.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Incident>, I>>(object: I): Incident {
+    const message = createBaseIncident();
+    message.type = object.type ?? "";
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
+    message.container = object.container ?? "";
     return message;
   },
 };
