@@ -33,7 +33,7 @@ export const failureText = (failed: readonly Failure[]): string => {
 };
 
 /** Reads an answer of lines to its end. Errors: "InternalError", when a node failed, with each node's reason. */
-export const follow = async (client: ApiClient, operation: "pull" | "push" | "distribute", nodes: readonly string[], body: object, onLayer: (line: LayerLine) => void): Promise<readonly NodeImage[]> => {
+export const follow = async (client: ApiClient, operation: "pull" | "push", nodes: readonly string[], body: object, onLayer: (line: LayerLine) => void): Promise<readonly NodeImage[]> => {
   const response = await client.send("POST", imagesPath(operation, nodes), { body });
   const images: NodeImage[] = [];
   const failed: Failure[] = [];

@@ -5,10 +5,10 @@ import { createHash } from "node:crypto";
 import { GantryError, describeError } from "../../../base/errors.ts";
 import { newId } from "../../../base/ids.ts";
 import { NODES } from "../../../base/kube/resources.ts";
-import type { ImageReceiveRequest } from "../../../proto/gen/gantry/v1/agent.ts";
 import type { NodeStream, NodeStreams } from "../../state/node-streams.ts";
 import type { ApiContext } from "../context.ts";
 import type { ByteSink, Exchange } from "../exchange.ts";
+import { spread, type MadeImage } from "./spread-image.ts";
 
 /** The protocol's limit for one frame of data. */
 const FRAME_BYTES = 64 * 1024;
@@ -72,16 +72,8 @@ const write = async (sink: ByteSink, text: string): Promise<void> => {
   if (!sink.write(`${text}\n`)) await sink.ready();
 };
 
-/** What the agent says of the image, on the last line of a build that went well. */
-interface BuiltImage {
-  readonly id: string;
-  readonly manifestDigest: string;
-  readonly manifestBytes: number;
-  readonly mediaType: string;
-  readonly names: readonly string[];
-}
-
-const imageOf = (line: string): BuiltImage | undefined => (line.startsWith('{"image":') ? (JSON.parse(line) as { readonly image: BuiltImage }).image : undefined);
+/** On the last line of a build that went well. */
+const imageOf = (line: string): MadeImage | undefined => (line.startsWith('{"image":') ? (JSON.parse(line) as { readonly image: MadeImage }).image : undefined);
 
 /** Tells the lines of one vertex around `work`, as an agent does of its own. */
 const asVertex = async (say: (event: object) => Promise<void>, context: ApiContext, name: string, work: (vertex: string) => Promise<void>): Promise<void> => {
@@ -96,51 +88,6 @@ const asVertex = async (say: (event: object) => Promise<void>, context: ApiConte
     throw error;
   }
   await done();
-};
-
-const receive = async (node: string, value: ImageReceiveRequest, streams: NodeStreams, signal: AbortSignal): Promise<void> => {
-  await using stream = await streams.open(node, { id: newId(), kind: { $case: "image", value: { action: { $case: "receive", value } } } }, signal);
-  for await (const { frame } of stream.frames) if (frame?.$case === "result") return;
-};
-
-/** The whole image through this process, for nodes that can't reach the builder: as it comes, the slowest sets the pace. Errors by node. */
-const relay = async (image: BuiltImage, builder: string, nodes: readonly string[], streams: NodeStreams, signal: AbortSignal): Promise<readonly PromiseSettledResult<void>[]> => {
-  await using cleanup = new AsyncDisposableStack();
-  const references = image.names.length > 0 ? [...image.names] : [image.id];
-  const source = cleanup.use(await streams.open(builder, { id: newId(), kind: { $case: "image", value: { action: { $case: "save", value: { references } } } } }, signal));
-  const targets = await Promise.allSettled(nodes.map(async (node) => cleanup.use(await streams.open(node, { id: newId(), kind: { $case: "loadImage", value: { name: "" } } }, signal))));
-  const live = new Set(targets.flatMap((target) => (target.status === "fulfilled" ? [target.value] : [])));
-  // Listening starts before sending: a node that refuses half-way says so.
-  const results = targets.map(async (target) => {
-    if (target.status === "rejected") throw target.reason;
-    try {
-      for await (const { frame } of target.value.frames) if (frame?.$case === "result") return;
-    } finally {
-      live.delete(target.value);
-    }
-  });
-  const settled = Promise.allSettled(results);
-  for await (const { frame } of source.frames) {
-    if (frame?.$case !== "stdout") continue;
-    const { value } = frame;
-    await Promise.all([...live].map((stream) => stream.send({ frame: { $case: "stdin", value } }).catch(() => void live.delete(stream))));
-    if (live.size === 0) break;
-  }
-  for (const stream of live) stream.end();
-  return await settled;
-};
-
-/** Every other node gets what it lacks of the image from the builder and from one another, or the whole of it through here. Errors: "InternalError" lists the nodes that failed. */
-const spread = async (image: BuiltImage, builder: string, streams: NodeStreams, context: ApiContext, signal: AbortSignal): Promise<void> => {
-  const value: ImageReceiveRequest = { names: [...image.names], manifestDigest: image.manifestDigest, manifestBytes: image.manifestBytes, mediaType: image.mediaType, fromNode: builder };
-  const others = streams.connectedNodes().filter((node) => node !== builder);
-  const results = await Promise.allSettled(others.map((node) => receive(node, value, streams, signal)));
-  const without = others.filter((_, i) => results[i]!.status === "rejected");
-  if (without.length === 0) return;
-  context.logger.info("a built image goes through the control plane: nodes could not get it from one another", { nodes: without.join(","), err: results.flatMap((r) => (r.status === "rejected" ? [describeError(r.reason)] : []))[0] });
-  const relayed = await relay(image, builder, without, streams, signal);
-  const failed = relayed.flatMap((result, i) => (result.status === "rejected" ? [`${without[i]!}: ${describeError(result.reason)}`] : []));
-  if (failed.length > 0) throw new GantryError("InternalError", `the image was built on ${builder}, but did not reach every node:\n  ${failed.join("\n  ")}`);
 };
 
 export const serveBuild = async (exchange: Exchange, streams: NodeStreams, context: ApiContext): Promise<void> => {
@@ -158,7 +105,7 @@ export const serveBuild = async (exchange: Exchange, streams: NodeStreams, conte
   uploading.catch(() => undefined); // the agent sees the end of it, and says so
   try {
     await say({ node: builder });
-    let image: BuiltImage | undefined;
+    let image: MadeImage | undefined;
     for await (const line of linesOf(stream)) {
       if (signal.aborted) return;
       image ??= imageOf(line);

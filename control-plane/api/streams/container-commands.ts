@@ -8,8 +8,10 @@ import type { ApiContext } from "../context.ts";
 import type { Exchange } from "../exchange.ts";
 import { isTrue } from "../router.ts";
 import { successStatus } from "../status.ts";
+import { askInTime } from "./image-operations.ts";
 import { checkResult } from "./logs.ts";
 import { containerOf, findPodIn } from "./pod-target.ts";
+import { spread } from "./spread-image.ts";
 
 export interface CommandedContainer {
   readonly node: string;
@@ -117,6 +119,7 @@ export const serveDiff = async (exchange: Exchange, context: ApiContext, streams
 };
 
 /** POST commit?reference=&author=&message=&change=&pause=: answers with the image's id and name. */
+/** Every node has the image when it answers. */
 export const serveCommit = async (exchange: Exchange, context: ApiContext, streams: NodeStreams): Promise<void> => {
   const { query, signal } = exchange;
   const { node, podUid, container } = await commandedContainer(exchange, context);
@@ -126,7 +129,11 @@ export const serveCommit = async (exchange: Exchange, context: ApiContext, strea
   await using stream = await streams.open(node, { id: newId(), kind: { $case: "commit", value } }, signal);
   for await (const { frame } of stream.frames) {
     if (frame?.$case !== "result") continue;
-    exchange.value(201, { id: frame.value.names[0] ?? "", name: frame.value.names[1] ?? "", node });
+    const [id = "", name = ""] = frame.value.names;
+    const { images: [image] } = await askInTime({ exchange, streams, context }, node, { $case: "inspect", value: { reference: id } });
+    if (!image) throw new GantryError("NotFound", `the image ${id} was removed from node ${node} before the others had it`);
+    await spread(image, node, streams, context, signal);
+    exchange.value(201, { id, name, node });
     return;
   }
   throw new GantryError("ServiceUnavailable", "the node ended the stream without a result");

@@ -60,7 +60,7 @@ interface Answers {
 const LOOKUPS: ReadonlySet<Action["$case"]> = new Set(["list", "inspect", "tag"]);
 
 /** Errors: "Timeout", and those of the node. */
-const askInTime = ({ exchange, streams, context }: Operation, node: string, action: Action): Promise<ImageReport> => {
+export const askInTime = ({ exchange, streams, context }: Operation, node: string, action: Action): Promise<ImageReport> => {
   const limitMs = LOOKUPS.has(action.$case) ? LOOKUP_MS : DISK_WORK_MS;
   return within(context.clock, limitMs, `node ${node} did not answer within ${limitMs / 1000} s`, exchange.signal, (signal) => ask(streams, node, action, signal));
 };
@@ -282,18 +282,8 @@ const save: Handler = async (operation) => {
   sink?.end();
 };
 
-/** Brings an image that one node has to the others, without a registry: for builds. */
-const distribute: Handler = async (operation) => {
-  const nodes = chosenNodes(operation);
-  const { reference, from } = await bodyOf(operation.exchange, { reference: "string", from: "string" });
-  const source = from === "" ? await nodeWith(operation, required("reference", reference)) : from;
-  const { images: [image] } = await askInTime(operation, source, { $case: "inspect", value: { reference } });
-  const { names, manifestDigest, manifestBytes, mediaType } = image!;
-  await followed(operation, nodes.filter((node) => node !== source), { $case: "receive", value: { names, manifestDigest, manifestBytes, mediaType, fromNode: source } });
-};
-
 const GET: Readonly<Record<string, Handler>> = { "": list, inspect, save, df: usage };
-const POST: Readonly<Record<string, Handler>> = { pull, push, tag, remove, prune, distribute };
+const POST: Readonly<Record<string, Handler>> = { pull, push, tag, remove, prune };
 
 /** The handler of a path below images; undefined when there is none. "" is the collection itself, whose POST is serveImageLoad. */
 export const imageOperation = (name: string, isPost: boolean): Handler | undefined => {
