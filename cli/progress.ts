@@ -46,4 +46,18 @@ export class Progress {
   }
 }
 
+/** What takes a moment is not worth a line. */
+const SHOW_AFTER_MS = 700;
+
+/** Shows `line`, with the time that it takes, while `work` goes on. */
+export const withProgress = async <T>(line: string, work: Promise<T>, progress = new Progress()): Promise<T> => {
+  const timer = setInterval(() => progress.update(`${line}, ${seconds(progress.elapsedMs)}`), SHOW_AFTER_MS);
+  try {
+    return await work;
+  } finally {
+    clearInterval(timer);
+    progress.clear();
+  }
+};
+
 export const seconds = (ms: number): string => `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;

@@ -117,7 +117,7 @@ export const CHANGING_COMMANDS: readonly Command[] = [
       if (pod === undefined || argv.length === 0) throw new GantryError("BadRequest", "gantry exec needs a pod and a command: gantry exec POD -- COMMAND");
       const detachKeys = parseDetachKeys(values.detachKeys);
       const env = values.env.flatMap((e) => (e.includes("=") ? [e] : process.env[e] === undefined ? [] : [`${e}=${process.env[e]}`]));
-      const [{ exec }, { findPod }] = await Promise.all([import("../exec.ts"), import("../lifecycle/pods.ts")]);
+      const [{ exec }, { findPod }] = await Promise.all([import("../exec.ts"), import("../docker/find-container.ts")]);
       using client = connect(values);
       const namespace = namespaceOf(client, values);
       const found = await findPod(client, namespace, pod);

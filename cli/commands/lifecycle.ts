@@ -27,7 +27,7 @@ type Found = { readonly pod: Pod; readonly container?: string };
 
 /** All at once; prints what each gives in the order of the words, and goes on when one fails. */
 export const eachPod = async (client: ApiClient, namespace: string, words: readonly string[], step: (found: Found, word: string) => Promise<string>): Promise<number> => {
-  const { findPod } = await import("../lifecycle/pods.ts");
+  const { findPod } = await import("../docker/find-container.ts");
   const steps = words.map(async (word) => step(await findPod(client, namespace, word), word));
   let failed = false;
   for (const outcome of steps.map((s) => s.then((text) => ({ text }), (error: unknown) => ({ error })))) {
@@ -55,7 +55,7 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
       if (word === undefined || more.length > 0) throw new GantryError("BadRequest", "gantry attach needs the name of one pod");
       const detachKeys = parseDetachKeys(values.detachKeys);
       using client = connect(values);
-      const [{ attach }, { findPod }] = await Promise.all([import("../lifecycle/attach.ts"), import("../lifecycle/pods.ts")]);
+      const [{ attach }, { findPod }] = await Promise.all([import("../lifecycle/attach.ts"), import("../docker/find-container.ts")]);
       const { pod, container } = await findPod(client, namespaceOf(client, values), word);
       const end = await attach(client, pod, { container: values.container || (container ?? defaultContainer(pod).container), stdin: !values.noStdin, detachKeys, sigProxy: values.sigProxy });
       return end === "detached" ? 0 : end;
@@ -69,7 +69,7 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
       const [word, ...ports] = positionals;
       if (word === undefined || ports.length === 0) throw new GantryError("BadRequest", "gantry port-forward needs the name of a pod and ports: gantry port-forward POD 8080:80");
       using client = connect(values);
-      const [{ forwardPorts, parsePortPair }, { findPod, statusesOf }] = await Promise.all([import("../lifecycle/port-forward.ts"), import("../lifecycle/pods.ts")]);
+      const [{ forwardPorts, parsePortPair }, { findPod }, { statusesOf }] = await Promise.all([import("../lifecycle/port-forward.ts"), import("../docker/find-container.ts"), import("../lifecycle/pods.ts")]);
       const { pod } = await findPod(client, namespaceOf(client, values), word);
       if (!statusesOf(pod).some((c) => c.state?.running)) throw new GantryError("FailedPrecondition", `pod ${pod.metadata.name} is not running: no port of it can be reached`);
       const stop = new AbortController();
@@ -89,7 +89,7 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
       using client = connect(values);
       const { start } = await import("../lifecycle/changes.ts");
       if (joins) {
-        const [{ attach }, { findPod, statusesOf }] = await Promise.all([import("../lifecycle/attach.ts"), import("../lifecycle/pods.ts")]);
+        const [{ attach }, { findPod }, { statusesOf }] = await Promise.all([import("../lifecycle/attach.ts"), import("../docker/find-container.ts"), import("../lifecycle/pods.ts")]);
         const { pod, container = defaultContainer(pod).container } = await findPod(client, namespaceOf(client, values), positionals[0]!);
         const started = await start(client, pod);
         const state = statusesOf(started).find((c) => c.name === container)?.state;
@@ -179,7 +179,7 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
       if (word === undefined) throw new GantryError("BadRequest", "gantry top needs the name of a pod");
       using client = connect(values);
       const { printTop } = await import("../lifecycle/top.ts");
-      const { findPod } = await import("../lifecycle/pods.ts");
+      const { findPod } = await import("../docker/find-container.ts");
       const { pod, container } = await findPod(client, namespaceOf(client, values), word);
       console.log(await printTop(client, pod, values.container || (container ?? defaultContainer(pod).container), [...more, ...rest]));
       return 0;
@@ -195,7 +195,7 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
       const [from, to] = [source === undefined ? undefined : containerPath(source), target === undefined ? undefined : containerPath(target)];
       if (positionals.length !== 2 || (from === undefined) === (to === undefined)) throw new GantryError("BadRequest", "gantry cp needs two paths, one of them a container's: gantry cp POD:/path DEST, or gantry cp SRC POD:/path");
       using client = connect(values);
-      const [{ copyFrom, copyTo }, { findPod }] = await Promise.all([import("../lifecycle/copy.ts"), import("../lifecycle/pods.ts")]);
+      const [{ copyFrom, copyTo }, { findPod }] = await Promise.all([import("../lifecycle/copy.ts"), import("../docker/find-container.ts")]);
       const { pod, container } = await findPod(client, namespaceOf(client, values), (from ?? to)!.pod);
       const options = { container: values.container || (container ?? defaultContainer(pod).container), archive: values.archive, followLink: values.followLink };
       await (from ? copyFrom(client, pod, from.path, target!, options) : copyTo(client, pod, source!, to!.path, options));
@@ -207,7 +207,7 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
     run: async ({ values, positionals }) => {
       if (positionals.length !== 1) throw new GantryError("BadRequest", "gantry diff needs the name of one pod");
       using client = connect(values);
-      const [{ commandPath }, { findPod }] = await Promise.all([import("../lifecycle/changes.ts"), import("../lifecycle/pods.ts")]);
+      const [{ commandPath }, { findPod }] = await Promise.all([import("../lifecycle/changes.ts"), import("../docker/find-container.ts")]);
       const { pod, container } = await findPod(client, namespaceOf(client, values), positionals[0]!);
       const query = new URLSearchParams({ container: values.container || (container ?? defaultContainer(pod).container) });
       for (const { kind, path } of await client.json<readonly { kind: string; path: string }[]>("GET", `${commandPath(pod, "diff")}?${query.toString()}`)) console.log(`${kind} ${path}`);
@@ -216,7 +216,7 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
   }),
   command({
     name: "commit", aliases: ["container commit"], usage: "POD [NAME[:TAG]]", group: "containers", summary: "Make an image of a container",
-    details: "The image is on the container's node, from where other nodes get it. The container is frozen meanwhile.\n\nExamples:\n  gantry commit -m 'with curl' web web:2\n  gantry commit -c 'CMD [\"httpd\"]' -c 'ENV A=1' web web:3",
+    details: "Every node has the image afterwards. The container is frozen while its files are read.\n\nExamples:\n  gantry commit -m 'with curl' web web:2\n  gantry commit -c 'CMD [\"httpd\"]' -c 'ENV A=1' web web:3",
     options: {
       ...NAMESPACED_OPTIONS, container: stringOption("Which container of the pod", "", { placeholder: "NAME" }), author: stringOption("Who made it", "", { short: "a", placeholder: "TEXT" }), message: stringOption("What was changed", "", { short: "m", placeholder: "TEXT" }),
       change: eachOption("Change the image's config by an instruction of a Dockerfile", { short: "c", placeholder: "INSTRUCTION" }), pause: { ...booleanOption("Freeze the container meanwhile (--pause=false: don't)", { short: "p" }), fallback: true },
@@ -225,12 +225,13 @@ export const LIFECYCLE_COMMANDS: readonly Command[] = [
       const [word, reference = "", ...more] = positionals;
       if (word === undefined || more.length > 0) throw new GantryError("BadRequest", "gantry commit needs the name of one pod, and of the image: gantry commit POD NAME:TAG");
       using client = connect(values);
-      const [{ commandPath }, { findPod }] = await Promise.all([import("../lifecycle/changes.ts"), import("../lifecycle/pods.ts")]);
+      const [{ commandPath }, { findPod }] = await Promise.all([import("../lifecycle/changes.ts"), import("../docker/find-container.ts")]);
       const { pod, container } = await findPod(client, namespaceOf(client, values), word);
       const query = new URLSearchParams([
         ["container", values.container || (container ?? defaultContainer(pod).container)], ["reference", reference], ["author", values.author], ["message", values.message], ["pause", String(values.pause)], ...values.change.map((c): [string, string] => ["change", c]),
       ]);
-      console.log((await client.json<{ id: string }>("POST", `${commandPath(pod, "commit")}?${query.toString()}`)).id);
+      const { withProgress } = await import("../progress.ts");
+      console.log((await withProgress(`committing ${word}`, client.json<{ id: string }>("POST", `${commandPath(pod, "commit")}?${query.toString()}`))).id);
       return 0;
     },
   }),

@@ -3,6 +3,7 @@ import { booleanOption, numberOption, stringOption } from "../../base/config.ts"
 import { GantryError } from "../../base/errors.ts";
 import { EVENTS, PODS, type KubeObject } from "../../base/kube/resources.ts";
 import type { Explanation } from "../../control-plane/state/explain.ts";
+import { ApiError } from "../api-client.ts";
 import { command, type Command } from "../command.ts";
 import { discover, parseTargets, resourcesOf } from "../discovery.ts";
 import { NAMESPACED_OPTIONS, connect, forEach, namespaceOf, refuseNamesWith, sayNothingFound } from "./client.ts";
@@ -76,11 +77,16 @@ export const READING_COMMANDS: readonly Command[] = [
       const tail = lines === undefined ? values.tail : lines === "all" ? -1 : Number(lines);
       using client = connect(values);
       const namespace = namespaceOf(client, { namespace: lines === undefined ? values.namespace : "" });
-      const [{ podsOf, printLogs, timeOf }, { findPod }] = await Promise.all([import("../logs.ts"), import("../lifecycle/pods.ts")]);
+      const [{ podsOf, printLogs, timeOf }, { findPod }] = await Promise.all([import("../logs.ts"), import("../docker/find-container.ts")]);
       const nowMs = Date.now();
-      const found = word === undefined || word.includes("/") ? undefined : await findPod(client, namespace, word);
-      const targetOf = async (name: string | undefined) => (name === undefined ? { type: PODS, name } : parseTargets(await discover(client), [name])[0]!);
-      await printLogs(client, found ? [found.pod] : await podsOf(client, namespace, await targetOf(word), values.selector), {
+      const resources = word?.includes("/") ? await discover(client) : [];
+      const isTyped = resources.some((r) => r.words.includes(word!.split(/[./]/)[0]!.toLowerCase()));
+      // Else POD/CONTAINER, as `gantry ps` shows it, or a type that is misspelt.
+      const found = word === undefined || isTyped ? undefined : await findPod(client, namespace, word).catch((error: unknown) => {
+        if (resources.length === 0 || !(error instanceof ApiError) || error.code !== "NotFound") throw error;
+      });
+      const target = word === undefined ? { type: PODS, name: word } : found ? undefined : parseTargets(resources, [word])[0]!;
+      await printLogs(client, target ? await podsOf(client, namespace, target, values.selector) : [found!.pod], {
         container: values.container || (values.allContainers ? "" : found?.container ?? ""), allContainers: values.allContainers, follow: values.follow, previous: values.previous, timestamps: values.timestamps, prefix: values.prefix,
         tailLines: tail < 0 ? undefined : tail, sinceMs: timeOf(values.since, nowMs, "--since"), untilMs: timeOf(values.until, nowMs, "--until"), details: values.details,
       });

@@ -3,7 +3,7 @@ import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION } from "../../base/kube/pod-extra
 import type { Container } from "../../base/kube/types.gen.ts";
 import { humanDuration } from "../human.ts";
 import { labelTest, passes, passesAll, type Filters } from "./filters.ts";
-import { containerIdOf, nameOf, type FoundContainer } from "./find-container.ts";
+import { idOf, nameOf, type FoundContainer } from "./find-container.ts";
 
 /** docker's states. */
 export type ContainerPhase = "created" | "running" | "paused" | "restarting" | "removing" | "exited" | "dead";
@@ -13,8 +13,6 @@ const SHORT_ID = 12;
 const SHORT_COMMAND = 20;
 
 export const shortId = (id: string): string => id.slice(0, SHORT_ID);
-
-export const idOf = (found: FoundContainer): string => containerIdOf(found.status) || (found.pod.metadata.uid ?? "").replaceAll("-", "");
 
 export const phaseOf = ({ pod, status }: FoundContainer): ContainerPhase => {
   const state = status?.state;

@@ -2,8 +2,8 @@
 // Pure; the watching is in follow-events.ts.
 import type { Event, Pod } from "../../base/kube/types.gen.ts";
 import { labelTest, passes, passesAll, type Filters } from "./filters.ts";
-import { containersOf, nameOf } from "./find-container.ts";
-import { idOf, phaseOf } from "./container-rows.ts";
+import { containersOf, idOf, nameOf } from "./find-container.ts";
+import { phaseOf } from "./container-rows.ts";
 
 export interface ShownEvent {
   readonly Type: "container" | "kubernetes";

@@ -1,5 +1,6 @@
-// Which container a word means: a pod's name, POD/CONTAINER, or the beginning of a container's id. Pure but for find*, which list pods.
-import { GantryError } from "../../base/errors.ts";
+// Which pod and container a word of the command line means: a pod's name ("web", "pod/web", and "My_App" for my-app), POD/CONTAINER, or the beginning of an id, as `gantry ps` shows
+// them. Pure but for findPod and lookUpContainer.
+import { GantryError, isCode } from "../../base/errors.ts";
 import { PODS } from "../../base/kube/resources.ts";
 import type { Container, ContainerStatus, Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
@@ -13,33 +14,68 @@ export interface FoundContainer {
 /** Without "crun://"; "" before the container exists. */
 export const containerIdOf = (status: ContainerStatus | undefined): string => (status?.containerID ?? "").replace(/^[^:]*:\/\//, "");
 
-export const containersOf = (pod: Pod): readonly FoundContainer[] =>
-  (pod.spec?.containers ?? []).map((container) => ({ pod, container, status: pod.status?.containerStatuses?.find((s) => s.name === container.name) }));
+/** As docker's: the container's, or while there is none the pod's uid. */
+export const idOf = ({ pod, status }: Pick<FoundContainer, "pod" | "status">): string => containerIdOf(status) || (pod.metadata.uid ?? "").replaceAll("-", "");
+
+const withStatus = (pod: Pod, containers: readonly Container[] = [], statuses: readonly ContainerStatus[] = []): readonly FoundContainer[] =>
+  containers.map((container) => ({ pod, container, status: statuses.find((s) => s.name === container.name) }));
+
+export const containersOf = (pod: Pod): readonly FoundContainer[] => withStatus(pod, pod.spec?.containers, pod.status?.containerStatuses);
+
+const everyContainerOf = (pod: Pod): readonly FoundContainer[] => [
+  ...containersOf(pod), ...withStatus(pod, pod.spec?.initContainers, pod.status?.initContainerStatuses), ...withStatus(pod, pod.spec?.ephemeralContainers, pod.status?.ephemeralContainerStatuses),
+];
 
 /** As docker shows it: the pod's name; of a pod with several containers POD/CONTAINER. */
 export const nameOf = ({ pod, container }: FoundContainer): string => ((pod.spec?.containers.length ?? 0) > 1 ? `${pod.metadata.name!}/${container.name}` : pod.metadata.name!);
 
+/** Shorter beginnings of ids would be names more often than ids. */
 const SHORTEST_ID = 3;
+const ID = /^[0-9a-f-]+$/;
 
-/** "NotFound", or "BadRequest" when several fit. */
-export const findContainer = (pods: readonly Pod[], word: string): FoundContainer => {
-  const [podName = "", containerName] = word.replace(/^(?:pods?|po)\//, "").split("/");
+/** `container` only where the word says which. undefined: it means none of these. "NotFound": the pod has no such container. "BadRequest": several fit. */
+export const matchWord = (pods: readonly Pod[], word: string): { readonly pod: Pod; readonly container?: string } | undefined => {
+  const [podName = "", container] = word.replace(/^(?:pods?|po)\//, "").split("/");
   const named = (name: string): Pod | undefined => pods.find((p) => p.metadata.name === name);
   const pod = named(podName) ?? named(podName.toLowerCase().replaceAll("_", "-"));
   if (pod) {
-    const all = containersOf(pod);
-    const found = containerName === undefined ? all[0] : all.find((c) => c.container.name === containerName);
-    if (!found) throw new GantryError("NotFound", `pod ${podName} has no container ${JSON.stringify(containerName)}; there are: ${all.map((c) => c.container.name).join(", ")}`);
-    return found;
+    if (container === undefined) return { pod };
+    const names = everyContainerOf(pod).map((c) => c.container.name);
+    if (!names.includes(container)) throw new GantryError("NotFound", `pod ${podName} has no container ${JSON.stringify(container)}; there are: ${names.join(", ")}`);
+    return { pod, container };
   }
-  const byId = word.length < SHORTEST_ID ? [] : pods.flatMap(containersOf).filter((c) => containerIdOf(c.status).startsWith(word) || c.pod.metadata.uid?.startsWith(word));
-  if (byId.length > 1) throw new GantryError("BadRequest", `${JSON.stringify(word)} is the beginning of several ids: ${byId.map(nameOf).join(", ")}`);
-  if (byId[0]) return byId[0];
-  throw new GantryError("NotFound", `no such container: ${word}`);
+  if (word.length < SHORTEST_ID || !ID.test(word)) return undefined;
+  const plain = (id: string): string => id.replaceAll("-", "");
+  const [found, ...more] = pods.flatMap((p) => {
+    const own = everyContainerOf(p).filter((c) => containerIdOf(c.status).startsWith(word)).map((c) => ({ pod: p, container: c.container.name }));
+    return own.length === 0 && plain(p.metadata.uid ?? "").startsWith(plain(word)) ? [{ pod: p }] : own;
+  });
+  if (more.length > 0) throw new GantryError("BadRequest", `${JSON.stringify(word)} is the beginning of several ids: ${[found!, ...more].map((f) => nameOf(containerOf(f))).join(", ")}; give more of it`);
+  return found;
+};
+
+const containerOf = ({ pod, container }: { readonly pod: Pod; readonly container?: string }): FoundContainer =>
+  everyContainerOf(pod).find((c) => c.container.name === (container ?? pod.spec?.containers[0]?.name))!;
+
+/** The pod's first one where the word names a pod. "NotFound", "BadRequest". */
+export const findContainer = (pods: readonly Pod[], word: string): FoundContainer => {
+  const found = matchWord(pods, word);
+  if (!found) throw new GantryError("NotFound", `no such container: ${word}`);
+  return containerOf(found);
 };
 
 /** By name first, which costs one object; else among all pods of the namespace. */
-export const lookUpContainer = async (client: ApiClient, namespace: string, word: string): Promise<FoundContainer> => {
-  const { items } = await client.list(PODS, namespace);
-  return findContainer(items, word);
+export const findPod = async (client: ApiClient, namespace: string, word: string): Promise<{ readonly pod: Pod; readonly container?: string }> => {
+  const [name = ""] = word.replace(/^(?:pods?|po)\//, "").split("/");
+  let pod: Pod;
+  try {
+    pod = await client.get(PODS, namespace, name);
+  } catch (error) {
+    const found = isCode(error, "NotFound") ? matchWord((await client.list(PODS, namespace)).items, word) : undefined;
+    if (!found) throw error;
+    return found;
+  }
+  return matchWord([pod], word)!;
 };
+
+export const lookUpContainer = async (client: ApiClient, namespace: string, word: string): Promise<FoundContainer> => containerOf(await findPod(client, namespace, word));

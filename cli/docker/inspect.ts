@@ -3,8 +3,8 @@ import { NO_EXTRAS, parseExtras, type ContainerExtras, type DeviceRate } from ".
 import { HOSTS_GROUP_LABEL, NETWORK_ANNOTATION, USER_ANNOTATION, AUTO_REMOVE_ANNOTATION, MAX_RESTARTS_ANNOTATION, hostsNames } from "../../base/kube/pod-extras.ts";
 import { toMilli, toUnits } from "../../base/kube/quantity.ts";
 import type { Node, Pod } from "../../base/kube/types.gen.ts";
-import { healthOf, idOf, networkOf, phaseOf } from "./container-rows.ts";
-import { nameOf, type FoundContainer } from "./find-container.ts";
+import { healthOf, networkOf, phaseOf } from "./container-rows.ts";
+import { idOf, nameOf, type FoundContainer } from "./find-container.ts";
 import { networkRows } from "./networks.ts";
 import { volumeRow, type Claim } from "./volumes.ts";
 

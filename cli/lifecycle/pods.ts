@@ -1,35 +1,10 @@
-// Which pods the words of a command line mean, and waiting for what becomes of them. Watches; polls nothing.
-import { GantryError, isCode } from "../../base/errors.ts";
+// Changes of pods, and waiting for what becomes of them. Watches; polls nothing.
+import { isCode } from "../../base/errors.ts";
 import { PODS } from "../../base/kube/resources.ts";
 import type { ContainerStatus, Pod } from "../../base/kube/types.gen.ts";
 import { apiError, type ApiClient } from "../api-client.ts";
 
-/** Shorter beginnings of ids would be names more often than ids. */
-const SHORTEST_ID = 3;
-
 export const statusesOf = (pod: Pod): readonly ContainerStatus[] => pod.status?.containerStatuses ?? [];
-
-const idOf = (text: string | undefined): string => (text ?? "").replace(/^[a-z]+:\/\//, "");
-
-/** The pod whose container's id begins so, and that container. "BadRequest" when several do. */
-export const podOfId = (pods: readonly Pod[], prefix: string): { readonly pod: Pod; readonly container: string } | undefined => {
-  const found = pods.flatMap((pod) => [...statusesOf(pod), ...(pod.status?.initContainerStatuses ?? [])].filter((c) => idOf(c.containerID).startsWith(prefix)).map((c) => ({ pod, container: c.name })));
-  if (found.length > 1) throw new GantryError("BadRequest", `${JSON.stringify(prefix)} is the beginning of several containers' ids: ${found.map((f) => f.pod.metadata.name).join(", ")}; give more of it`);
-  return found[0];
-};
-
-/** By its name ("web", "pod/web") or by the beginning of a container's id, which also says which container. */
-export const findPod = async (client: ApiClient, namespace: string, word: string): Promise<{ readonly pod: Pod; readonly container?: string }> => {
-  const name = word.replace(/^(?:pods?|po)\//, "");
-  try {
-    return { pod: await client.get(PODS, namespace, name) };
-  } catch (error) {
-    if (!isCode(error, "NotFound") || name.length < SHORTEST_ID || !/^[0-9a-f]+$/.test(name)) throw error;
-    const found = podOfId((await client.list(PODS, namespace)).items, name);
-    if (!found) throw error;
-    return found;
-  }
-};
 
 /** Sets annotations, or takes them away (null). Of this very pod: one of the same name that came after it is left alone. */
 export const annotate = (client: ApiClient, pod: Pod, annotations: Readonly<Record<string, string | null>>): Promise<Pod> =>

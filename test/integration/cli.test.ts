@@ -252,6 +252,9 @@ test.serial("logs of a pod, of a workload's pods, by label", async (t) => {
   t.teardown(() => following.kill("SIGKILL"));
   await eventually(() => [first!, second!].every((n) => following.seen.out.includes(`one of ${n}\ntwo\n`)), "the lines of both pods");
   t.is(following.exitCode, null);
+  t.is(await ok(t, `logs ${first!}/main`), `one of ${first!}\ntwo\n`, "as ps names the containers of a pod with several");
+  await fails(t, `logs ${first!}/side`, 1, /has no container "side"; there are: main/);
+  await fails(t, "logs deplyo/web", 2, /no resource type "deplyo"; did you mean deploy\?/);
   await fails(t, "logs nope", 1, /pods "nope" not found/);
   await fails(t, "logs", 2, /needs one pod, one TYPE\/NAME, or --selector/);
   await fails(t, "logs cm/settings", 2, /configmaps have no pods/);
@@ -271,6 +274,8 @@ test.serial("exec passes arguments, input, output and the exit code", async (t) 
   const warned = await gantry(`exec -it ${name} -- cat`, { input: "abc" });
   t.is(warned.code, 3);
   t.regex(warned.err, /Warning: standard input is not a terminal/);
+  t.is(await ok(t, `exec ${name}/main ls -l`), "ls -l");
+  await fails(t, `exec ${name}/side ls`, 1, /has no container "side"; there are: main/);
   await fails(t, `exec ${name}`, 2, /needs a pod and a command/);
   await fails(t, "exec nope -- ls", 1, /^gantry: pods "nope" not found\n$/);
 });
