@@ -1,10 +1,11 @@
-// How late the machine itself lets a thread be: one that only waits, 2 ms at a time, and comes before every ordinary process (SCHED_FIFO). A kernel that
+// How late the machine itself lets a thread be: one that only waits, 10 ms at a time, and comes before every ordinary process (SCHED_FIFO). A kernel that
 // isn't preempted in its own work, or a hypervisor, holds up whoever waits for its processor, an agent's event loop too.
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 import { once } from "node:events";
 import { urgently } from "../../node-agent/linux/scheduling.ts";
 
-const PERIOD_MS = 2;
+/** Each look takes processor time from what is measured. */
+const PERIOD_MS = 10;
 
 export interface Lateness {
   readonly worstMs: number;
