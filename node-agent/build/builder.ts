@@ -270,7 +270,7 @@ class BuildRun {
     const image = progress.run(`[internal] load metadata for ${name}`, async (vertex) => {
       const local = pull ? undefined : options.images.resolve(reference);
       if (local !== undefined) return local;
-      return options.images.pull(reference, { credentials, signal, onProgress: ({ bytes, totalBytes }) => vertex.status(`${size(bytes)} / ${size(totalBytes)}`) });
+      return options.images.pull(reference, { credentials, signal, orFromCluster: !pull, onProgress: ({ bytes, totalBytes }) => vertex.status(`${size(bytes)} / ${size(totalBytes)}`) });
     });
     this.#images.set(reference, image);
     return image;

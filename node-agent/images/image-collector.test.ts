@@ -26,6 +26,7 @@ const world = (ages: Readonly<Record<string, number>>, options: Partial<Collecto
     images: {
       list: () => [...there.values()],
       untag: async (names) => void untagged.push(...names),
+      isMadeHere: (image) => image.id.startsWith("made"),
       arrivedMs: (image) => start - ages[image.id]! * MINUTE,
       collectGarbage: async (inUse, spare = () => false) => {
         let freed = 0;
@@ -61,6 +62,16 @@ test("a full disk loses the longest unused images, down to the low mark, but non
   w.disk.usedBytes = 990 * MB;
   await w.collector.run();
   t.deepEqual(w.left(), ["used", "fresh"]);
+});
+
+test("what no registry may have goes last, however old it is", async (t) => {
+  const w = world({ made: 1000, old: 500, young: 100 });
+  w.disk.usedBytes = 860 * MB;
+  await w.collector.run();
+  t.deepEqual(w.left(), ["made"]);
+  w.disk.usedBytes = 860 * MB;
+  await w.collector.run();
+  t.deepEqual(w.left(), []);
 });
 
 test("age counts from the last use", async (t) => {

@@ -1,5 +1,5 @@
 // Removes images that nothing uses: when they are old, and when the disk is nearly full, the longest unused first. Never what a pod uses or is
-// about to. Owns when an image was last used, and the file in which that outlives a restart; without it an image counts as unused since it came here.
+// about to; and last of all what was made in the cluster, for no registry may have it. Owns when an image was last used, and the file in which that outlives a restart; without it an image counts as unused since it came here.
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
@@ -8,7 +8,7 @@ import type { Metrics } from "../../base/metrics.ts";
 import type { Image, ImageService } from "./image-service.ts";
 
 export interface CollectorOptions {
-  readonly images: Pick<ImageService, "list" | "untag" | "collectGarbage" | "arrivedMs">;
+  readonly images: Pick<ImageService, "list" | "untag" | "collectGarbage" | "arrivedMs" | "isMadeHere">;
   /** Image ids. */
   readonly inUse: () => ReadonlySet<string>;
   /** Of the file system that holds the images. */
@@ -114,7 +114,8 @@ export class ImageCollector {
   async #remove(olderThanMs: number, wantedBytes: number, reason: string): Promise<number> {
     const { images, inUse, clock, logger } = this.#options;
     const before = clock.nowMs() - olderThanMs;
-    const candidates = images.list().filter((image) => this.#unusedSinceMs(image) <= before).sort((a, b) => this.#unusedSinceMs(a) - this.#unusedSinceMs(b));
+    const candidates = images.list().filter((image) => this.#unusedSinceMs(image) <= before)
+      .sort((a, b) => Number(images.isMadeHere(a)) - Number(images.isMadeHere(b)) || this.#unusedSinceMs(a) - this.#unusedSinceMs(b));
     let freed = 0;
     for (const image of candidates) {
       if (freed >= wantedBytes) break;

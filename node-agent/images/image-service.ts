@@ -55,6 +55,8 @@ export interface LayerProgress {
 export interface PullOptions {
   readonly credentials: readonly RegistryCredential[];
   readonly signal: AbortSignal;
+  /** Where no registry gives it: from a node that has it by this name because it was made in the cluster. */
+  readonly orFromCluster?: boolean;
   readonly onProgress?: (done: { readonly bytes: number; readonly totalBytes: number }) => void;
   /** Of layers only, not of manifest and config. */
   readonly onLayer?: (progress: LayerProgress) => void;
@@ -102,6 +104,8 @@ export interface ImageService {
   layerBytes(layer: ImageLayer): number;
   /** When the image came to this node; 0 when it is not here. */
   arrivedMs(image: Image): number;
+  /** It has a name that no registry gave: it was built, committed, loaded or tagged in the cluster. */
+  isMadeHere(image: Image): boolean;
   usage(inUse: ReadonlySet<string>): Promise<StoreUsage>;
   /** The OCI image config as it is, with history and everything. Errors: "NotFound". */
   configOf(image: Image): Readonly<Record<string, unknown>>;

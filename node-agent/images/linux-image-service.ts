@@ -11,7 +11,7 @@ import { ContentStore, type Ingest } from "./content-store.ts";
 import { hexOf, isDigest, type Digest } from "./digest.ts";
 import type { ExtractCalls, ExtractLimits } from "./extract.ts";
 import { imageArchive } from "./image-archive.ts";
-import { ImageIndex, type ManifestDescriptor } from "./image-index.ts";
+import { ImageIndex, type ManifestDescriptor, type NameOrigin } from "./image-index.ts";
 import type { Image, ImageLayer, ImageService, LayerProgress, PullOptions, RemoteImage, StoreUsage } from "./image-service.ts";
 import { imageMaker, type ImageMaker } from "./image-maker.ts";
 import { pushImage } from "./image-push.ts";
@@ -133,14 +133,14 @@ export class LinuxImageService implements ImageService {
     const signal = AbortSignal.any([options.signal, this.#closing.signal]);
     const seconds = (): number => (this.#options.clock.monotonicMs() - startedMs) / 1000;
     // Other credentials may see another image, or none: they don't share.
-    const key = JSON.stringify([formatReference(parsed), options.credentials]);
+    const key = JSON.stringify([formatReference(parsed), options.credentials, options.orFromCluster ?? false]);
     const watchers: Watchers = this.#watchers.get(key) ?? new Set();
     this.#watchers.set(key, watchers);
     watchers.add(options);
     this.#metrics.pullsInProgress.inc();
     try {
       return await this.#pulls.run(key, signal, async (shared) => {
-        const { image, fetched } = await this.#withLease((lease) => this.#pull(parsed, options.credentials, watchers, lease, shared));
+        const { image, fetched } = await this.#withLease((lease) => this.#pull(parsed, options, watchers, lease, shared));
         this.#metrics.pullSeconds.observe({ result: fetched ? "pulled" : "present" }, seconds());
         this.#options.logger.info("image pulled", { image: formatReference(parsed), id: image.id, sizeBytes: image.sizeBytes, seconds: Math.round(seconds() * 1000) / 1000, fetched });
         return image;
@@ -163,7 +163,7 @@ export class LinuxImageService implements ImageService {
       const loaded = await readArchive(archive, this.#content, this.#platform, (digest) => lease.add(digest), fallbackName);
       const names: string[] = [];
       for (const { manifest, names: given } of loaded) {
-        const image = await this.#adopt(manifest, given, lease, this.#closing.signal, (blob) => {
+        const image = await this.#adopt(manifest, given, "cluster", lease, this.#closing.signal, (blob) => {
           if (!this.#content.has(blob.digest, blob.sizeBytes)) {
             throw new GantryError("Invalid", `the image archive lacks the blob ${blob.digest} (${blob.sizeBytes} bytes) of ${given[0] ?? "its image"}: it is incomplete`);
           }
@@ -180,7 +180,7 @@ export class LinuxImageService implements ImageService {
   async make<T>(work: (maker: ImageMaker) => Promise<T>): Promise<T> {
     return this.#withLease((lease) => work(imageMaker({
       content: this.#content, layers: this.#layers, keep: (digest) => lease.add(digest),
-      adopt: (manifest, names) => this.#adopt(manifest, names, lease, this.#closing.signal, (blob) => {
+      adopt: (manifest, names) => this.#adopt(manifest, names, "cluster", lease, this.#closing.signal, (blob) => {
         if (!this.#content.has(blob.digest, blob.sizeBytes)) throw new GantryError("InternalError", `blob ${blob.digest} of an image made here is missing`);
         return Promise.resolve();
       }),
@@ -219,21 +219,29 @@ export class LinuxImageService implements ImageService {
   }
 
   async receive(remote: RemoteImage, { signal, onLayer }: Pick<PullOptions, "signal" | "onLayer">): Promise<Image> {
-    const names = remote.names.map((name) => formatReference(parseReference(name)));
     const together = AbortSignal.any([signal, this.#closing.signal]);
-    return this.#withLease(async (lease) => {
-      lease.add(remote.manifestDigest);
-      const blob: Descriptor = { digest: remote.manifestDigest, sizeBytes: remote.manifestBytes, mediaType: remote.mediaType, annotations: {} };
-      const none = new Progress({ config: blob, layers: [] }, new Set());
-      if (remote.manifestBytes > MAX_MANIFEST_BYTES) throw new GantryError("Invalid", `the manifest ${remote.manifestDigest} has ${remote.manifestBytes} bytes; at most ${MAX_MANIFEST_BYTES} are allowed`);
-      await this.#download(undefined, blob, none, together, remote.node);
-      const what = `manifest ${remote.manifestDigest}`;
-      const manifest = parseManifest(this.#content.read(remote.manifestDigest, MAX_MANIFEST_BYTES), what, remote.mediaType);
-      if (manifest.kind !== "image") throw new GantryError("Invalid", `${what} is an index, not an image`);
-      const progress = new Progress(manifest, new Set([onLayer === undefined ? {} : { onLayer }]));
-      const descriptor: ManifestDescriptor = { digest: remote.manifestDigest, sizeBytes: remote.manifestBytes, mediaType: manifest.mediaType };
-      return this.#adopt(descriptor, names, lease, together, (part, both) => this.#download(undefined, part, progress, both, remote.node), progress);
-    });
+    return this.#withLease((lease) => this.#receive(remote, new Set([onLayer === undefined ? {} : { onLayer }]), lease, together));
+  }
+
+  async #receive(remote: RemoteImage, watchers: Watchers, lease: Lease, signal: AbortSignal): Promise<Image> {
+    const names = remote.names.map((name) => formatReference(parseReference(name)));
+    lease.add(remote.manifestDigest);
+    const blob: Descriptor = { digest: remote.manifestDigest, sizeBytes: remote.manifestBytes, mediaType: remote.mediaType, annotations: {} };
+    const none = new Progress({ config: blob, layers: [] }, new Set());
+    if (remote.manifestBytes > MAX_MANIFEST_BYTES) throw new GantryError("Invalid", `the manifest ${remote.manifestDigest} has ${remote.manifestBytes} bytes; at most ${MAX_MANIFEST_BYTES} are allowed`);
+    await this.#download(undefined, blob, none, signal, remote.node);
+    const what = `manifest ${remote.manifestDigest}`;
+    const manifest = parseManifest(this.#content.read(remote.manifestDigest, MAX_MANIFEST_BYTES), what, remote.mediaType);
+    if (manifest.kind !== "image") throw new GantryError("Invalid", `${what} is an index, not an image`);
+    const progress = new Progress(manifest, watchers);
+    const descriptor: ManifestDescriptor = { digest: remote.manifestDigest, sizeBytes: remote.manifestBytes, mediaType: manifest.mediaType };
+    return this.#adopt(descriptor, names, "cluster", lease, signal, (part, both) => this.#download(undefined, part, progress, both, remote.node), progress);
+  }
+
+  /** For other nodes: the image that has this name from no registry; undefined when there is none. */
+  findMade(name: string): ManifestDescriptor | undefined {
+    const digest = this.#index.digestOf(name);
+    return digest !== undefined && this.#known.has(digest) && this.#index.originOf(name) === "cluster" ? this.#index.descriptor(digest) : undefined;
   }
 
   async *save(references: readonly string[]): AsyncGenerator<Uint8Array, void> {
@@ -258,7 +266,7 @@ export class LinuxImageService implements ImageService {
     if (target.digest !== undefined) throw new GantryError("Invalid", `${JSON.stringify(name)}: a name with a digest can't be given to an image`);
     const digest = this.#find(reference);
     if (digest === undefined || !this.#known.has(digest)) throw new GantryError("NotFound", `image ${JSON.stringify(reference)} is not on this node`);
-    await this.#index.set(this.#index.descriptor(digest), [formatReference(target)]);
+    await this.#index.set(this.#index.descriptor(digest), [formatReference(target)], "cluster");
     return this.#image(digest)!;
   }
 
@@ -272,6 +280,10 @@ export class LinuxImageService implements ImageService {
 
   arrivedMs(image: Image): number {
     return this.#content.arrivedMs(image.manifestDigest as Digest);
+  }
+
+  isMadeHere(image: Image): boolean {
+    return this.#index.namesOf(image.manifestDigest as Digest).some((name) => this.#index.originOf(name) === "cluster");
   }
 
   async usage(inUse: ReadonlySet<string>): Promise<StoreUsage> {
@@ -356,7 +368,23 @@ export class LinuxImageService implements ImageService {
     this.#layers.close();
   }
 
-  async #pull(reference: Reference, credentials: PullOptions["credentials"], watchers: Watchers, lease: Lease, signal: AbortSignal): Promise<{ readonly image: Image; readonly fetched: boolean }> {
+  async #pull(reference: Reference, { credentials, orFromCluster = false }: PullOptions, watchers: Watchers, lease: Lease, signal: AbortSignal): Promise<{ readonly image: Image; readonly fetched: boolean }> {
+    try {
+      return await this.#pullFromRegistry(reference, credentials, watchers, lease, signal);
+    } catch (error) {
+      throwIfAborted(signal);
+      // What a registry did give, and was no good, is no better elsewhere.
+      if (!orFromCluster || reference.digest !== undefined || isCode(error, "Invalid")) throw error;
+      const { peers, logger } = this.#options;
+      const name = formatReference(reference);
+      const remote = await peers?.findImage(name, signal);
+      if (remote === undefined) throw error;
+      logger.info("no registry gives an image, but another node does, where it was made or brought", { image: name, node: remote.node, err: describeError(error) });
+      return { image: await this.#receive(remote, watchers, lease, signal), fetched: true };
+    }
+  }
+
+  async #pullFromRegistry(reference: Reference, credentials: PullOptions["credentials"], watchers: Watchers, lease: Lease, signal: AbortSignal): Promise<{ readonly image: Image; readonly fetched: boolean }> {
     const name = formatReference(reference);
     const repository = this.#registry.repository(reference, credentials);
     const top = await repository.manifest(reference.digest ?? reference.tag, signal);
@@ -364,7 +392,7 @@ export class LinuxImageService implements ImageService {
     const digest = parsed.kind === "index" ? this.#choose(name, parsed.manifests).digest : top.digest;
     lease.add(digest);
     if (this.#known.has(digest)) {
-      await this.#index.set(this.#index.descriptor(digest), [name]);
+      await this.#index.set(this.#index.descriptor(digest), [name], "registry");
       const image = this.#image(digest)!;
       for (const layer of image.layers) watchers.forEach((w) => w.onLayer?.({ digest: layer.digest, status: "Already exists", currentBytes: layer.sizeBytes, totalBytes: layer.sizeBytes }));
       return { image, fetched: false };
@@ -375,7 +403,7 @@ export class LinuxImageService implements ImageService {
     const descriptor: ManifestDescriptor = { digest, sizeBytes: fetched.bytes.length, mediaType: manifest.mediaType };
     await this.#content.write([fetched.bytes], { expected: digest });
     const progress = new Progress(manifest, watchers);
-    const image = await this.#adopt(descriptor, [name], lease, signal, (blob, together) => this.#download(repository, blob, progress, together), progress);
+    const image = await this.#adopt(descriptor, [name], "registry", lease, signal, (blob, together) => this.#download(repository, blob, progress, together), progress);
     return { image, fetched: true };
   }
 
@@ -419,7 +447,7 @@ export class LinuxImageService implements ImageService {
   }
 
   /** Makes an image of a manifest that is in the store: fetches and unpacks what is missing, then names it. */
-  async #adopt(manifest: ManifestDescriptor, names: readonly string[], lease: Lease, signal: AbortSignal, fetch: Fetch, progress?: Progress): Promise<Image> {
+  async #adopt(manifest: ManifestDescriptor, names: readonly string[], origin: NameOrigin | undefined, lease: Lease, signal: AbortSignal, fetch: Fetch, progress?: Progress): Promise<Image> {
     lease.add(manifest.digest);
     if (!this.#known.has(manifest.digest)) {
       const known = await this.#assemble(manifest, names[0] ?? manifest.digest, lease, signal, fetch, progress);
@@ -427,7 +455,7 @@ export class LinuxImageService implements ImageService {
       if (!this.#byId.has(known.image.id)) this.#byId.set(known.image.id, manifest.digest);
       this.#metrics.images.set(this.#known.size);
     }
-    await this.#index.set(manifest, names);
+    await this.#index.set(manifest, names, origin);
     return this.#image(manifest.digest)!;
   }
 
@@ -497,7 +525,7 @@ export class LinuxImageService implements ImageService {
     for (const digest of this.#index.manifests()) {
       const names = this.#index.namesOf(digest);
       try {
-        await this.#withLease((lease) => this.#adopt(this.#index.descriptor(digest), names, lease, this.#closing.signal, (blob) => {
+        await this.#withLease((lease) => this.#adopt(this.#index.descriptor(digest), names, undefined, lease, this.#closing.signal, (blob) => {
           if (!this.#content.has(blob.digest, blob.sizeBytes)) throw new GantryError("NotFound", `blob ${blob.digest} is missing or cut short`);
           return Promise.resolve();
         }));

@@ -1,6 +1,6 @@
 // Gives image blobs to other nodes of this cluster, and keeps the lists of who gets which blob from whom (blob-tracker.ts). HTTPS; only a certificate
 // of a node of the same cluster CA is let in. A node may have blobs of private images: who asks for a blob by its digest got the digest from
-// the registry, with credentials of its own.
+// the registry, with credentials of its own. By name only images are told that were made in the cluster.
 import { createServer } from "node:https";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -23,6 +23,7 @@ export interface PeerServerOptions {
   readonly credentials: PeerCredentials;
   readonly blobs: {
     hasBlob(digest: Digest): boolean;
+    findMade(name: string): { readonly digest: Digest; readonly sizeBytes: number; readonly mediaType: string } | undefined;
     readBlob(digest: Digest, start: number, signal: AbortSignal): { readonly sizeBytes: number; readonly bytes: AsyncIterable<Uint8Array> } | undefined;
   };
   /** Where `node` gets the blob; undefined: from the registry. */
@@ -60,6 +61,10 @@ export const createPeerServer = ({ credentials, blobs, sourceFor, logger, metric
     if (node === undefined) return answer(403, "a certificate of a node of this cluster is needed\n");
     const url = new URL(request.url ?? "/", "https://peer");
     const [, version, kind, digest = ""] = url.pathname.split("/");
+    if (version === "v1" && kind === "images" && request.method === "GET") {
+      const made = blobs.findMade(url.searchParams.get("name") ?? "");
+      return made === undefined ? answer(404) : answer(200, JSON.stringify(made));
+    }
     if (version !== "v1" || !isDigest(digest)) return answer(404);
     if (kind === "sources" && request.method === "GET") {
       const source = await sourceFor(digest, node, (url.searchParams.get("not") ?? "").split(",").filter((n) => n !== ""), url.searchParams.get("holder") ?? "");

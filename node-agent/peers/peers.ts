@@ -8,7 +8,8 @@ import type { Logger } from "../../base/logger.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import type { BlobPeers } from "../images/blob-peers.ts";
 import type { Ingest } from "../images/content-store.ts";
-import type { Digest } from "../images/digest.ts";
+import { isDigest, type Digest } from "../images/digest.ts";
+import type { RemoteImage } from "../images/image-service.ts";
 import { throwIfAborted } from "../images/shared-task.ts";
 import { BlobTracker, trackerOf } from "./blob-tracker.ts";
 import { peerNameOf, type PeerCredentials } from "./peer-server.ts";
@@ -33,8 +34,10 @@ const ANSWER_TIMEOUT_MS = 2_000;
 /** Nothing for this long: what it reads along has stalled, perhaps. */
 const IDLE_TIMEOUT_MS = 15_000;
 const MAX_SOURCES = 6;
-/** Nodes that are asked whether they have a blob that nobody was heard to have. */
+/** Nodes that are asked at a time whether they have a blob that nobody was heard to have, or an image by its name. */
 const MAX_PROBES = 16;
+/** An image that was made in the cluster is on nearly all of its nodes. */
+const MAX_WAVES = 4;
 const MAX_ANSWER_BYTES = 4096;
 
 export class Peers implements BlobPeers, Disposable {
@@ -82,6 +85,23 @@ export class Peers implements BlobPeers, Disposable {
     return false;
   }
 
+  async findImage(name: string, signal: AbortSignal): Promise<RemoteImage | undefined> {
+    const peers = [...this.#peers.values()].slice(0, MAX_WAVES * MAX_PROBES);
+    for (let at = 0; at < peers.length; at += MAX_PROBES) {
+      const answers = await Promise.allSettled(peers.slice(at, at + MAX_PROBES).map((peer) => this.#imageOn(peer, name, signal)));
+      throwIfAborted(signal);
+      for (const answer of answers) if (answer.status === "fulfilled" && answer.value) return answer.value;
+    }
+    return undefined;
+  }
+
+  async #imageOn(peer: Peer, name: string, signal: AbortSignal): Promise<RemoteImage | undefined> {
+    const response = await this.#send(peer, `/v1/images?${new URLSearchParams({ name }).toString()}`, { method: "GET", signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]) });
+    const { digest, sizeBytes, mediaType } = JSON.parse((await shortAnswer(response)).toString("utf8") || "{}") as { readonly digest?: unknown; readonly sizeBytes?: unknown; readonly mediaType?: unknown };
+    if (typeof digest !== "string" || !isDigest(digest) || typeof sizeBytes !== "number" || typeof mediaType !== "string") return undefined;
+    return { names: [name], manifestDigest: digest, manifestBytes: sizeBytes, mediaType, node: peer.nodeName };
+  }
+
   /** As the keeper of a digest's list: for this node and for those who ask. */
   async sourceFor(digest: Digest, node: string, useless: readonly string[], holder: string): Promise<string | undefined> {
     const { nodeName, hasBlob } = this.#options;
@@ -118,14 +138,9 @@ export class Peers implements BlobPeers, Disposable {
     try {
       const query = new URLSearchParams({ not: useless.join(","), holder });
       const response = await this.#send(this.#peers.get(tracker)!, `/v1/sources/${digest}?${query.toString()}`, { method: "GET", signal: AbortSignal.any([signal, AbortSignal.timeout(2 * ANSWER_TIMEOUT_MS)]) });
-      const chunks: Buffer[] = [];
-      let size = 0;
-      for await (const chunk of response as AsyncIterable<Buffer>) {
-        if ((size += chunk.length) > MAX_ANSWER_BYTES) throw new GantryError("Invalid", "the answer is too long");
-        chunks.push(chunk);
-      }
+      const answer = await shortAnswer(response);
       if (response.statusCode !== 200) throw new GantryError("ServiceUnavailable", `it answered ${response.statusCode}`);
-      const { from } = JSON.parse(Buffer.concat(chunks).toString("utf8")) as { from?: unknown };
+      const { from } = JSON.parse(answer.toString("utf8")) as { from?: unknown };
       return typeof from === "string" && from !== "" && from !== nodeName ? from : undefined;
     } catch (error) {
       throwIfAborted(signal);
@@ -176,3 +191,13 @@ export class Peers implements BlobPeers, Disposable {
     });
   }
 }
+
+const shortAnswer = async (response: IncomingMessage): Promise<Buffer> => {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    if ((size += chunk.length) > MAX_ANSWER_BYTES) throw new GantryError("Invalid", "the answer is too long");
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+};

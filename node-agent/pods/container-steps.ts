@@ -88,7 +88,8 @@ export class ContainerSteps {
     if (container.imagePullPolicy === "Never") {
       throw new ImageError("ErrImageNeverPull", new GantryError("NotFound", `Container image ${JSON.stringify(container.image)} is not present with pull policy of Never`));
     }
-    return this.#options.images.pull(container.image, { credentials: pod.credentials, signal });
+    // Present on other nodes by the same name, it counts as present; with Always the registry alone decides.
+    return this.#options.images.pull(container.image, { credentials: pod.credentials, signal, orFromCluster: container.imagePullPolicy !== "Always" });
   }
 
   imageFailureReason(error: unknown): string {

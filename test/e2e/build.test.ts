@@ -39,11 +39,11 @@ const ok = async (args: readonly string[], options: RunOptions = {}): Promise<Ra
 };
 
 /** Runs the image once on each node; what it wrote. */
-const runEverywhere = async (t: ExecutionContext, namespace: string, image: string, command?: readonly string[]): Promise<readonly string[]> => {
+const runEverywhere = async (t: ExecutionContext, namespace: string, image: string, command?: readonly string[], imagePullPolicy = "Never"): Promise<readonly string[]> => {
   const nodes = cluster().nodes;
   const prefix = `run-${Math.abs(image.length * 31 + (command?.join(" ").length ?? 0))}-${t.title.length}`;
   await Promise.all(nodes.map((nodeName) => cluster().create(PODS, namespace, {
-    metadata: { name: `${prefix}-${nodeName}`, labels: { app: prefix } }, spec: { nodeName, restartPolicy: "Never", containers: [{ name: "main", image, imagePullPolicy: "Never", ...(command === undefined ? {} : { command }) }] },
+    metadata: { name: `${prefix}-${nodeName}`, labels: { app: prefix } }, spec: { nodeName, restartPolicy: "Never", containers: [{ name: "main", image, imagePullPolicy, ...(command === undefined ? {} : { command }) }] },
   })));
   const pods = await cluster().until(PODS, namespace, (items) => items.length === nodes.length && items.every((pod) => ["Succeeded", "Failed"].includes(pod.status?.phase ?? "")), { selector: `app=${prefix}` });
   return Promise.all(pods.map((pod) => cluster().ok(["logs", "-n", namespace, pod.metadata.name!])));
@@ -63,6 +63,10 @@ test.serial("build, plain progress, and the image runs on every node; again ever
   t.is(again.out.trim(), readFileSync(join(directory, "iid"), "utf8"));
   t.is(again.err, "");
   t.regex((await ok(["-t", "web:2", directory])).err, /#(\d+) \[2\/3\] RUN echo made here > \/made\n[\s\S]*#\1 CACHED/);
+  // A node that came later, or has lost it, gets it from one that has it.
+  await cluster().ok(["delete", "pods", "-n", namespace, "--all", "--now"]);
+  t.is((await cluster().gantry(["rmi", "-f", "--node", "node-2", "web:1", "web:2"])).code, 0);
+  t.deepEqual(await runEverywhere(t, namespace, "web:1", undefined, "IfNotPresent"), ["made here\nhello\n", "made here\nhello\n"]);
 });
 
 test.serial("contexts from standard input: a Dockerfile, a tar with a .dockerignore, a compressed tar in a file", async (t) => {

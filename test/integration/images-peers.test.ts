@@ -96,6 +96,31 @@ test("a node that comes later gets everything from the others, also what was loa
   t.true(proxy.requests.some((r) => r.path.includes("/blobs/")), "alone it asks the registry");
 });
 
+test("an image that was made in the cluster comes by its name to a node that was not there; what a registry gave is not told by name", async (t) => {
+  const registry = await startRegistry(t);
+  let isShut = false;
+  const proxy = await startProxy(t, registry.origin, () => (isShut ? { refuse: true, status: 403 } : undefined));
+  const [made, pulled] = [await severalLayers(), await testImage({ layers: [[{ path: "other", content: bulk(1000, 9) }]] })];
+  await pushImage(registry.origin, "team/app", "v1", pulled);
+  const { nodes } = await startNodes(t, 3);
+  const [a, b, c] = nodes as [TestNode, TestNode, TestNode];
+  await a.images.load(inPieces(ociArchive([{ name: `${proxy.host}/made:v1`, image: made }])));
+  await a.images.pull(`${proxy.host}/team/app:v1`, options());
+  const wanted = { ...options(), orFromCluster: true };
+  t.is((await b.images.pull(`${proxy.host}/made:v1`, wanted)).id, made.configDigest, "the registry has no such image");
+  t.is(a.images.findMade(`${proxy.host}/team/app:v1`), undefined);
+  await t.throwsAsync(c.images.pull(`${proxy.host}/made:v1`, options()), { code: "NotFound" }, "who asks for the registry's gets the registry's");
+  await t.throwsAsync(c.images.pull(`${proxy.host}/none:v1`, wanted), { code: "NotFound" });
+  isShut = true;
+  await t.throwsAsync(c.images.pull(`${proxy.host}/team/app:v1`, wanted), { message: /team\/app/ });
+  // A node that has it from another one gives it like the one that made it.
+  await a.server.close();
+  t.is((await c.images.pull(`${proxy.host}/made:v1`, wanted)).id, made.configDigest);
+  // Named anew here, it is the cluster's.
+  await a.images.tag(`${proxy.host}/team/app:v1`, "ours:v1");
+  t.is(a.images.findMade("docker.io/library/ours:v1")?.digest, pulled.manifestDigest);
+});
+
 test("peers that are gone, cut off in the midst, or lie cost another way, not the pull", async (t) => {
   const registry = await startRegistry(t);
   const image = await severalLayers();
@@ -109,7 +134,7 @@ test("peers that are gone, cut off in the midst, or lie cost another way, not th
   const liar = createPeerServer({
     credentials, logger: silentLogger, metrics: new Metrics(), sourceFor: async () => "node-9",
     blobs: {
-      hasBlob: () => true,
+      hasBlob: () => true, findMade: () => undefined,
       readBlob: (digest, start) => {
         const sizeBytes = image.blobs.get(digest)?.length ?? 1;
         lies++;
