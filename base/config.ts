@@ -1,8 +1,8 @@
 // Options of a command: one table gives its flags, environment variables, config file keys, defaults and --help. Precedence:
 // flag, then environment (GANTRY_ and the flag in capitals), then the YAML file of --config, then the default. Pure but for readFile.
 // Environment and file are for daemons: for a command at a prompt, a GANTRY_NAMESPACE that somebody forgot would be a trap.
-import { parse as parseYaml } from "yaml";
 import { GantryError } from "./errors.ts";
+import { parseYaml } from "./yaml.ts";
 
 export type OptionType = "string" | "number" | "boolean" | "list" | "each" | "duration";
 

@@ -5,12 +5,12 @@ import type { ClientRequest, IncomingMessage } from "node:http";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
-import { parse as parseYaml } from "yaml";
 import { SystemClock } from "../base/clock.ts";
 import { endUnlessConnected } from "../base/connect-deadline.ts";
 import { GantryError, type ErrorCode } from "../base/errors.ts";
 import type { KubeObject, ResourceType } from "../base/kube/resources.ts";
 import type { Status, StatusDetails } from "../base/kube/types.gen.ts";
+import { parseYaml } from "../base/yaml.ts";
 import { connectionFault, expiryFault } from "./connection-fault.ts";
 
 export interface ApiTarget {
@@ -60,7 +60,7 @@ export const loadKubeconfig = (path: string, contextName = ""): ApiTarget => {
   const text = read(path).toString("utf8");
   let config: Kubeconfig;
   try {
-    config = (parseYaml(text) ?? {}) as Kubeconfig;
+    config = parseYaml(text) ?? {};
   } catch (error) {
     throw fault("is not YAML", error);
   }

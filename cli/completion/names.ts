@@ -2,7 +2,7 @@
 import { NAMESPACES, NODES, PODS } from "../../base/kube/resources.ts";
 import { HOSTS_GROUP_LABEL } from "../../base/kube/pod-extras.ts";
 import { readFileSync } from "node:fs";
-import { parse } from "yaml";
+import { parseYaml } from "../../base/yaml.ts";
 import { ApiClient, findKubeconfig, loadKubeconfig } from "../api-client.ts";
 import { discover, resourcesOf } from "../discovery.ts";
 import type { Candidate, Completion } from "./complete.ts";
@@ -19,7 +19,7 @@ const lookUp = async ({ source, type, flags }: Names): Promise<readonly Candidat
     return plannedProject({ file: flags["file"] === undefined ? [] : [flags["file"]], project: flags["project"] ?? "", profile: ["*"], envFile: [], projectDirectory: "" }, []).services.map((s) => ({ value: s.name, help: s.request.image }));
   }
   const kubeconfig = findKubeconfig(flags["kubeconfig"] ?? "", process.env, process.cwd());
-  if (source === "contexts") return ((parse(readFileSync(kubeconfig, "utf8")) as { contexts?: { name: string }[] }).contexts ?? []).map((c) => ({ value: c.name }));
+  if (source === "contexts") return ((parseYaml(readFileSync(kubeconfig, "utf8")) as { contexts?: { name: string }[] }).contexts ?? []).map((c) => ({ value: c.name }));
   using client = new ApiClient(loadKubeconfig(kubeconfig, flags["context"] ?? ""));
   const namespace = flags["namespace"] ?? client.target.namespace;
   switch (source) {

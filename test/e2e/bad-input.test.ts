@@ -307,13 +307,13 @@ test("certificates: expired ones, of another CA, none at all: on both ports", as
   const directory = scratch(t);
   writeFileSync(join(directory, "cert.pem"), expired.certificatePem);
   writeFileSync(join(directory, "key.pem"), expired.privateKeyPem);
-  const bare = readFileSync(c.layout.kubeconfig, "utf8").replaceAll(/^ +client-(certificate|key)-data: .*\n/gm, "");
-  const refused = async (user: string): Promise<string> => {
-    writeFileSync(join(directory, "kubeconfig"), bare.replace(/^ {2}user:.*\n/m, `  user:\n${user}`));
+  const config = JSON.parse(readFileSync(c.layout.kubeconfig, "utf8")) as { readonly users: readonly { readonly name: string }[] };
+  const refused = async (user: object): Promise<string> => {
+    writeFileSync(join(directory, "kubeconfig"), JSON.stringify({ ...config, users: config.users.map(({ name }) => ({ name, user })) }));
     return c.fails(["get", "pods", "--kubeconfig", join(directory, "kubeconfig")]);
   };
-  t.regex(await refused(`    client-certificate: ${join(directory, "cert.pem")}\n    client-key: ${join(directory, "key.pem")}\n`), /expired|Unauthorized|logged in/i);
-  t.regex(await refused("    token: made-up\n"), /Unauthorized|logged in/i);
+  t.regex(await refused({ "client-certificate": join(directory, "cert.pem"), "client-key": join(directory, "key.pem") }), /expired|Unauthorized|logged in/i);
+  t.regex(await refused({ token: "made-up" }), /Unauthorized|logged in/i);
 });
 
 test("garbage on either port: those connections end, and everybody else is served", async (t) => {
