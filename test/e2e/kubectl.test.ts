@@ -1,4 +1,4 @@
-// Everyday work on a cluster that runs, with the real kubectl in three versions, from the first apply to the last delete.
+// Everyday work on a cluster that runs, with the real kubectl (older ones ask the API by itself: test/integration/api-kubectl.test.ts), from the first apply to the last delete.
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -10,7 +10,7 @@ import { container, deployment, isReady, isRolledOut, pod } from "../helpers/wor
 
 const cluster = useCluster(test);
 const EXAMPLES = resolve(import.meta.dirname, "../../deploy/examples");
-const VERSIONS = ["1.33", "1.30"].filter((v) => findKubectl(v) !== undefined);
+const VERSIONS = ["1.33"].filter((v) => findKubectl(v) !== undefined);
 
 /** On a machine without any kubectl the others judge (test/e2e/gantry.test.ts, the API's own tests). */
 const judged = VERSIONS.length === 0 ? test.skip : test;

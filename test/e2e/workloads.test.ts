@@ -188,7 +188,7 @@ test("why says what holds a workload up: no room, a probe, an image, an order", 
   await until(async () => /2 pods \(absent-\S+, absent-\S+\): container main waits: ErrImageNeverPull/.test(await why("deploy/absent")), "the image is missed");
   // Another test may have cordoned a node meanwhile, which is said too.
   t.regex(await why("deploy/huge"), /^Deployment why\/huge: 0 of 2 ready, .*\n[\s\S]*2 pods \(huge-\S+, huge-\S+\): has no node\n {2}0\/3 nodes are available: [^\n]*3 Insufficient cpu[\s\S]*Smallest change: /);
-  await until(async () => /sick-0\): container main runs, but is not ready: its readiness probe, which runs \/bin\/sh -c echo not yet; exit 3 every 1 s, does not succeed/.test(await why("sts/sick")), "the probe is named");
+  await until(async () => /sick-0\): container main runs, but is not ready: Readiness probe failed: command \["\/bin\/sh","-c","echo not yet; exit 3"\] ended with exit code 3: not yet/.test(await why("sts/sick")), "the probe is named");
   t.regex(await why("sts/sick"), /sick-0 has to be ready before the 2 pods that are missing can follow \(OrderedReady\)/);
   t.regex(await why("deploy/fine"), /1 of 1 ready[^\n]*\nNothing is wrong with its pods\.\n$/);
 });

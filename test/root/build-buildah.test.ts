@@ -139,11 +139,9 @@ for (const [title, dockerfile] of Object.entries(DOCKERFILES)) {
     const id = await buildah("bud", "-q", "--signature-policy", join(context, "policy.json"), "--isolation", "chroot", "--network", "host", "--layers=false", ...(title.includes("docker's format") ? ["--format", "docker"] : []), ...BUILD_ARGS, "-f", writeDockerfile(dockerfile), files);
     // Behind what the image's ONBUILD says.
     const container = (await buildah("from", "--pull-never", "--signature-policy", join(context, "policy.json"), id)).split("\n").at(-1)!;
-    const root = await buildah("mount", container);
+    const root = await buildah("mount", container); // with this driver a folder of the store, not a mount
     const theirs = listing(root);
     const { OCIv1, Docker } = JSON.parse(await buildah("inspect", "--type", "image", id)) as { OCIv1: { config: Config }; Docker: { config: Config } };
-    await buildah("umount", container);
-    await buildah("rm", container);
     t.deepEqual(ours, theirs);
     t.deepEqual(comparable(gantry.config().config), comparable((title.includes("docker's format") ? Docker : OCIv1).config));
   });
