@@ -426,13 +426,23 @@ test("the SIGKILL that was to follow a failed probe doesn't hit the instance aft
 test("a postStart hook takes as long as it likes, and other pods start meanwhile", async (t) => {
   const b = await open(t);
   const slow = { postStart: { handler: { $case: "sleep" as const, value: { durationMs: 60_000 } } } };
-  await b.run(...["a", "b", "c", "d"].map((uid) => pod({ uid, containers: [slow] })), pod());
+  const first = pod({ uid: "a", containers: [slow] });
+  await b.run(first, ...["b", "c", "d"].map((uid) => pod({ uid, containers: [slow] })), pod());
   t.is(b.last().phase, "Running");
   t.true(b.last().containers[0]!.ready);
   t.false(b.last("d").containers[0]!.ready);
+  await b.run({ ...first, generation: 2 }); // by which it is saved as it is
+  await b.restart();
+  t.like(b.last("a").containers[0], { ready: true, restartCount: 0 }, "what its agent doesn't live to see is not waited for, and no end of the container");
+});
+
+test("a container is ready when its postStart hook is done", async (t) => {
+  const b = await open(t);
+  await b.run(pod({ containers: [{ postStart: { handler: { $case: "sleep" as const, value: { durationMs: 60_000 } } } }] }));
+  t.false(b.last().containers[0]!.ready);
   await b.clock.advance(60_000);
   await b.rest();
-  t.true(b.last("d").containers[0]!.ready);
+  t.true(b.last().containers[0]!.ready);
 });
 
 test("a container whose postStart hook fails is asked to end, and killed when its grace is over", async (t) => {

@@ -182,6 +182,7 @@ export class PodWorker implements Staged {
       own.phase = "created";
     } else if (state.phase === "running") {
       if (own.phase !== "running") this.#begin(container, own, state.startedAtMs);
+      else if (own.started && container.readiness === undefined) own.ready = true; // its postStart hook was cut short with the agent, and is not run again
       // The kernel knows; the record may have missed the last step.
       own.paused = this.#context.runtime.isPaused(this.instanceId(container.name));
       if (!own.paused) this.#startProbes(container, own);
