@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 import { execFile } from "node:child_process";
 import { chmodSync, closeSync, constants as fsConstants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, watch, writeFileSync, type FSWatcher } from "node:fs";
-import { rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { availableParallelism, constants } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -200,7 +200,7 @@ export class ConmonRuntime implements ContainerRuntime {
     const end = this.#createSeconds.startTimer();
     const release = await this.#permits.take();
     try {
-      const config = this.#makeBundle(spec);
+      const config = await this.#makeBundle(spec);
       const bundle = this.#bundle(spec.id);
       const oci = this.#ociOf(spec.handler);
       const pid = await createUnderConmon(spec, { conmon: this.#conmon, bundle, exitDir: join(this.#options.runRoot, "exits"), socketDir: join(this.#options.runRoot, "attach"), log: spec.logPath }, oci);
@@ -491,18 +491,17 @@ export class ConmonRuntime implements ContainerRuntime {
     return container;
   }
 
-  #makeBundle(spec: ContainerSpec): OciConfig {
+  async #makeBundle(spec: ContainerSpec): Promise<OciConfig> {
     const bundle = this.#bundle(spec.id);
     const layer = join(this.#options.root, "containers", spec.id);
     const [rootfs, upper, work] = [this.#rootfs(spec.id), join(layer, "upper"), join(layer, "work")] as const;
     const { user: userNamespace } = spec.namespaces;
     mkdirSync(rootfs, { recursive: true, mode: userNamespace ? 0o711 : 0o700 });
-    mkdirSync(layer, { recursive: true, mode: 0o711 });
+    // These are on the disk, whose journal may let one wait for tens of ms.
+    await mkdir(layer, { recursive: true, mode: 0o711 });
     const keep = spec.keepLayer ?? false;
-    mkdirSync(upper, { mode: 0o755, recursive: keep });
-    mkdirSync(work, { mode: 0o700, recursive: keep });
+    await Promise.all([mkdir(upper, { mode: 0o755, recursive: keep }), mkdir(work, { mode: 0o700, recursive: keep }), mkdir(dirname(spec.logPath), { recursive: true })]);
     if (keep) writeFileSync(join(layer, KEEP), "");
-    mkdirSync(dirname(spec.logPath), { recursive: true });
     const mount = userNamespace
       ? (overlay: OverlayOptions): void => mountIdmappedOverlay(overlay, { userNamespace: userNamespace.path, firstId: userNamespace.firstId }, join(bundle, "layers"))
       : mountOverlay;
