@@ -47,7 +47,7 @@ export class Progress {
 }
 
 /** What takes a moment is not worth a line. */
-const SHOW_AFTER_MS = 700;
+export const SHOW_AFTER_MS = 700;
 
 /** Shows `line`, with the time that it takes, while `work` goes on. */
 export const withProgress = async <T>(line: string, work: Promise<T>, progress = new Progress()): Promise<T> => {

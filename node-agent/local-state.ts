@@ -3,9 +3,10 @@
 // runtime knows what runs, the control plane what should.
 import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { GantryError, describeError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { startThread } from "../base/threads.ts";
 import { PodAssignment } from "../proto/gen/gantry/v1/agent.ts";
 import type { AddressStore } from "./network/address-store.ts";
 
@@ -16,8 +17,6 @@ const SCHEMA_VERSION = 1;
 const CHECKPOINT_BYTES = 4 * 1024 * 1024;
 /** How large it is is looked up once in so many writes. */
 const WRITES_A_LOOK = 64;
-// Sources run as they are, and compiled.
-const CHECKPOINT_PROGRAM = new URL(`./local-state-checkpoint.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
 
 // WAL without fsync on each commit: a killed agent loses nothing (the kernel has the pages); a machine that loses power loses the last
 // moments, and its containers with them. Carrying the log over does wait for the disk, 60 ms where others write too, and so is done by another thread.
@@ -130,7 +129,7 @@ export class LocalState implements Disposable {
 
   #written(): void {
     if (++this.#writes % WRITES_A_LOOK !== 0 || this.#checkpoint || statSync(`${this.#path}-wal`).size < CHECKPOINT_BYTES) return;
-    this.#checkpoint = new Worker(CHECKPOINT_PROGRAM, { name: "checkpoint", workerData: this.#path, execArgv: ["--disable-warning=ExperimentalWarning"] });
+    this.#checkpoint = startThread(import.meta.url, "local-state-checkpoint", { name: "checkpoint", workerData: this.#path });
     this.#checkpoint.unref();
     this.#checkpoint.on("error", (error) => this.#logger.warn("the node's records could not be carried over into their file; the log beside it grows", { path: this.#path, err: error }));
     this.#checkpoint.on("exit", () => {

@@ -2,11 +2,11 @@
 import { booleanOption, eachOption, listOption, numberOption, stringOption } from "../../base/config.ts";
 import { GantryError, describeError } from "../../base/errors.ts";
 import { signalNumber } from "../../base/signals.ts";
-import type { Pod } from "../../base/kube/types.gen.ts";
 import type { ApiClient } from "../api-client.ts";
 import { command, type Command } from "../command.ts";
 import { DEFAULT_DETACH_KEYS, parseDetachKeys } from "../detach-keys.ts";
 import { defaultContainer } from "../default-container.ts";
+import type { FoundPod } from "../docker/find-container.ts";
 import { NAMESPACED_OPTIONS, connect, namespaceOf } from "./client.ts";
 
 export const containerOption = stringOption("Which container of the pod", "", { short: "c", placeholder: "NAME" });
@@ -23,10 +23,8 @@ const checkSignal = (name: string): string => {
   return name;
 };
 
-type Found = { readonly pod: Pod; readonly container?: string };
-
 /** All at once; prints what each gives in the order of the words, and goes on when one fails. */
-export const eachPod = async (client: ApiClient, namespace: string, words: readonly string[], step: (found: Found, word: string) => Promise<string>): Promise<number> => {
+export const eachPod = async (client: ApiClient, namespace: string, words: readonly string[], step: (found: FoundPod, word: string) => Promise<string>): Promise<number> => {
   const { findPod } = await import("../docker/find-container.ts");
   const steps = words.map(async (word) => step(await findPod(client, namespace, word), word));
   let failed = false;

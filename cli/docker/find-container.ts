@@ -33,9 +33,18 @@ export const nameOf = ({ pod, container }: FoundContainer): string => ((pod.spec
 const SHORTEST_ID = 3;
 const ID = /^[0-9a-f-]+$/;
 
-/** `container` only where the word says which. undefined: it means none of these. "NotFound": the pod has no such container. "BadRequest": several fit. */
-export const matchWord = (pods: readonly Pod[], word: string): { readonly pod: Pod; readonly container?: string } | undefined => {
-  const [podName = "", container] = word.replace(/^(?:pods?|po)\//, "").split("/");
+/** What a word means; `container` only where it says which. */
+export interface FoundPod {
+  readonly pod: Pod;
+  readonly container?: string;
+}
+
+/** POD, and CONTAINER where it is named. */
+const partsOf = (word: string): readonly string[] => word.replace(/^(?:pods?|po)\//, "").split("/");
+
+/** undefined: the word means none of these. "NotFound": the pod has no such container. "BadRequest": several fit. */
+export const matchWord = (pods: readonly Pod[], word: string): FoundPod | undefined => {
+  const [podName = "", container] = partsOf(word);
   const named = (name: string): Pod | undefined => pods.find((p) => p.metadata.name === name);
   const pod = named(podName) ?? named(podName.toLowerCase().replaceAll("_", "-"));
   if (pod) {
@@ -54,7 +63,7 @@ export const matchWord = (pods: readonly Pod[], word: string): { readonly pod: P
   return found;
 };
 
-const containerOf = ({ pod, container }: { readonly pod: Pod; readonly container?: string }): FoundContainer =>
+const containerOf = ({ pod, container }: FoundPod): FoundContainer =>
   everyContainerOf(pod).find((c) => c.container.name === (container ?? pod.spec?.containers[0]?.name))!;
 
 /** The pod's first one where the word names a pod. "NotFound", "BadRequest". */
@@ -65,8 +74,8 @@ export const findContainer = (pods: readonly Pod[], word: string): FoundContaine
 };
 
 /** By name first, which costs one object; else among all pods of the namespace. */
-export const findPod = async (client: ApiClient, namespace: string, word: string): Promise<{ readonly pod: Pod; readonly container?: string }> => {
-  const [name = ""] = word.replace(/^(?:pods?|po)\//, "").split("/");
+export const findPod = async (client: ApiClient, namespace: string, word: string): Promise<FoundPod> => {
+  const [name = ""] = partsOf(word);
   let pod: Pod;
   try {
     pod = await client.get(PODS, namespace, name);

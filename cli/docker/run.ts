@@ -10,7 +10,7 @@ import type { ApiClient } from "../api-client.ts";
 import { deleteObject, waitUntilGone } from "../delete.ts";
 import { followObject } from "../follow-object.ts";
 import { FOLLOW } from "../logs.ts";
-import type { Progress } from "../progress.ts";
+import { SHOW_AFTER_MS, type Progress } from "../progress.ts";
 import { bindMounts, namedVolumes, toPodTemplate, RUN_LABEL, type ContainerRequest } from "./container-request.ts";
 import { findContainer } from "./find-container.ts";
 import { applyImageSettings } from "./image-settings.ts";
@@ -29,7 +29,6 @@ export class RunError extends GantryError {
   }
 }
 
-const SHOW_AFTER_MS = 700;
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 
 /** Names of the nodes that run on this machine: several share it in a cluster of `gantry up`. */

@@ -1,9 +1,10 @@
 // Large layers are unpacked in threads of their own: one inflates, hashes and writes, all by itself, while the agent's downloads what comes next and has
 // its turns. A thread takes some tens of milliseconds to start and some megabytes to keep, so small layers do without, and idle ones end. How many run at
 // once is the caller's business.
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import type { Clock } from "../../base/clock.ts";
 import { GantryError, type ErrorCode } from "../../base/errors.ts";
+import { startThread } from "../../base/threads.ts";
 import type { ExtractCalls, Extracted } from "./extract.ts";
 import { unpackBlob, type UnpackOrder } from "./unpack.ts";
 
@@ -15,8 +16,6 @@ export type ThreadAnswer = { readonly extracted: Extracted } | { readonly failed
 const SMALL_BYTES = 1024 * 1024;
 /** Warm ones take a third less processor time: long enough for the next image of whoever pulls several. */
 const IDLE_MS = 60_000;
-// Sources run as they are, and compiled.
-const PROGRAM = new URL(`./unpack-thread.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
 
 interface Idle {
   readonly worker: Worker;
@@ -75,8 +74,7 @@ export class UnpackThreads {
       idle.worker.ref();
       return idle.worker;
     }
-    // Not the options of this process: a profile or a test's loader is not for them.
-    const worker = new Worker(PROGRAM, { name: "unpack", execArgv: ["--disable-warning=ExperimentalWarning"] });
+    const worker = startThread(import.meta.url, "unpack-thread", { name: "unpack" });
     this.#all.add(worker);
     worker.once("exit", () => {
       this.#all.delete(worker);

@@ -32,6 +32,10 @@ interface Link {
   readonly signal: AbortSignal;
 }
 
+/** The newer status is all that counts, but for what happened meanwhile. */
+const inPlaceOf = (older: PodStatus | undefined, newer: PodStatus): PodStatus =>
+  older ? { ...newer, incidents: [...older.incidents, ...newer.incidents].slice(-MAX_INCIDENTS) } : newer;
+
 export class StatusReporter implements Disposable {
   readonly #options: StatusReporterOptions;
   readonly #pending = new Map<string, PodStatus>();
@@ -49,8 +53,7 @@ export class StatusReporter implements Disposable {
     this.#subscription = options.pods.onStatus((status) => {
       // Without a session there is nobody to tell; the next one starts with everything.
       if (this.#link === undefined) return;
-      const earlier = this.#pending.get(status.uid)?.incidents ?? [];
-      this.#pending.set(status.uid, { ...status, incidents: [...earlier, ...status.incidents].slice(-MAX_INCIDENTS) });
+      this.#pending.set(status.uid, inPlaceOf(this.#pending.get(status.uid), status));
       this.#schedule();
     });
   }
@@ -96,7 +99,7 @@ export class StatusReporter implements Disposable {
         if (this.#link !== link) continue;
         for (const status of batch) {
           const newer = this.#pending.get(status.uid);
-          this.#pending.set(status.uid, newer ? { ...newer, incidents: [...status.incidents, ...newer.incidents].slice(-MAX_INCIDENTS) } : status);
+          this.#pending.set(status.uid, newer ? inPlaceOf(status, newer) : status);
         }
         this.#failures.inc();
         this.#options.logger.warn("statuses were not accepted; they are sent again", { pods: batch.length, err: error });

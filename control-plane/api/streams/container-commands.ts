@@ -118,8 +118,7 @@ export const serveDiff = async (exchange: Exchange, context: ApiContext, streams
   exchange.bytes(200, "application/json", `[${lines.join(",")}]`);
 };
 
-/** POST commit?reference=&author=&message=&change=&pause=: answers with the image's id and name. */
-/** Every node has the image when it answers. */
+/** POST commit?reference=&author=&message=&change=&pause=: answers with the image's id and name, when every node has it. */
 export const serveCommit = async (exchange: Exchange, context: ApiContext, streams: NodeStreams): Promise<void> => {
   const { query, signal } = exchange;
   const { node, podUid, container } = await commandedContainer(exchange, context);
